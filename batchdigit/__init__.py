@@ -1,0 +1,66 @@
+"""Which digit does each image show? Batch inference with a CNN over folders of images.
+
+    import batchdigit
+    table = batchdigit.predict("images")            # a pandas.DataFrame, a row for each image
+    for predictions in batchdigit.stream("images"):  # batch by batch, for any number of images
+        ...
+
+This module is the whole public surface. Names are imported when they are first used:
+``import batchdigit`` loads neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from batchdigit.version import __version__
+
+if TYPE_CHECKING:
+    from batchdigit.api import predict as predict
+    from batchdigit.api import stream as stream
+    from batchdigit.errors import AccountingError as AccountingError
+    from batchdigit.errors import BatchdigitError as BatchdigitError
+    from batchdigit.errors import CheckpointError as CheckpointError
+    from batchdigit.errors import DeviceError as DeviceError
+    from batchdigit.errors import ExitCode as ExitCode
+    from batchdigit.errors import OutputError as OutputError
+    from batchdigit.errors import SourceError as SourceError
+    from batchdigit.errors import UsageError as UsageError
+    from batchdigit.errors import WorkerError as WorkerError
+    from batchdigit.filenames import escape_filename as escape_filename
+    from batchdigit.filenames import unescape_filename as unescape_filename
+    from batchdigit.model import CNN as CNN
+    from batchdigit.pipeline import run as run
+    from batchdigit.records import Failure as Failure
+    from batchdigit.records import Job as Job
+    from batchdigit.records import Predictions as Predictions
+    from batchdigit.records import RunSummary as RunSummary
+    from batchdigit.records import Tolerance as Tolerance
+
+_EXPORTS = {
+    "api": ("predict", "stream"),
+    "errors": (
+        *("AccountingError", "BatchdigitError", "CheckpointError", "DeviceError", "ExitCode"),
+        *("OutputError", "SourceError", "UsageError", "WorkerError"),
+    ),
+    "filenames": ("escape_filename", "unescape_filename"),
+    "model": ("CNN",),
+    "pipeline": ("run",),
+    "records": ("Failure", "Job", "Predictions", "RunSummary", "Tolerance"),
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604  (only strings, in truth)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'batchdigit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"batchdigit.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

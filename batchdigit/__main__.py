@@ -1,0 +1,5 @@
+"""``python -m batchdigit``."""
+
+from batchdigit.cli import main
+
+main()

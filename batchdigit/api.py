@@ -1,0 +1,80 @@
+"""The Python interface: predictions as a DataFrame or as a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchdigit import pipeline
+from batchdigit.records import PACKAGED_WEIGHTS, Job, Predictions
+from batchdigit.stopwatch import Stopwatch
+from batchdigit.writer import Columns, Tabulator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+_ONLY_FOR_REPORTS = ("out", "format", "max_bad")
+
+
+def predict(
+    source: Source, model: str | os.PathLike[str] | None = None, **options: Any
+) -> pd.DataFrame:
+    """The report on ``source`` as a DataFrame: a row for each image, in the order of the names.
+
+    ``source`` is a folder, an image file, or several of either; ``model`` a state dict's file
+    (default: the packaged weights); ``options`` are the fields of :class:`batchdigit.Job` that
+    do not concern a file: ``topk``, ``probs``, ``batch_size``, ``workers``, ``device``,
+    ``precision``, ``follow_symlinks``, ``start_method``.
+
+    Columns: ``filename`` (string), ``prediction`` (Int64), ``confidence`` (float32), ``error``
+    (string), and those that ``topk`` and ``probs`` add. A row with an error has no prediction and
+    no confidence (NA), a row without has no error (NA).
+
+    Raises a :class:`batchdigit.BatchdigitError` when there is no report to make; an image that
+    cannot be used is a row, not an exception.
+    """
+    job = _job(source, model, options)
+    with pipeline.open_session(job, Stopwatch()) as session:
+        tabulator = Tabulator(session.listing.images, session.columns, job.topk)
+        parts = [tabulator.tabulate(predictions) for predictions in session.predictions()]
+        return _data_frame(parts, session.columns)
+
+
+def stream(
+    source: Source, model: str | os.PathLike[str] | None = None, **options: Any
+) -> Iterator[Predictions]:
+    """The predictions on ``source`` batch by batch, in memory that does not grow.
+
+    Takes what :func:`predict` takes. Each :class:`batchdigit.Predictions` also carries the
+    images of its batch that failed, and knows the ``filenames``.
+    """
+    return pipeline.stream(_job(source, model, options))
+
+
+def _job(source: Source, model: str | os.PathLike[str] | None, options: dict[str, Any]) -> Job:
+    for name in _ONLY_FOR_REPORTS:
+        if name in options:
+            raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
+    sources = [source] if isinstance(source, str | os.PathLike) else source
+    return Job(
+        source=tuple(Path(part) for part in sources),
+        model=PACKAGED_WEIGHTS if model is None else Path(model),
+        **options,
+    )
+
+
+def _data_frame(parts: list[Columns], columns: dict[str, type]) -> pd.DataFrame:
+    # Imported here: streaming does without it.
+    import pandas as pd
+
+    types = {str: "string", int: "Int64", float: "float32"}
+    table: pd.DataFrame = pd.DataFrame(
+        {
+            name: pd.Series([cell for part in parts for cell in part[name]], dtype=types[kind])
+            for name, kind in columns.items()
+        }
+    )
+    return table

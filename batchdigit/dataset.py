@@ -1,0 +1,115 @@
+"""Labelled digits in memory: MNIST's files, or one folder for each digit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from batchdigit.errors import SourceError
+from batchdigit.filenames import FileList
+from batchdigit.model import CLASSES
+from batchdigit.reader import Reader, available_cores
+from batchdigit.source import list_images
+
+MNIST_VALIDATION = 5_000
+FOLDER_SHARE = 10  # one part in ten of a labelled folder to choose by, and one to test on
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Labelled images: ``images`` uint8[N, 1, 28, 28], ``labels`` int64[N]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, chosen: slice | torch.Tensor) -> Digits:
+        return Digits(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint images to fit to, to choose by, and to report on once."""
+
+    train: Digits
+    validation: Digits
+    test: Digits
+    description: str
+
+
+def load_splits(data: Path, *, download: bool, seed: int) -> Splits:
+    """The digits at ``data``, split the same way every time.
+
+    MNIST, as ``torchvision.datasets.MNIST`` reads it: the last 5,000 training images are for
+    validation, the 10,000 test images for the test. A labelled folder (``0/`` to ``9/`` with
+    images below them): a tenth for validation and a tenth for the test, drawn by ``seed``.
+
+    Raises SourceError when ``data`` is neither.
+    """
+    if download or (data / "MNIST" / "raw").is_dir():
+        return _load_mnist(data, download)
+    if data.is_dir() and any((data / str(digit)).is_dir() for digit in range(CLASSES)):
+        return _load_folder(data, seed)
+    raise SourceError(
+        f"{data} holds neither MNIST (MNIST/raw/) nor one folder for each digit (0/ to 9/)",
+        "name another folder, or let --download fetch MNIST into this one",
+    )
+
+
+def _load_mnist(data: Path, download: bool) -> Splits:
+    # Imported here: only training needs torchvision, and it takes seconds.
+    from torchvision.datasets import MNIST
+
+    try:
+        parts = [MNIST(data, train=train, download=download) for train in (True, False)]
+    except (RuntimeError, OSError) as error:
+        raise SourceError(
+            f"cannot load MNIST from {data}: {error}",
+            "let --download fetch it, or put its four files into MNIST/raw there",
+        ) from error
+    fit, test = (Digits(part.data.unsqueeze(1), part.targets) for part in parts)
+    return Splits(
+        fit[:-MNIST_VALIDATION],
+        fit[-MNIST_VALIDATION:],
+        test,
+        f"MNIST: the training images but the last {MNIST_VALIDATION}, which are for validation",
+    )
+
+
+def _load_folder(data: Path, seed: int) -> Splits:
+    folders = [data / str(digit) for digit in range(CLASSES) if (data / str(digit)).is_dir()]
+    files = list_images(folders).images if len(folders) > 1 else list_images([data]).images
+    digits = _read_labelled(files)
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(seed))
+    share = len(digits) // FOLDER_SHARE
+    if share == 0:
+        raise SourceError(
+            f"{data} holds {len(digits)} usable images, too few to fit, choose and test with",
+            f"give at least {FOLDER_SHARE}",
+        )
+    return Splits(
+        digits[order[2 * share :]],
+        digits[order[:share]],
+        digits[order[share : 2 * share]],
+        f"{len(digits)} labelled images, a tenth for validation and a tenth for the test",
+    )
+
+
+def _read_labelled(files: FileList) -> Digits:
+    images, indices = [], []
+    workers = min(available_cores(), len(files) // 1000)
+    with Reader(files, batch_size=256, workers=workers) as reader:
+        for batch in reader:
+            for failure in batch.failures:
+                raise SourceError(
+                    f"cannot train on {files.filename(failure.index)}: {failure.text}",
+                    "repair the file or take it out of the folder",
+                )
+            images.append(batch.images)
+            indices.append(batch.indices)
+    labels = [int(files[index].split(b"/")[0]) for index in torch.cat(indices).tolist()]
+    return Digits(torch.cat(images), torch.tensor(labels))

@@ -1,0 +1,182 @@
+"""From a path to the pixels of an image, trusting neither.
+
+Pillow decodes, held to a few formats and a cap on pixels, and never with its option to make up
+the missing part of a truncated file. PNG files are checked beforehand, chunk by chunk, because
+Pillow does not look at the checksums of pixel data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from batchdigit.errors import ImageError
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+MAX_BYTES = 256 * 1024 * 1024
+MAX_PIXELS = 100_000_000
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NOTHING = contextlib.nullcontext()
+_FILE_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_ADDRESS = re.compile(r"<.* object at 0x[0-9a-f]+>")
+
+
+def read_file(path: bytes, *, follow_symlinks: bool = False, max_bytes: int = MAX_BYTES) -> bytes:
+    """The contents of a regular file of at most ``max_bytes`` bytes.
+
+    The file is opened without blocking and its type is looked at once it is open, so that a
+    FIFO or a device neither hangs the reader nor slips in between a check and the opening.
+
+    Raises ImageError (``read`` or ``too-large``).
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    if not follow_symlinks:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+                raise ImageError("read", f"not a regular file but {kind}")
+            if status.st_size > max_bytes:
+                raise ImageError(
+                    "too-large", f"{status.st_size} bytes, more than the limit of {max_bytes}"
+                )
+            return _read_to_end(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not follow_symlinks and os.path.islink(path):
+            raise ImageError(
+                "read", "a symbolic link, which is read only with --follow-symlinks"
+            ) from error
+        raise ImageError("read", error.strerror or str(error)) from error
+
+
+def _read_to_end(descriptor: int, size: int) -> bytes:
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]
+    while data:
+        if sum(map(len, parts)) > size:
+            raise ImageError("read", "the file grew while it was being read")
+        data = os.read(descriptor, size + 1)
+        parts.append(data)
+    if sum(map(len, parts)) != size:
+        raise ImageError("read", "the file shrank while it was being read")
+    return b"".join(parts)
+
+
+@contextlib.contextmanager
+def strict_pillow() -> Iterator[None]:
+    """Hold Pillow to this module's rules, whatever the process around it has set.
+
+    Entered once a batch rather than once an image: the settings are global in Pillow.
+    """
+    truncated, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Pillow only warns between its limit and twice its limit.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """The first image of a file's contents, with its pixels loaded.
+
+    To be called inside ``strict_pillow()``. Raises ImageError (``decode`` or ``too-large``) for
+    whatever is wrong with the data, as the same text for the same bytes.
+    """
+    if not data:
+        raise ImageError("decode", "the file is empty")
+    try:
+        if data.startswith(_PNG_SIGNATURE):
+            check_png(data)
+        with _silenced_stderr() if data.startswith(_TIFF_SIGNATURES) else _NOTHING:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image.load()
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("too-large", f"more than {MAX_PIXELS} pixels") from error
+    except UnidentifiedImageError as error:
+        raise ImageError("decode", f"not a whole image in {', '.join(FORMATS)}") from error
+    except MemoryError as error:
+        raise ImageError("decode", "not enough memory") from error
+    except Exception as error:
+        # Damaged files make Pillow's plugins raise almost anything: OSError, ValueError,
+        # SyntaxError, struct.error, IndexError and more.
+        message = _ADDRESS.sub("the file", str(error)) or type(error).__name__
+        raise ImageError("decode", message) from error
+    return image
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Send what C code writes to standard error nowhere.
+
+    libtiff prints its warnings there, hundreds of lines for one damaged file, and Pillow offers
+    no way to stop it; the error row says what there is to say.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # standard error is closed: nothing to silence
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def check_png(data: bytes) -> None:
+    """Raise ImageError unless every chunk up to IEND is whole and has the right checksum.
+
+    Layout and checksum (CRC-32 over type and data) follow the PNG specification, third edition,
+    clause 5. Chunks that carry no pixels are held to it too: one flipped bit in its type makes
+    a palette look like one of them. What follows IEND is not part of the image.
+    """
+    position = len(_PNG_SIGNATURE)
+    view = memoryview(data)
+    while True:
+        if position + 12 > len(data):
+            raise ImageError("decode", "truncated PNG: it ends before its IEND chunk")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise ImageError("decode", "truncated PNG: a chunk runs past the end of the file")
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(view[position + 4 : end - 4]) != checksum:
+            name = kind.decode("ascii", "backslashreplace")
+            raise ImageError("decode", f"damaged PNG: wrong checksum in its chunk {name}")
+        if kind == b"IEND":
+            return
+        position = end

@@ -1,0 +1,43 @@
+"""Which device computes."""
+
+from __future__ import annotations
+
+import torch
+
+from batchdigit.errors import DeviceError, UsageError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    ``auto`` takes the first of CUDA, MPS and the CPU that is there. A device that was named and
+    is not there raises DeviceError; a name that is none raises UsageError.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or not (number.isdecimal() or name == kind):
+        raise UsageError(
+            f"--device {name!r} is unknown", "choose from auto, cpu, cuda, cuda:0, ..., mps"
+        )
+    if kind == "cuda":
+        index = int(number or 0)
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if index >= count:
+            raise DeviceError(
+                f"--device {name}: this machine has {count} usable CUDA device(s)",
+                "choose another device, or auto; `python -m torch.utils.collect_env` tells more",
+            )
+        return torch.device("cuda", index)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: no usable Apple GPU here", "choose cpu, or auto")
+    return torch.device(kind)
+
+
+def describe_device(device: torch.device) -> str:
+    """``cuda:0 (NVIDIA ...)`` for a CUDA device, else its type."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device.type

@@ -1,0 +1,123 @@
+"""Every error this package raises on purpose, and the exit code each one ends with.
+
+    BatchdigitError            1    fatal: something this program cannot go on from
+    ├── UsageError             2    an option or a combination of options makes no sense
+    ├── CheckpointError       65    a model file that cannot or must not be loaded
+    ├── SourceError           66    no images to read
+    ├── OutputError           73    the report cannot be written
+    ├── DeviceError            1    the device that was asked for is not there
+    ├── WorkerError            1    a reading process died
+    └── AccountingError        1    rows and images do not add up: a bug, nothing is published
+    ImageError                 –    one image could not be used: becomes an error row, never fatal
+    StoppedBySignal        128+N    SIGINT, SIGTERM or SIGHUP asked the program to end
+
+The codes follow BSD's sysexits.h where it has a fitting one (65 EX_DATAERR, 66 EX_NOINPUT,
+73 EX_CANTCREAT).
+"""
+
+from __future__ import annotations
+
+import signal
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller."""
+
+    OK = 0
+    FATAL = 1
+    USAGE = 2
+    BAD_IMAGES = 3
+    MODEL_REFUSED = 65
+    NO_IMAGES = 66
+    CANNOT_WRITE = 73
+
+
+EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "every image was predicted",
+    ExitCode.BAD_IMAGES: "finished, but more rows are errors than --max-bad tolerates",
+    ExitCode.FATAL: "fatal error",
+    ExitCode.USAGE: "wrong usage",
+    ExitCode.MODEL_REFUSED: "the model file was refused",
+    ExitCode.NO_IMAGES: "no images found",
+    ExitCode.CANNOT_WRITE: "the output cannot be written",
+}
+
+
+class BatchdigitError(Exception):
+    """A problem and its remedy, each one line.
+
+    ``str(error)`` is ``problem; remedy`` and never holds a line break.
+    """
+
+    exit_code: int = ExitCode.FATAL
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = one_line(problem)
+        self.remedy = one_line(remedy)
+        super().__init__("; ".join(part for part in (self.problem, self.remedy) if part))
+
+
+class UsageError(BatchdigitError):
+    """An option or a combination of options makes no sense."""
+
+    exit_code = ExitCode.USAGE
+
+
+class CheckpointError(BatchdigitError):
+    """A model file that cannot or must not be loaded."""
+
+    exit_code = ExitCode.MODEL_REFUSED
+
+
+class SourceError(BatchdigitError):
+    """A source that is missing or unreadable, or that holds no images."""
+
+    exit_code = ExitCode.NO_IMAGES
+
+
+class OutputError(BatchdigitError):
+    """The report cannot be written; what was there before is untouched."""
+
+    exit_code = ExitCode.CANNOT_WRITE
+
+
+class DeviceError(BatchdigitError):
+    """The device that was asked for is not there or has too little memory."""
+
+
+class WorkerError(BatchdigitError):
+    """A process that reads images died."""
+
+
+class AccountingError(BatchdigitError):
+    """Rows and images do not add up. Always a bug; nothing is published."""
+
+
+class ImageError(Exception):
+    """One image could not be used; the reader turns it into an error row.
+
+    ``stage`` says what failed (``read``, ``decode``, ``too-large``) and becomes the first word
+    of the row's ``error``.
+    """
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(stage, message)
+        self.stage = stage
+        self.message = one_line(message)
+
+
+class StoppedBySignal(BaseException):
+    """Raised by the signal handlers; a BaseException so that no ``except Exception`` eats it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signal_name = signal.Signals(signum).name
+        self.exit_code = 128 + signum
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """``text`` on one line of printable UTF-8, cut to ``limit`` characters."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(printable.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,76 @@
+r"""File names as bytes on disk, as text in a report, and a million of them in little memory.
+
+A POSIX file name is any bytes but ``/`` and NUL; a report is UTF-8 text. The escape below maps
+one to the other without loss and leaves every ordinary name as it is:
+
+* a byte that is not part of valid UTF-8 is written ``\xHH`` (two lower-case hex digits);
+* a backslash in front of something that reads like such an escape is written ``\x5c``;
+* a name that a spreadsheet would take for a formula (it starts with ``= + - @``, TAB or CR) gets
+  ``./`` in front, which is still its path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+
+_LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
+_ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def escape_filename(name: bytes) -> str:
+    """The text that stands for the relative path ``name`` in a report."""
+    text = _LOOKS_ESCAPED.sub(rb"\\x5c", name).decode("utf-8", "backslashreplace")
+    return "./" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+def unescape_filename(text: str) -> bytes:
+    """The relative path, as bytes, that a report's ``filename`` stands for.
+
+    Undoes :func:`escape_filename`; ``os.path.join(os.fsencode(root), unescape_filename(cell))``
+    opens the file.
+    """
+    name = _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode("utf-8"))
+    return name.removeprefix(b"./")
+
+
+class FileList:
+    """The paths of many files below one root, held as one run of bytes and its offsets.
+
+    A Python list of a million paths is a million objects, which every worker process would copy
+    bit by bit as their reference counts change. This is two objects whatever the length.
+    """
+
+    __slots__ = ("_names", "_offsets", "root")
+
+    def __init__(self, root: bytes, names: Iterable[bytes] = ()) -> None:
+        self.root = root
+        joined = bytearray()
+        self._offsets = array("Q", [0])
+        for name in names:
+            joined += name
+            self._offsets.append(len(joined))
+        self._names = bytes(joined)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        """The path of file ``index`` relative to the root, as the bytes on disk."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._names[self._offsets[index] : self._offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[index] for index in range(len(self)))
+
+    def path(self, index: int) -> bytes:
+        """The path that opens file ``index``."""
+        return os.path.join(self.root, self[index])
+
+    def filename(self, index: int) -> str:
+        """What stands for file ``index`` in a report."""
+        return escape_filename(self[index])

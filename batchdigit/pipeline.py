@@ -1,0 +1,241 @@
+"""The one loop: for every image found, exactly one row comes out, a prediction or an error."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL
+import torch
+
+from batchdigit.checkpoint import Checkpoint, load_checkpoint
+from batchdigit.device import choose_device, describe_device
+from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
+from batchdigit.predictor import Predictor
+from batchdigit.publish import Publication, writing
+from batchdigit.reader import Reader, available_cores
+from batchdigit.records import (
+    STDOUT,
+    Job,
+    OnProgress,
+    Predictions,
+    RunSummary,
+    no_progress,
+)
+from batchdigit.source import EXTENSIONS, Listing, list_images
+from batchdigit.stopwatch import Stopwatch
+from batchdigit.version import __version__
+from batchdigit.writer import ReportWriter, report_columns
+
+CPU_BATCH_SIZE = 256
+GPU_BATCH_SIZE = 2048
+IMAGES_WORTH_A_WORKER = 2000
+MOST_WORKERS = 16
+
+
+def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
+    """Predict every image of ``job.source`` and publish the report at ``job.out``.
+
+    ``on_progress(done, failed, found)`` is called after each batch. The account of the run goes
+    to ``job.out`` with ``.run.json`` added, except for a report on standard output.
+
+    Raises UsageError, CheckpointError, SourceError, OutputError, DeviceError, WorkerError or
+    AccountingError; whichever it is, ``job.out`` is as it was before.
+    """
+    started = datetime.now(timezone.utc)
+    stopwatch = Stopwatch()
+    failures: Counter[str] = Counter()
+    with Publication() as publication:
+        stream, account = _open_outputs(job, publication)
+        with open_session(job, stopwatch) as session:
+            files = session.listing.images
+            report = ReportWriter(stream, job, files, session.columns)
+            for predictions in session.predictions():
+                with stopwatch.stage("write"), writing(job.out):
+                    report.write(predictions)
+                failures.update(failure.stage for failure in predictions.failures)
+                on_progress(report.rows, failures.total(), len(files))
+
+        summary = RunSummary(
+            found=len(files),
+            predicted=report.predicted,
+            failed=failures.total(),
+            ignored=session.listing.ignored,
+            failures_by_stage=dict(failures),
+            seconds=stopwatch.seconds(),
+            device=describe_device(session.device),
+            exit_code=_judge(job, failures.total(), len(files)),
+            account=_account(job, session, started),
+        )
+        _check_sums(summary, report.rows)
+        with writing(job.out):
+            report.finish(summary.as_json())
+            stream.flush()
+            if account is not None:
+                described = summary.as_json() | {"report": _describe_report(job.out, stream)}
+                account.write(json.dumps(described, indent=1).encode() + b"\n")
+        publication.publish()
+    return summary
+
+
+def stream(job: Job) -> Iterator[Predictions]:
+    """The predictions of ``job.source``, batch by batch, in the order of the file names.
+
+    The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) play no part.
+    Raises what :func:`run` raises but OutputError.
+    """
+    with open_session(job, Stopwatch()) as session:
+        for predictions in session.predictions():
+            yield replace(predictions, files=session.listing.images)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is ready to go: images listed, model on its device, workers reading."""
+
+    job: Job
+    listing: Listing
+    checkpoint: Checkpoint
+    device: torch.device
+    reader: Reader
+    predictor: Predictor
+    stopwatch: Stopwatch
+
+    @property
+    def columns(self) -> dict[str, type]:
+        """The report's columns; see :func:`batchdigit.writer.report_columns`."""
+        classes = self.checkpoint.classes if self.job.probs else 0
+        return report_columns(topk=self.job.topk, classes=classes)
+
+    def predictions(self) -> Iterator[Predictions]:
+        """What became of each batch, in order, while the stopwatch runs."""
+        batches = self.stopwatch.each("read", self.reader)
+        return self.stopwatch.each("predict", self.predictor.predict(batches))
+
+
+@contextlib.contextmanager
+def open_session(job: Job, stopwatch: Stopwatch) -> Iterator[Session]:
+    """Get everything ready that ``job`` needs, cheapest checks first; end the workers after."""
+    device = choose_device(job.device)
+    with stopwatch.stage("load"):
+        checkpoint = load_checkpoint(job.model)
+    if job.topk > checkpoint.classes:
+        raise UsageError(
+            f"--topk {job.topk} is more than the model's {checkpoint.classes} classes",
+            "ask for fewer labels",
+        )
+    with stopwatch.stage("list"):
+        listing = _list(job)
+    with Reader(
+        listing.images,
+        batch_size=job.batch_size or _batch_size(device),
+        workers=_workers(device, len(listing.images)) if job.workers is None else job.workers,
+        start_method=job.start_method,
+        follow_symlinks=job.follow_symlinks,
+        pin_memory=device.type == "cuda",
+    ) as reader:
+        with stopwatch.stage("load"):
+            predictor = Predictor(
+                checkpoint.model,
+                device,
+                precision=job.precision,
+                k=checkpoint.classes if job.probs else job.topk,
+            )
+        yield Session(job, listing, checkpoint, device, reader, predictor, stopwatch)
+
+
+def _open_outputs(job: Job, publication: Publication) -> tuple[BinaryIO, BinaryIO | None]:
+    """Streams for the report and for the account of the run, opened before any work is done."""
+    if job.out == STDOUT:
+        return sys.stdout.buffer, None
+    return publication.create(job.out), publication.create(_account_path(job.out))
+
+
+def _account_path(out: Path) -> Path:
+    return out.with_name(out.name + ".run.json")
+
+
+def _list(job: Job) -> Listing:
+    outputs = () if job.out == STDOUT else (job.out, _account_path(job.out))
+    listing = list_images(job.source, follow_symlinks=job.follow_symlinks, exclude=outputs)
+    if not len(listing.images):
+        sources = ", ".join(map(str, job.source))
+        endings = ", ".join(ending.decode() for ending in EXTENSIONS)
+        raise SourceError(
+            f"no images in {sources} ({len(listing.ignored)} other files)",
+            f"an image's name ends in one of {endings}",
+        )
+    return listing
+
+
+def _batch_size(device: torch.device) -> int:
+    return CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
+
+
+def _workers(device: torch.device, images: int) -> int:
+    """Worker processes for a run that did not ask for a number.
+
+    On a CPU the network takes several times the work of reading: one worker in four cores keeps
+    up, and more would take cores from the network. A GPU takes all that the cores can read. A
+    small folder is read before a worker has started.
+    """
+    cores = available_cores()
+    wanted = max(1, cores // 4) if device.type == "cpu" else cores
+    return min(wanted, MOST_WORKERS, images // IMAGES_WORTH_A_WORKER)
+
+
+def _judge(job: Job, failed: int, found: int) -> ExitCode:
+    return ExitCode.OK if job.max_bad.allows(failed, found) else ExitCode.BAD_IMAGES
+
+
+def _check_sums(summary: RunSummary, rows: int) -> None:
+    if not summary.found == summary.predicted + summary.failed == rows:
+        raise AccountingError(
+            f"found {summary.found} images, but predicted {summary.predicted}, "
+            f"failed {summary.failed} and wrote {rows} rows",
+            "nothing was published; please report this as a bug",
+        )
+
+
+def _account(job: Job, session: Session, started: datetime) -> dict[str, Any]:
+    """Who made this report, from what and how: JSON data."""
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "versions": {
+            "batchdigit": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pillow": PIL.__version__,
+            "numpy": np.__version__,
+        },
+        "platform": platform.platform(),
+        "model": {
+            "path": str(job.model),
+            "sha256": session.checkpoint.sha256,
+            "classes": session.checkpoint.classes,
+        },
+        "options": json.loads(json.dumps(asdict(job), default=str)),
+        "reader": {
+            "batch_size": session.reader.batch_size,
+            "workers": session.reader.workers,
+            "start_method": session.reader.start_method,
+        },
+    }
+
+
+def _describe_report(out: Path, stream: BinaryIO) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    stream.seek(0)
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return {"name": out.name, "bytes": stream.tell(), "sha256": digest.hexdigest()}

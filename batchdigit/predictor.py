@@ -1,0 +1,134 @@
+"""Running the CNN: from batches of pixels to labels and probabilities.
+
+B batch, K classes, k labels reported for each image; images are BCHW.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from batchdigit.errors import DeviceError
+from batchdigit.model import CNN, fold_batchnorm
+from batchdigit.records import Batch, Predictions
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Predictor:
+    """A CNN on one device, ready to label batches.
+
+    The model is copied, its BatchNorm folded into its convolutions, and on a CPU laid out
+    channels-last; together that takes about 0.6 of the plain model's time there.
+    ``precision`` fp32 means IEEE single precision everywhere: TF32 is off while this runs.
+    Probabilities are always the softmax in fp32.
+
+    When a CUDA device runs out of memory, ``largest_batch`` is halved and the work repeated in
+    parts of that size.
+    """
+
+    def __init__(
+        self, model: CNN, device: torch.device, *, precision: str = "fp32", k: int = 1
+    ) -> None:
+        layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        self.device = device
+        self.k = k
+        self.largest_batch: int | None = None
+        self._layout = layout
+        self._dtype = _DTYPES[precision]
+        self._model = fold_batchnorm(copy.deepcopy(model).eval()).to(device, self._dtype)
+        self._model.to(memory_format=layout)
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
+        """The predictions of each batch, in order.
+
+        Works one batch ahead: while a GPU computes a batch, the caller handles the one before.
+        Raises DeviceError when not even a single image fits into the device's memory.
+        """
+        ahead: _InFlight | None = None
+        for batch in batches:
+            launched = self._launch(batch)
+            if ahead is not None:
+                yield ahead.land()
+            ahead = launched
+        if ahead is not None:
+            yield ahead.land()
+
+    def _launch(self, batch: Batch) -> _InFlight:
+        with torch.inference_mode(), _ieee_fp32():
+            # Labels ride with the probabilities, as floats (exact to 2**24): one copy back.
+            result_B2k = self._top_k(batch.images).to("cpu", non_blocking=True)
+            landed = None
+            if self.device.type == "cuda":
+                landed = torch.cuda.Event()
+                landed.record(torch.cuda.current_stream(self.device))
+        return _InFlight(batch, result_B2k, landed)
+
+    def _top_k(self, images: torch.Tensor) -> torch.Tensor:
+        """float32[B, 2k] on the device: k probabilities, then their k labels."""
+        while True:
+            size = self.largest_batch or max(len(images), 1)
+            # Tried outside of ``except``, whose traceback would keep the tensors alive.
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return torch.cat([self._top_k_of_part(part) for part in images.split(size)])
+            if size == 1:
+                raise DeviceError(
+                    f"{self.device} has no memory left for a single image",
+                    "free its memory, or choose --device cpu",
+                )
+            self.largest_batch = min(size, len(images)) // 2
+            torch.cuda.empty_cache()
+
+    def _top_k_of_part(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        pixels_BCHW = images_BCHW.to(self.device, non_blocking=True).to(self._dtype).div_(255)
+        logits_BK = self._model(pixels_BCHW.contiguous(memory_format=self._layout))
+        probs_BK = logits_BK.float().softmax(dim=1)
+        probs_Bk, labels_Bk = probs_BK.topk(self.k, dim=1)
+        return torch.cat([probs_Bk, labels_Bk.float()], dim=1)
+
+
+@dataclass(frozen=True)
+class _InFlight:
+    """A batch whose result is on its way to main memory."""
+
+    batch: Batch
+    result_B2k: torch.Tensor
+    landed: torch.cuda.Event | None
+
+    def land(self) -> Predictions:
+        if self.landed is not None:
+            self.landed.synchronize()
+        if not bool(self.result_B2k.isfinite().all()):
+            raise DeviceError(
+                "the network's output is not finite: its numbers outgrew the precision",
+                "run again with --precision fp32",
+            )
+        k = self.result_B2k.shape[1] // 2
+        probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)
+        return Predictions(
+            indices=self.batch.indices.numpy(),
+            labels=labels_Bk.to(torch.int64).numpy(),
+            probs=probs_Bk.contiguous().numpy(),
+            failures=self.batch.failures,
+        )
+
+
+@contextlib.contextmanager
+def _ieee_fp32() -> Iterator[None]:
+    """Compute fp32 as such on CUDA, where torch would round convolutions' inputs to TF32."""
+    knobs = (
+        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul,
+    )
+    before = [knob.fp32_precision for knob in knobs]
+    try:
+        for knob in knobs:
+            knob.fp32_precision = "ieee"
+        yield
+    finally:
+        for knob, value in zip(knobs, before, strict=True):
+            knob.fp32_precision = value

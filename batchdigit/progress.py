@@ -1,0 +1,80 @@
+"""How far a run is: a bar on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Call it with how many are done, failed and to be done in all; this one shows nothing."""
+
+    def __call__(self, done: int, failed: int, found: int) -> None:
+        """Show where the work stands."""
+
+    def say(self, line: str) -> None:
+        """Show a line of text, once."""
+
+    def close(self) -> None:
+        """Take away what does not stay."""
+
+
+def show_progress(
+    stream: TextIO, *, quiet: bool = False, unit: str = "images"
+) -> contextlib.closing[Progress]:
+    """A context manager around the progress that suits ``stream``."""
+    if quiet:
+        return contextlib.closing(Progress())
+    return contextlib.closing(_Bar(stream, unit) if stream.isatty() else _Lines(stream, unit))
+
+
+class _Bar(Progress):
+    def __init__(self, stream: TextIO, unit: str) -> None:
+        # Imported here: a run without a terminal does without it.
+        from tqdm import tqdm
+
+        # The monitor is a thread, beside which worker processes cannot be forked safely.
+        tqdm.monitor_interval = 0
+        self._stream = stream
+        self._bar = tqdm(file=stream, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1)
+
+    def __call__(self, done: int, failed: int, found: int) -> None:
+        self._bar.total = found
+        if failed:
+            self._bar.set_postfix(failed=failed, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def say(self, line: str) -> None:
+        self._bar.write(line, file=self._stream)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Lines(Progress):
+    def __init__(
+        self, stream: TextIO, unit: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._unit = unit
+        self._clock = clock
+        self._start = self._last = clock()
+
+    def __call__(self, done: int, failed: int, found: int) -> None:
+        now = self._clock()
+        if now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        rate = done / (now - self._start)
+        self.say(
+            f"{done} of {found} {self._unit} ({failed} failed), {rate:.0f} {self._unit}/s, "
+            f"about {(found - done) / rate:.0f} s left"
+        )
+
+    def say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()

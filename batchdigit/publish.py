@@ -1,0 +1,121 @@
+"""Files that appear whole or not at all.
+
+A file is written under a hidden name in the folder where it will live, flushed to the disk and
+renamed over its final name; POSIX makes the rename atomic, and the folder is flushed after it.
+Whoever opens the final name sees the complete old file or the complete new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from batchdigit.errors import OutputError
+
+
+class Publication:
+    """Context manager around files that are published together.
+
+    ``create`` opens a file to write, ``publish`` puts all of them in their places in the order
+    they were created; leaving the block without ``publish`` removes every trace of them.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[tuple[BinaryIO, Path, Path]] = []
+
+    def create(self, path: Path) -> BinaryIO:
+        """A new empty file that will become ``path``.
+
+        Raises OutputError when the folder is missing or not writable, or when ``path`` exists
+        and is not a regular file (renaming over ``/dev/null`` would destroy it).
+        """
+        with writing(path):
+            target = Path(os.path.realpath(path))
+            # Not tempfile: its files are private (0600), a report follows the umask, and one
+            # that replaces another keeps its permissions.
+            temporary = target.with_name(f".batchdigit-{secrets.token_hex(8)}.tmp")
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
+            permissions = _permissions_of_old(target)
+            descriptor = os.open(temporary, flags, 0o666)
+            handle = os.fdopen(descriptor, "w+b")
+            if permissions is not None:
+                os.chmod(temporary, permissions)
+        self._files.append((handle, temporary, target))
+        return handle
+
+    def publish(self) -> None:
+        """Flush every file to the disk, then rename each over its final name."""
+        for handle, _, target in self._files:
+            with writing(target):
+                handle.flush()
+                os.fsync(handle.fileno())
+                handle.close()
+        while self._files:
+            _, temporary, target = self._files[0]
+            with writing(target):
+                os.replace(temporary, target)
+                self._files.pop(0)
+                _flush_folder(target.parent)
+
+    def __enter__(self) -> Publication:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle, temporary, _ in self._files:
+            # Closing flushes, which fails again on a full disk; the file is going anyway.
+            with contextlib.suppress(OSError):
+                handle.close()
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn any OSError in the block into an OutputError that names ``path``."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}", "create its folder first"
+        ) from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}",
+            "make room or choose another place, then run again",
+        ) from error
+
+
+def _permissions_of_old(target: Path) -> int | None:
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        raise OutputError(
+            f"cannot write {target}: it exists and is not a regular file",
+            "choose another --out, or - for standard output",
+        )
+    return stat.S_IMODE(mode)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":  # folders cannot be opened, hence not flushed, on Windows
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,164 @@
+"""Batches of images from a list of files: a Dataset that decodes whole batches, a DataLoader.
+
+A worker process sends one message a batch, one uint8 tensor in shared memory, and what failed
+travels in it. Nothing that a file holds can end a worker's loop with an exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from batchdigit.decode import decode_image, read_file, strict_pillow
+from batchdigit.errors import ImageError, WorkerError, one_line
+from batchdigit.filenames import FileList
+from batchdigit.preprocess import SIZE, to_model_input
+from batchdigit.records import Batch, Failure
+
+
+class DigitFiles(Dataset[Batch]):
+    """Digit images by their position in a file list; ``__getitems__`` reads a whole batch."""
+
+    def __init__(self, files: FileList, *, follow_symlinks: bool = False) -> None:
+        self.files = files
+        self.follow_symlinks = follow_symlinks
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Read, decode and preprocess the files at ``indices``, one after another.
+
+        The DataLoader calls this with each batch's indices in place of ``__getitem__``.
+        """
+        images = torch.empty((len(indices), 1, *SIZE), dtype=torch.uint8)
+        pixels = images.numpy()
+        usable: list[int] = []
+        failures: list[Failure] = []
+        with strict_pillow():
+            for index in indices:
+                try:
+                    path = self.files.path(index)
+                    data = read_file(path, follow_symlinks=self.follow_symlinks)
+                    pixels[len(usable), 0] = to_model_input(decode_image(data))
+                    usable.append(index)
+                except ImageError as error:
+                    failures.append(Failure(index, error.stage, error.message))
+                except Exception as error:  # noqa: BLE001
+                    # One file must not take its batch along, whatever Pillow or numpy raised.
+                    message = one_line(f"{type(error).__name__}: {error}")
+                    failures.append(Failure(index, "decode", message))
+        return Batch(
+            torch.tensor(usable, dtype=torch.int64), images[: len(usable)], tuple(failures)
+        )
+
+
+class Reader:
+    """Iterates once over the batches of a file list, in its order.
+
+    A context manager: entering it starts the worker processes at once, so that they read while
+    the caller loads its model, and before the caller starts threads of its own; leaving it ends
+    them. ``workers`` 0 reads in this process.
+
+    Iterating raises WorkerError when a worker process dies.
+    """
+
+    def __init__(
+        self,
+        files: FileList,
+        *,
+        batch_size: int,
+        workers: int,
+        start_method: str | None = None,
+        follow_symlinks: bool = False,
+        pin_memory: bool = False,
+    ) -> None:
+        self.batch_size = batch_size
+        self.workers = workers
+        self.start_method = (start_method or default_start_method()) if workers else None
+        self._loader: DataLoader[Batch] = DataLoader(
+            DigitFiles(files, follow_symlinks=follow_symlinks),
+            batch_size=batch_size,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=pin_memory,
+            multiprocessing_context=self.start_method,
+            worker_init_fn=_leave_signals_to_the_parent if workers else None,
+            in_order=True,
+        )
+        self._batches: Iterator[Batch] | None = None
+
+    def __enter__(self) -> Reader:
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
+            # of a BLAS library, which are safe; default_start_method() rules out the others.
+            warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+            self._batches = iter(self._loader)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._batches = None  # the DataLoader ends its workers when its iterator goes
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._batches is None:
+            raise ValueError("a Reader is iterated inside its with block")
+        try:
+            yield from self._batches
+        except RuntimeError as error:
+            if "worker" not in str(error):
+                raise
+            raise WorkerError(
+                f"a process that reads images died: {error}",
+                "run again with --workers 0 to read without worker processes",
+            ) from error
+
+
+def default_start_method() -> str:
+    """The cheapest safe way to start workers in this process.
+
+    ``fork`` needs no second import of torch (seconds for each worker) but copies the locks of
+    every thread in whatever state they are, and a CUDA context not at all; so it is chosen on
+    Linux as long as this process runs one Python thread and has not touched CUDA.
+    """
+    if sys.platform != "linux":
+        return "spawn"
+    if threading.active_count() > 1 or torch.cuda.is_initialized():
+        return "forkserver"
+    return "fork"
+
+
+def available_cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return multiprocessing.cpu_count()
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the parent alone decides what follows."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(AttributeError):  # no SIGHUP on Windows
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)

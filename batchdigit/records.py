@@ -1,0 +1,279 @@
+"""The types that flow through the program.
+
+Importing this module must stay cheap: ``batchdigit --help`` reads its defaults from here, so
+torch and numpy appear in annotations only.
+
+B batch, K classes, k labels reported for each image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchdigit.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from batchdigit.filenames import FileList
+
+PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
+FORMATS = ("csv", "tsv", "parquet", "jsonl")
+PRECISIONS = ("fp32", "bf16", "fp16")
+START_METHODS = ("fork", "forkserver", "spawn")
+STDOUT = Path("-")
+
+OnProgress = Callable[[int, int, int], None]
+"""Called with how many are done, how many of those failed, and how many there are in all."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How many images may fail before a finished run counts as bad: a number or a share."""
+
+    count: int = 0
+    percent: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Tolerance:
+        """``"3"`` or ``"0.5%"``; raises UsageError for anything else."""
+        if match := re.fullmatch(r"(\d+)", text):
+            return cls(count=int(match[1]))
+        if (match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text)) and float(match[1]) <= 100:
+            return cls(percent=float(match[1]))
+        raise UsageError(
+            f"--max-bad {text!r} is neither a number nor a percentage", "write 3 or 0.5%"
+        )
+
+    def __str__(self) -> str:
+        return str(self.count) if self.percent is None else f"{self.percent:g}%"
+
+    def allows(self, failed: int, found: int) -> bool:
+        """Whether ``failed`` of ``found`` images are few enough."""
+        limit = self.count if self.percent is None else found * self.percent / 100
+        return failed <= limit
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run was asked to do. Defaults are written here and nowhere else.
+
+    ``batch_size`` and ``workers`` may be None: the program chooses. ``format`` None means by
+    the extension of ``out``, CSV where it has none. ``start_method`` None means the cheapest
+    that is safe (see :mod:`batchdigit.reader`).
+    """
+
+    source: tuple[Path, ...]
+    out: Path = STDOUT
+    model: Path = PACKAGED_WEIGHTS
+    format: str | None = None
+    topk: int = 1
+    probs: bool = False
+    batch_size: int | None = None
+    workers: int | None = None
+    start_method: str | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+    follow_symlinks: bool = False
+    max_bad: Tolerance = Tolerance()
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise UsageError("no source given", "name a folder of images or some image files")
+        if self.topk < 1:
+            raise UsageError(f"--topk {self.topk} is less than 1", "ask for 1 label or more")
+        _check_loader(self.batch_size, self.workers)
+        _check_choice("--format", self.format, FORMATS)
+        _check_choice("--precision", self.precision, PRECISIONS)
+        _check_choice("start_method", self.start_method, START_METHODS)
+
+    @property
+    def report_format(self) -> tuple[str, bool]:
+        """The report's format and whether it is gzipped.
+
+        Raises UsageError when the extension of ``out`` names no known format and ``format``
+        names none either.
+        """
+        name = self.out.name.lower()
+        gzipped = name.endswith(".gz")
+        suffix = Path(name.removesuffix(".gz")).suffix.removeprefix(".")
+        if self.out == STDOUT:
+            suffix, gzipped = "csv", False
+        chosen = self.format or suffix
+        if chosen not in FORMATS:
+            raise UsageError(
+                f"{self.out.name!r} does not say which format to write",
+                f"end it in .{', .'.join(FORMATS)} or give --format",
+            )
+        if gzipped and chosen == "parquet":
+            raise UsageError(
+                "Parquet is compressed already", "leave .gz off the name of a Parquet report"
+            )
+        return chosen, gzipped
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Everything a training was asked to do. Defaults are written here and nowhere else.
+
+    The learning rate is the peak of a one-cycle schedule. ``average_decay`` is the decay, for
+    each step, of the exponential moving average of the weights that becomes the model.
+    """
+
+    data: Path
+    out: Path
+    download: bool = False
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    average_decay: float = 0.999
+    augment: bool = True
+    seed: int = 0
+    workers: int | None = None
+    device: str = "auto"
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UsageError(f"--epochs {self.epochs} is less than 1", "train for 1 or more")
+        if not self.learning_rate > 0:
+            raise UsageError(f"--learning-rate {self.learning_rate:g} is not above 0", "try 3e-3")
+        _check_loader(self.batch_size, self.workers)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be used; becomes one error row ``STAGE: MESSAGE``."""
+
+    index: int
+    stage: str
+    message: str
+
+    @property
+    def text(self) -> str:
+        """The row's ``error``."""
+        return f"{self.stage}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive files after reading: the images that could be used and the failures.
+
+    ``indices`` int64[B] position of each image in the file list, ascending; ``images``
+    uint8[B, 1, 28, 28], 0 black to 255 white strokes. B may be 0.
+
+    Between processes it travels as plain bytes through the pipe. torch would put its tensors
+    into shared memory, which is 64 MB in a container and takes a file descriptor each; for a
+    batch of digits, a fraction of a megabyte, that is no faster.
+    """
+
+    indices: torch.Tensor
+    images: torch.Tensor
+    failures: tuple[Failure, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; a DataLoader calls this by its name."""
+        return Batch(self.indices, self.images.pin_memory(), self.failures)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpack_batch, (self.indices.numpy(), self.images.numpy(), self.failures)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What became of one batch: B images with their k likeliest labels, and the failures.
+
+    ``indices`` int64[B] ascending, ``labels`` int64[B, k] and ``probs`` float32[B, k] by falling
+    probability (the softmax over all K classes), in main memory. ``files``, where set, resolves
+    the indices.
+    """
+
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probs: NDArray[np.float32]
+    failures: tuple[Failure, ...] = ()
+    files: FileList | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def filenames(self) -> list[str]:
+        """The report's ``filename`` of each image, in the order of ``indices``."""
+        if self.files is None:
+            raise ValueError("these predictions came without their file list")
+        return [self.files.filename(index) for index in self.indices.tolist()]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The outcome of a finished run. ``found`` is ``predicted + failed``, always.
+
+    ``seconds`` holds wall-clock seconds by stage (``load``, ``list``, ``read``, ``predict``,
+    ``write``) and ``total``; ``read`` is the time spent waiting for images, not the time the
+    workers spent reading them. ``account`` is JSON data: versions, model, options, settings.
+    """
+
+    found: int
+    predicted: int
+    failed: int
+    ignored: FileList
+    failures_by_stage: dict[str, int]
+    seconds: dict[str, float]
+    device: str
+    exit_code: ExitCode
+    account: dict[str, Any]
+
+    @property
+    def images_per_second(self) -> float:
+        """Images found over the seconds from start to end, everything included."""
+        return self.found / self.seconds["total"]
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole outcome as JSON data."""
+        return {
+            "found": self.found,
+            "predicted": self.predicted,
+            "failed": self.failed,
+            "ignored": len(self.ignored),
+            "failures_by_stage": self.failures_by_stage,
+            "exit_code": int(self.exit_code),
+            "device": self.device,
+            "images_per_second": round(self.images_per_second, 1),
+            "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},
+            **self.account,
+        }
+
+
+def _unpack_batch(
+    indices: NDArray[np.int64], images: NDArray[np.uint8], failures: tuple[Failure, ...]
+) -> Batch:
+    import torch
+
+    return Batch(torch.from_numpy(indices), torch.from_numpy(images), failures)
+
+
+def no_progress(_done: int, _failed: int, _found: int) -> None:
+    """Show nothing."""
+
+
+def _check_loader(batch_size: int | None, workers: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"--batch-size {batch_size} is less than 1", "try 256")
+    if workers is not None and workers < 0:
+        raise UsageError(f"--workers {workers} is negative", "0 reads in the main process")
+
+
+def _check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise UsageError(f"{option} {value!r} is unknown", f"choose from {', '.join(choices)}")

@@ -1,0 +1,308 @@
+"""Fitting the CNN to labelled digits.
+
+Images stay uint8 until they are on the device. Augmentation runs there too, on small groups of a
+batch that share one random transformation. The model that is kept is a moving average of the
+weights, at the epoch with the lowest loss on validation images that no step has seen.
+
+B batch, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from batchdigit.dataset import Digits, Splits, load_splits
+from batchdigit.device import choose_device
+from batchdigit.errors import CheckpointError
+from batchdigit.model import CLASSES, CNN
+from batchdigit.publish import Publication, writing
+from batchdigit.records import OnProgress, TrainJob, no_progress
+
+GROUP = 8  # images of a batch that share one random transformation
+# What must be equal for a training to go on where another stopped.
+BINDING = (
+    *("epochs", "batch_size", "learning_rate", "weight_decay", "average_decay"),
+    *("augment", "seed"),
+)
+
+Transform = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model did on labelled digits.
+
+    ``loss`` is the mean cross-entropy, ``errors`` of ``images`` are wrong, and
+    ``confusion[truth][prediction]`` counts images.
+    """
+
+    loss: float
+    errors: int
+    images: int
+    confusion: list[list[int]]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose likeliest class is the right one."""
+        return 1 - self.errors / self.images
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What came of a training; ``epoch`` is the one (from 1) whose weights were kept."""
+
+    epoch: int
+    validation: Score
+    test: Score
+    history: list[dict[str, float]]
+    settings: dict[str, Any]
+
+
+def train(
+    job: TrainJob,
+    *,
+    on_progress: OnProgress = no_progress,
+    on_epoch: Callable[[int, Score], None] | None = None,
+) -> TrainSummary:
+    """Fit the CNN to ``job.data`` and write its state dict to ``job.out``.
+
+    ``on_progress(batches done, 0, batches in all)`` is called after each batch, ``on_epoch(epoch
+    from 1, its score on the validation images)`` after each epoch.
+
+    ``job.out`` with ``.train.json`` added gets the settings and scores. After each epoch the
+    state goes to ``job.out`` with ``.resume`` added, from which the same job continues with the
+    same result; the file goes when the training is complete.
+
+    Raises SourceError, OutputError, DeviceError, and CheckpointError for a ``.resume`` file of
+    another training.
+    """
+    device = choose_device(job.device)
+    resume_file = job.out.with_name(job.out.name + ".resume")
+    with Publication() as publication:
+        weights_file = publication.create(job.out)
+        summary_path = job.out.with_name(job.out.name + ".train.json")
+        summary_file = publication.create(summary_path)
+        splits = load_splits(job.data, download=job.download, seed=job.seed)
+        fitting = Fitting(job, device, len(splits.train))
+        if not job.fresh:
+            fitting.load(resume_file)
+
+        while fitting.epoch < job.epochs:
+            fitting.run_epoch(splits.train, on_progress)
+            score = fitting.judge(splits.validation)
+            fitting.save(resume_file)
+            if on_epoch is not None:
+                on_epoch(fitting.epoch, score)
+
+        summary = _summarise(job, fitting, splits)
+        with writing(job.out):
+            torch.save(fitting.best_state, weights_file)
+        with writing(summary_path):
+            summary_file.write(json.dumps(asdict(summary), indent=1).encode() + b"\n")
+        publication.publish()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(resume_file)
+    return summary
+
+
+class Fitting:
+    """A training in progress: everything that the next epoch depends on."""
+
+    def __init__(self, job: TrainJob, device: torch.device, images: int) -> None:
+        torch.manual_seed(job.seed)
+        self.job = job
+        self.device = device
+        self.transform = augmentation() if job.augment else _as_it_is
+        self.model = CNN().to(device).to(memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.model, avg_fn=_moving_average(job.average_decay), use_buffers=True
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=job.learning_rate, weight_decay=job.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            max_lr=job.learning_rate,
+            epochs=job.epochs,
+            steps_per_epoch=-(-images // job.batch_size),
+        )
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_state: dict[str, torch.Tensor] = {}
+        self.history: list[dict[str, float]] = []
+
+    def run_epoch(self, digits: Digits, on_progress: OnProgress) -> None:
+        """One pass over ``digits`` in an order and with transformations fixed by the seed."""
+        torch.manual_seed(self.job.seed + 1_000_003 * (self.epoch + 1))
+        self.model.train()
+        batches = torch.randperm(len(digits)).split(self.job.batch_size)
+        for step, chosen in enumerate(batches, start=1):
+            batch = digits[chosen]
+            images_BCHW = batch.images.to(self.device)
+            images_BCHW = torch.cat([self.transform(part) for part in images_BCHW.split(GROUP)])
+            logits_BK = self.model(_to_float(images_BCHW))
+            loss = nn.functional.cross_entropy(logits_BK, batch.labels.to(self.device))
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            self.average.update_parameters(self.model)
+            done = self.epoch * len(batches) + step
+            on_progress(done, 0, self.job.epochs * len(batches))
+        self.epoch += 1
+
+    def judge(self, validation: Digits) -> Score:
+        """Score the averaged weights, and keep them if none before had a lower loss."""
+        score = evaluate(self.average.module, validation, self.device)
+        self.history.append({"loss": score.loss, "errors": score.errors})
+        if score.loss <= min(entry["loss"] for entry in self.history):
+            self.best_epoch = self.epoch
+            self.best_state = {
+                key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for key, value in self.average.module.state_dict().items()
+            }
+        return score
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to ``path``, atomically."""
+        with Publication() as publication:
+            with writing(path):
+                torch.save(
+                    {
+                        "settings": self._settings(),
+                        "model": self.model.state_dict(),
+                        "average": self.average.state_dict(),
+                        "optimizer": self.optimizer.state_dict(),
+                        "schedule": self.schedule.state_dict(),
+                        "epoch": self.epoch,
+                        "best_epoch": self.best_epoch,
+                        "best_state": self.best_state,
+                        "history": self.history,
+                    },
+                    publication.create(path),
+                )
+            publication.publish()
+
+    def load(self, path: Path) -> None:
+        """Go on from the state at ``path``, if there is one."""
+        if not path.exists():
+            return
+        remedy = "give --fresh to start over"
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            settings = state["settings"]
+        except Exception as error:
+            raise CheckpointError(f"{path} is damaged", remedy) from error
+        if settings != self._settings():
+            raise CheckpointError(f"{path} belongs to a training with other settings", remedy)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.epoch = state["epoch"]
+        self.best_epoch = state["best_epoch"]
+        self.best_state = state["best_state"]
+        self.history = state["history"]
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self.job, name) for name in BINDING}
+
+
+def augmentation() -> Transform:
+    """Random small rotations, shifts, scalings, shears and elastic distortions of uint8 images.
+
+    The ranges keep every digit inside its 28x28 frame and its class beyond doubt; the elastic
+    distortion is that of Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural
+    Networks" (2003), at a displacement of about 0.7 pixels (root mean square).
+    """
+    # Imported here: only training needs torchvision, and it takes seconds.
+    from torchvision.transforms import v2
+
+    transform: Transform = v2.Compose(
+        [
+            v2.RandomAffine(
+                degrees=12,
+                translate=(0.08, 0.08),
+                scale=(0.88, 1.12),
+                shear=(-8, 8, -8, 8),
+                interpolation=v2.InterpolationMode.BILINEAR,
+            ),
+            v2.RandomApply([v2.ElasticTransform(alpha=36.0, sigma=4.0)], p=0.7),
+        ]
+    )
+    return transform
+
+
+def evaluate(model: nn.Module, digits: Digits, device: torch.device) -> Score:
+    """Score ``model``, which is left in ``eval()`` mode, on labelled digits."""
+    model.eval()
+    confusion = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
+    loss = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(digits), 1000):
+            batch = digits[start : start + 1000]
+            logits_BK = model(_to_float(batch.images.to(device))).cpu()
+            loss += float(nn.functional.cross_entropy(logits_BK, batch.labels, reduction="sum"))
+            cells = batch.labels * CLASSES + logits_BK.argmax(1)
+            confusion += torch.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+    errors = len(digits) - int(confusion.trace())
+    return Score(loss / len(digits), errors, len(digits), confusion.tolist())
+
+
+def _moving_average(decay: float) -> Callable[..., torch.Tensor]:
+    """An exponential moving average that forgets its random start quickly.
+
+    The decay of step n is the lesser of ``decay`` and (1 + n) / (10 + n).
+    """
+
+    def average(
+        averaged: torch.Tensor, current: torch.Tensor, steps: torch.Tensor | int
+    ) -> torch.Tensor:
+        if not averaged.is_floating_point():  # BatchNorm's count of batches
+            return current
+        return averaged.lerp(current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+
+    return average
+
+
+def _summarise(job: TrainJob, fitting: Fitting, splits: Splits) -> TrainSummary:
+    best = CNN()
+    best.load_state_dict(fitting.best_state)
+    cpu = torch.device("cpu")
+    settings = {name: getattr(job, name) for name in BINDING} | {
+        "data": splits.description,
+        "images": {
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+        },
+        "device": fitting.device.type,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    return TrainSummary(
+        fitting.best_epoch,
+        evaluate(best, splits.validation, cpu),
+        evaluate(best, splits.test, cpu),
+        fitting.history,
+        settings,
+    )
+
+
+def _to_float(images: torch.Tensor) -> torch.Tensor:
+    return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def _as_it_is(images: torch.Tensor) -> torch.Tensor:
+    return images

@@ -1,0 +1,223 @@
+"""The report: its columns, and the formats it is written in.
+
+Every format gets the same cells. A probability is a Python float whose shortest decimal form is
+the shortest that identifies the float32 it came from, so text reports and Parquet hold one value.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Protocol
+
+from batchdigit.errors import AccountingError
+from batchdigit.filenames import FileList
+from batchdigit.records import Job, Predictions
+
+Column = list[Any]
+Columns = dict[str, Column]
+
+PARQUET_ROWS_PER_GROUP = 65_536
+ACCOUNT_KEY = "batchdigit.run"
+
+
+def report_columns(*, topk: int, classes: int) -> dict[str, type]:
+    """The report's columns in order, with the type of their cells.
+
+    The four that are always there come first; ``topk`` above 1 adds ``prediction_2,
+    confidence_2, ...``, and ``classes`` above 0 adds ``prob_0, prob_1, ...``.
+    """
+    columns: dict[str, type] = {
+        "filename": str,
+        "prediction": int,
+        "confidence": float,
+        "error": str,
+    }
+    for place in range(2, topk + 1):
+        columns |= {f"prediction_{place}": int, f"confidence_{place}": float}
+    return columns | {f"prob_{label}": float for label in range(classes)}
+
+
+class Tabulator:
+    """Turns predictions into rows: one for each file, in the order of the file list.
+
+    Raises AccountingError when a batch does not hold exactly the files that come next.
+    """
+
+    def __init__(self, files: FileList, columns: Mapping[str, type], topk: int) -> None:
+        self.files = files
+        self.columns = dict(columns)
+        self.topk = topk
+        self.rows = 0
+
+    def tabulate(self, predictions: Predictions) -> Columns:
+        """The rows of one batch, column by column; an empty cell is None."""
+        failures = {failure.index: failure.text for failure in predictions.failures}
+        places = predictions.indices.tolist()
+        indices = sorted([*places, *failures])
+        if indices != list(range(self.rows, self.rows + len(indices))):
+            raise AccountingError(
+                f"the rows after {self.rows} are not those of the files that come next",
+                "nothing was published; please report this as a bug",
+            )
+        self.rows += len(indices)
+        cells = self._cells(predictions)
+        if failures:
+            row_of = {index: row for row, index in enumerate(places)}
+            rows = [row_of.get(index) for index in indices]
+            cells = {
+                name: [None if row is None else column[row] for row in rows]
+                for name, column in cells.items()
+            }
+        cells["filename"] = [self.files.filename(index) for index in indices]
+        cells["error"] = [failures.get(index) for index in indices]
+        return {name: cells[name] for name in self.columns}
+
+    def _cells(self, predictions: Predictions) -> Columns:
+        """The columns that predictions fill, for the predicted files only."""
+        labels, probs = predictions.labels, predictions.probs
+        # numpy prints a float32 in its shortest form; reading that as a double keeps it.
+        decimals = [list(map(float, column)) for column in probs.T.astype("U16").tolist()]
+        cells: Columns = {"prediction": labels[:, 0].tolist(), "confidence": decimals[0]}
+        for place in range(2, self.topk + 1):
+            cells[f"prediction_{place}"] = labels[:, place - 1].tolist()
+            cells[f"confidence_{place}"] = decimals[place - 1]
+        if "prob_0" in self.columns:
+            by_label = [
+                dict(zip(row_labels, row_probs, strict=True))
+                for row_labels, row_probs in zip(
+                    labels.tolist(), zip(*decimals, strict=True), strict=True
+                )
+            ]
+            for label in range(labels.shape[1]):
+                cells[f"prob_{label}"] = [row[label] for row in by_label]
+        return cells
+
+
+class Format(Protocol):
+    """Writes a table to a binary stream, which it leaves open."""
+
+    def write(self, columns: Columns) -> None:
+        """Append rows, given column by column."""
+
+    def finish(self, account: Mapping[str, Any]) -> None:
+        """Write whatever closes the table."""
+
+
+def open_format(name: str, gzipped: bool, stream: BinaryIO, columns: Mapping[str, type]) -> Format:
+    """The writer for ``csv``, ``tsv``, ``jsonl`` or ``parquet``."""
+    if name == "parquet":
+        return _ParquetFormat(stream, columns)
+    text = _TextStream(stream, gzipped)
+    if name == "jsonl":
+        return _JsonLinesFormat(text)
+    return _DelimitedFormat(text, columns, "\t" if name == "tsv" else ",")
+
+
+class _TextStream(io.TextIOWrapper):
+    r"""UTF-8 text with ``\n`` line ends over a binary stream, gzipped on request.
+
+    The gzip header holds neither a time nor a name: the same rows give the same bytes.
+    """
+
+    def __init__(self, stream: BinaryIO, gzipped: bool) -> None:
+        self._gzip = gzip.GzipFile("", "wb", fileobj=stream, mtime=0) if gzipped else None
+        super().__init__(self._gzip or stream, encoding="utf-8", newline="")
+
+    def finish(self) -> None:
+        """Flush everything to the binary stream and let go of it."""
+        self.detach()
+        if self._gzip is not None:
+            self._gzip.close()
+
+
+class _DelimitedFormat:
+    r"""CSV (RFC 4180 quoting, ``\n`` line ends) and TSV; an empty cell is an empty field."""
+
+    def __init__(self, text: _TextStream, columns: Mapping[str, type], delimiter: str) -> None:
+        self._text = text
+        self._writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+        self._writer.writerow(columns)
+
+    def write(self, columns: Columns) -> None:
+        self._writer.writerows(zip(*columns.values(), strict=True))
+
+    def finish(self, account: Mapping[str, Any]) -> None:
+        self._text.finish()
+
+
+class _JsonLinesFormat:
+    """One JSON object a line with every column; an empty cell is ``null``."""
+
+    def __init__(self, text: _TextStream) -> None:
+        self._text = text
+
+    def write(self, columns: Columns) -> None:
+        for row in zip(*columns.values(), strict=True):
+            cells = dict(zip(columns, row, strict=True))
+            self._text.write(json.dumps(cells, ensure_ascii=False) + "\n")
+
+    def finish(self, account: Mapping[str, Any]) -> None:
+        self._text.finish()
+
+
+class _ParquetFormat:
+    """Parquet: nullable int64, float32 and string columns, the run's account in its metadata."""
+
+    def __init__(self, stream: BinaryIO, columns: Mapping[str, type]) -> None:
+        # Imported here: a run that writes text does without it.
+        import pyarrow
+        from pyarrow import parquet
+
+        types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float32()}
+        self._schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+        self._batch_of = pyarrow.RecordBatch.from_pydict
+        self._writer = parquet.ParquetWriter(stream, self._schema, compression="zstd")
+        self._pending: Columns = {name: [] for name in columns}
+
+    def write(self, columns: Columns) -> None:
+        for name, column in columns.items():
+            self._pending[name] += column
+        if len(self._pending["filename"]) >= PARQUET_ROWS_PER_GROUP:
+            self._flush()
+
+    def finish(self, account: Mapping[str, Any]) -> None:
+        self._flush()
+        self._writer.add_key_value_metadata({ACCOUNT_KEY: json.dumps(account)})
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending["filename"]:
+            self._writer.write_batch(self._batch_of(self._pending, schema=self._schema))
+            self._pending = {name: [] for name in self._pending}
+
+
+class ReportWriter:
+    """A report on its way to a binary stream: predictions in, rows out.
+
+    ``finish`` closes the table but not the stream; until then the report is not complete.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, job: Job, files: FileList, columns: Mapping[str, type]
+    ) -> None:
+        self._tabulator = Tabulator(files, columns, job.topk)
+        self._format = open_format(*job.report_format, stream, columns)
+        self.predicted = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._tabulator.rows
+
+    def write(self, predictions: Predictions) -> None:
+        """Append one row for each file of a batch. Raises AccountingError or OSError."""
+        self._format.write(self._tabulator.tabulate(predictions))
+        self.predicted += len(predictions)
+
+    def finish(self, account: Mapping[str, Any]) -> None:
+        """Close the table. ``account`` must be JSON data; formats with metadata keep it."""
+        self._format.finish(account)

@@ -1,0 +1,60 @@
+"""What the tests share: the sample digits, odd images, and the program as a user calls it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.oracle import SeedRow, seed_loop
+
+from batchdigit.records import PACKAGED_WEIGHTS
+
+REPOSITORY = Path(__file__).parent.parent
+SAMPLES = REPOSITORY / "sample_images"
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def sample_paths() -> list[Path]:
+    """The sample digits in the order of a report: by the bytes of their names."""
+    return sorted(SAMPLES.glob("*.png"), key=lambda path: os.fsencode(path.name))
+
+
+@pytest.fixture(scope="session")
+def seed_rows(sample_paths: list[Path]) -> list[SeedRow]:
+    """What the plain loop says of the sample digits."""
+    return seed_loop(sample_paths, PACKAGED_WEIGHTS)
+
+
+@pytest.fixture
+def digits(tmp_path: Path, sample_paths: list[Path]) -> Path:
+    """A folder with ten digits of its own, ``00.png`` to ``09.png``."""
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for number, path in enumerate(sample_paths[:10]):
+        (folder / f"{number:02}.png").write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Run ``batchdigit ARGUMENTS`` as its own process, in an empty folder."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "batchdigit", *map(str, arguments)]
+        settings = {"capture_output": True, "text": True, "timeout": 120, "cwd": tmp_path}
+        return subprocess.run(command, check=False, **(settings | options))  # type: ignore[call-overload]
+
+    return run
+
+
+def save_grey(path: Path, seed: int = 0, size: tuple[int, int] = (28, 28)) -> np.ndarray:
+    """Write random grey pixels as an image and return them."""
+    pixels = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels

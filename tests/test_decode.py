@@ -1,0 +1,222 @@
+import os
+import socket
+import struct
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from batchdigit import decode
+from batchdigit.decode import check_png, decode_image, read_file, strict_pillow
+from batchdigit.errors import ImageError
+
+GREY = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+
+
+def encoded(form: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(GREY).save(buffer, form, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def refused(data: bytes) -> ImageError:
+    with strict_pillow(), pytest.raises(ImageError) as caught:
+        decode_image(data)
+    return caught.value
+
+
+class TestReadFile:
+    def test_contents_are_returned(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(b"x" * 100_000)
+        assert read_file(os.fsencode(path)) == b"x" * 100_000
+
+    def test_missing_file_is_an_image_error(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match="No such file") as caught:
+            read_file(os.fsencode(tmp_path / "a.png"))
+        assert caught.value.stage == "read"
+
+    def test_fifo_neither_hangs_nor_is_read(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a.png")
+        with pytest.raises(ImageError, match="FIFO"):
+            read_file(os.fsencode(tmp_path / "a.png"))
+
+    def test_socket_is_not_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)  # a socket's path may be 107 bytes long
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("a.png")
+            with pytest.raises(ImageError) as caught:
+                read_file(b"a.png")
+        assert caught.value.stage == "read"
+
+    @pytest.mark.parametrize("special", ["/dev/zero", "/"])
+    def test_device_and_folder_are_not_read(self, special: str) -> None:
+        with pytest.raises(ImageError, match="not a regular file"):
+            read_file(os.fsencode(special))
+
+    def test_link_is_read_only_when_asked(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(b"x")
+        os.symlink("a.png", tmp_path / "b.png")
+        link = os.fsencode(tmp_path / "b.png")
+        with pytest.raises(ImageError, match="--follow-symlinks"):
+            read_file(link)
+        assert read_file(link, follow_symlinks=True) == b"x"
+
+    def test_file_over_the_limit_is_not_read(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(b"x" * 11)
+        with pytest.raises(ImageError, match="11 bytes") as caught:
+            read_file(os.fsencode(tmp_path / "a.png"), max_bytes=10)
+        assert caught.value.stage == "too-large"
+
+    @pytest.mark.parametrize(("change", "word"), [(-1, "grew"), (1, "shrank")])
+    def test_file_that_changes_while_it_is_read_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int, word: str
+    ) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(b"x" * 1000)
+        fstat = os.fstat
+
+        def other_size(descriptor: int) -> os.stat_result:
+            fields = list(fstat(descriptor))
+            fields[6] += change
+            return os.stat_result(fields)
+
+        monkeypatch.setattr(os, "fstat", other_size)
+        with pytest.raises(ImageError, match=word):
+            read_file(os.fsencode(path))
+
+    def test_short_reads_are_put_together(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(bytes(range(250)))
+        read = os.read
+        monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
+        assert read_file(os.fsencode(path)) == bytes(range(250))
+
+    def test_no_descriptor_is_left_open(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(b"x")
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            read_file(os.fsencode(tmp_path / "a.png"))
+            with pytest.raises(ImageError):
+                read_file(os.fsencode(tmp_path / "b.png"))
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+class TestDecodeImage:
+    @pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "TIFF", "PPM"])
+    def test_lossless_formats_keep_the_pixels(self, form: str) -> None:
+        with strict_pillow():
+            assert np.array_equal(np.asarray(decode_image(encoded(form)).convert("L")), GREY)
+
+    @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+    def test_lossy_formats_are_decoded(self, form: str) -> None:
+        with strict_pillow():
+            assert decode_image(encoded(form)).size == (28, 28)
+
+    def test_format_follows_the_contents_not_the_name(self, tmp_path: Path) -> None:
+        (tmp_path / "really-a-jpeg.png").write_bytes(encoded("JPEG"))
+        with strict_pillow():
+            data = read_file(os.fsencode(tmp_path / "really-a-jpeg.png"))
+            assert decode_image(data).format == "JPEG"
+
+    @pytest.mark.parametrize("form", ["ICO", "PCX", "TGA", "SGI", "PDF"])
+    def test_formats_outside_the_list_are_refused(self, form: str) -> None:
+        assert refused(encoded(form)).stage == "decode"
+
+    def test_empty_file_is_refused(self) -> None:
+        assert "empty" in refused(b"").message
+
+    @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
+    def test_every_truncation_is_refused(self, form: str) -> None:
+        data = encoded(form, **({"quality": 90} if form == "JPEG" else {}))
+        # GIF and JPEG end in a marker without which all pixels are there already.
+        whole = len(data) - {"GIF": 2, "JPEG": 2}.get(form, 0)
+        for length in range(1, whole, 7):
+            refused(data[:length])
+
+    def test_truncated_file_is_refused_though_the_process_tolerates_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        refused(encoded("JPEG")[:-100])
+        assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+    @pytest.mark.parametrize("factor", [1.5, 3])  # Pillow warns from 1 and raises from 2
+    def test_too_many_pixels_are_refused_before_they_are_decoded(
+        self, monkeypatch: pytest.MonkeyPatch, factor: float
+    ) -> None:
+        monkeypatch.setattr(decode, "MAX_PIXELS", int(28 * 28 / factor))
+        assert refused(encoded()).stage == "too-large"
+
+    def test_bomb_is_refused_by_its_header_alone(self) -> None:
+        header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+        data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"x")
+        assert refused(data + chunk(b"IEND", b"")).stage == "too-large"
+
+    def test_message_is_the_same_each_time(self) -> None:
+        assert refused(b"nothing known").message == refused(b"nothing known").message
+        assert "0x" not in refused(b"nothing known").message
+
+    @pytest.mark.parametrize(
+        "error", [OSError, ValueError, SyntaxError, MemoryError, struct.error, ZeroDivisionError]
+    )
+    def test_whatever_pillow_raises_is_an_image_error(
+        self, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Image, "open", fail)
+        assert refused(encoded("BMP")).stage == "decode"
+
+    def test_warnings_are_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def warn(*_: object, **__: object) -> Image.Image:
+            warnings.warn("odd metadata", UserWarning, stacklevel=1)
+            return Image.fromarray(GREY)
+
+        monkeypatch.setattr(Image, "open", warn)
+        with strict_pillow():  # pytest is set to raise on any warning that gets out
+            decode_image(encoded("BMP"))
+
+    def test_c_code_prints_nothing_about_a_damaged_tiff(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        data = encoded("TIFF", compression="tiff_lzw")
+        damaged = data[:20] + b"\xff" * 40 + data[60:]
+        with Image.open(BytesIO(damaged)) as image, pytest.raises(OSError, match="decoder"):
+            image.load()
+        assert capfd.readouterr().err  # the control: libtiff does print
+        refused(damaged)
+        assert capfd.readouterr().err == ""
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+class TestCheckPng:
+    def test_whole_file_passes(self) -> None:
+        check_png(encoded())
+
+    def test_what_follows_the_end_is_let_pass(self) -> None:
+        check_png(encoded() + b"trailing")
+
+    def test_every_single_flipped_bit_is_found(self) -> None:
+        data = encoded()
+        for position in range(8, len(data)):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << position % 8
+            with pytest.raises(ImageError):
+                check_png(bytes(damaged))
+
+    def test_every_truncation_is_found(self) -> None:
+        data = encoded()
+        for length in range(8, len(data)):
+            with pytest.raises(ImageError, match="truncated"):
+                check_png(data[:length])

@@ -1,0 +1,98 @@
+import os
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchdigit import escape_filename, unescape_filename
+from batchdigit.filenames import FileList
+
+ODD_NAMES = [
+    b"0-label-7.png",
+    b"a/b/c.png",
+    "ünïcödé-数字.png".encode(),
+    b"not-utf8-\xff\xfe.png",
+    b"surrogate-\xed\xa0\x80.png",
+    b"new\nline.png",
+    b"carriage\rreturn.png",
+    b"crlf\r\n.png",
+    b"tab\t.png",
+    b"comma,quote\"'.png",
+    b"=SUM(A1).png",
+    b"+1.png",
+    b"-1.png",
+    b"@at.png",
+    b"\ttab.png",
+    b"\rcr.png",
+    b"NA",
+    b"null",
+    b"NaN",
+    b"None",
+    b" leading and trailing ",
+    b"back\\slash.png",
+    b"\\xff.png",
+    b"\\x5cxff.png",
+    b"\\\\xff\xff\\.png",
+    b"x" * 251 + b".png",
+    b"\xff" * 251 + b".png",
+    b"nul-like-\x01\x1f\x7f.png",
+    "line-separators-\x85\u2028\u2029.png".encode(),
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_name_survives_the_escape(name: bytes) -> None:
+    text = escape_filename(name)
+    text.encode("utf-8")
+    assert unescape_filename(text) == name
+
+
+@given(st.binary(min_size=1).filter(lambda name: not name.startswith((b"./", b"/"))))
+def test_any_bytes_survive_the_escape(name: bytes) -> None:
+    text = escape_filename(name)
+    assert unescape_filename(text) == name
+    assert not text.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+@given(st.binary(), st.binary())
+def test_two_names_never_get_one_text(one: bytes, other: bytes) -> None:
+    assert (escape_filename(one) == escape_filename(other)) == (one == other)
+
+
+@pytest.mark.parametrize("name", ["plain.png", "sub/ü.png", "back\\slash.png", "\\xag.png"])
+def test_ordinary_name_is_its_own_text(name: str) -> None:
+    assert escape_filename(name.encode()) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"\xff.png", "\\xff.png"),
+        (b"\\xff.png", "\\x5cxff.png"),
+        (b"=1.png", "./=1.png"),
+    ],
+)
+def test_escape_is_the_documented_one(name: bytes, text: str) -> None:
+    assert escape_filename(name) == text
+
+
+def test_file_list_gives_back_every_name() -> None:
+    files = FileList(b"/root", ODD_NAMES)
+    assert len(files) == len(ODD_NAMES)
+    assert list(files) == ODD_NAMES
+    assert files.path(1) == os.path.join(b"/root", b"a/b/c.png")
+    assert files.filename(3) == "not-utf8-\\xff\\xfe.png"
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_file_list_refuses_an_index_outside(index: int) -> None:
+    with pytest.raises(IndexError):
+        FileList(b"/", [b"a", b"b"])[index]
+
+
+def test_file_list_reaches_a_worker_as_two_objects() -> None:
+    names = [b"%06d.png" % number for number in range(10_000)]
+    sent = pickle.dumps(FileList(b"/", names))
+    assert len(sent) < sum(map(len, names)) + 8 * len(names) + 500
+    assert list(pickle.loads(sent)) == names  # noqa: S301

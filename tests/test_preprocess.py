@@ -1,0 +1,145 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import ToTensor
+from torchvision.transforms import v2
+
+from batchdigit.errors import ImageError
+from batchdigit.preprocess import to_model_input
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (28, 28), dtype=np.uint8)
+GRADIENT = np.arange(784, dtype=np.uint8).reshape(28, 28)
+
+
+def reopened(image: Image.Image, form: str = "PNG", **options: object) -> Image.Image:
+    buffer = BytesIO()
+    image.save(buffer, form, **options)  # type: ignore[arg-type]
+    again = Image.open(buffer)
+    again.load()
+    return again
+
+
+def test_28x28_grey_passes_as_to_tensor_takes_it() -> None:
+    image = reopened(Image.fromarray(GREY))
+    oracle = ToTensor()(image)[0]
+    assert torch.equal(torch.from_numpy(to_model_input(image).copy()).float() / 255, oracle)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"]
+)
+def test_every_mode_becomes_8_bit_grey_of_the_right_size(mode: str) -> None:
+    image = Image.fromarray(RNG.integers(0, 256, (40, 30, 3), dtype=np.uint8))
+    if mode == "LAB":
+        image = Image.new("LAB", (30, 40), (128, 10, 10))
+    result = to_model_input(image if image.mode == mode else image.convert(mode))
+    assert result.shape == (28, 28)
+    assert result.dtype == np.uint8
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
+def test_grey_stays_what_it_was_through_another_mode(mode: str) -> None:
+    image = Image.fromarray(GREY).convert(mode)
+    assert np.abs(to_model_input(image).astype(int) - GREY).max() <= 1
+
+
+def test_black_and_white_become_0_and_255() -> None:
+    bits = Image.fromarray((GREY > 127).astype(np.uint8) * 255).convert("1")
+    assert np.array_equal(to_model_input(reopened(bits)), (GREY > 127) * 255)
+
+
+def test_palette_is_looked_up() -> None:
+    image = Image.fromarray(GREY % 4, "P")
+    image.putpalette([0, 0, 0, 85, 85, 85, 170, 170, 170, 255, 255, 255])
+    assert np.array_equal(to_model_input(reopened(image)), GREY % 4 * 85)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_become_white(mode: str) -> None:
+    image = Image.fromarray(np.zeros((28, 28), np.uint8)).convert(mode)
+    image.putalpha(Image.fromarray(np.where(GREY > 127, 255, 0).astype(np.uint8)))
+    assert np.array_equal(to_model_input(reopened(image)), np.where(GREY > 127, 0, 255))
+
+
+def test_half_transparent_black_becomes_mid_grey() -> None:
+    assert to_model_input(Image.new("RGBA", (28, 28), (0, 0, 0, 128)))[0, 0] == 127
+
+
+def test_transparent_palette_entry_becomes_white() -> None:
+    image = Image.fromarray(GREY % 2, "P")
+    image.putpalette([10, 10, 10, 200, 200, 200])
+    result = to_model_input(reopened(image, transparency=0))
+    assert np.array_equal(result, np.where(GREY % 2, 200, 255))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_is_scaled_not_cut_off(form: str) -> None:
+    image = Image.fromarray(GREY.astype(np.uint16) * 257)
+    assert np.array_equal(to_model_input(reopened(image, form)), GREY)
+
+
+def test_16_bit_transparent_value_becomes_white() -> None:
+    image = Image.fromarray(np.where(GREY > 127, 1000, 40_000).astype(np.uint16))
+    image.info["transparency"] = 1000
+    assert set(np.unique(to_model_input(image)[GREY > 127])) == {255}
+    assert set(np.unique(to_model_input(image)[GREY <= 127])) == {round(40_000 / 257)}
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_floating_point_is_scaled_by_its_range(white: float) -> None:
+    image = Image.fromarray((GREY / 255 * white).astype(np.float32))
+    assert np.array_equal(to_model_input(reopened(image, "TIFF")), GREY)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1.0, -100.0), (1000.0, 0.0), (0.001, -0.1)])
+def test_values_of_no_known_range_are_stretched(factor: float, offset: float) -> None:
+    assert {0, 255} <= set(GREY.ravel())
+    image = Image.fromarray((GREY * factor + offset).astype(np.float32))
+    assert np.abs(to_model_input(image).astype(int) - GREY).max() <= 1
+
+
+def test_32_bit_integers_are_stretched() -> None:
+    assert np.array_equal(to_model_input(Image.fromarray(GREY.astype(np.int32) * 100_000)), GREY)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    pixels = np.zeros((28, 28), np.float32)
+    pixels[3, 4] = value
+    with pytest.raises(ImageError, match="finite"):
+        to_model_input(Image.fromarray(pixels))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(orientation: int) -> None:
+    upright = Image.fromarray(np.repeat(GRADIENT[..., None], 3, axis=2))
+    to_stored = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright if orientation == 1 else upright.transpose(to_stored[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(to_model_input(reopened(stored, exif=exif)), GRADIENT)
+
+
+def test_broken_exif_means_upright() -> None:
+    image = Image.fromarray(np.repeat(GREY[..., None], 3, axis=2))
+    image.info["exif"] = b"Exif\0\0II*\0\xff\xff\xff\xff"
+    assert np.array_equal(to_model_input(image), GREY)
+
+
+@pytest.mark.parametrize("size", [(56, 56), (100, 60), (20, 20), (1, 1), (1000, 3)])
+def test_resize_is_torchvisions_antialiased_one(size: tuple[int, int]) -> None:
+    pixels = RNG.integers(0, 256, size[::-1], dtype=np.uint8)
+    oracle = v2.functional.resize(Image.fromarray(pixels), [28, 28], antialias=True)
+    assert np.array_equal(to_model_input(Image.fromarray(pixels)), np.asarray(oracle))

@@ -1,0 +1,129 @@
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import save_grey
+
+from batchdigit import WorkerError
+from batchdigit.filenames import FileList
+from batchdigit.reader import DigitFiles, Reader, default_start_method
+from batchdigit.records import Batch
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileList:
+    """Ten images of which the fourth is damaged and the eighth is missing."""
+    names = [b"%02d.png" % number for number in range(10)]
+    for number in range(10):
+        save_grey(tmp_path / f"{number:02}.png", seed=number)
+    (tmp_path / "03.png").write_bytes(b"damaged")
+    (tmp_path / "07.png").unlink()
+    return FileList(os.fsencode(tmp_path), names)
+
+
+def read_all(files: FileList, **options: object) -> list[Batch]:
+    with Reader(files, **options) as reader:  # type: ignore[arg-type]
+        return list(reader)
+
+
+def test_batch_holds_what_could_be_used_and_what_failed(files: FileList) -> None:
+    batch = DigitFiles(files).__getitems__(range(10))
+    assert batch.indices.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert batch.indices.dtype == torch.int64
+    assert batch.images.shape == (8, 1, 28, 28)
+    assert batch.images.dtype == torch.uint8
+    assert [(failure.index, failure.stage) for failure in batch.failures] == [
+        (3, "decode"),
+        (7, "read"),
+    ]
+
+
+def test_image_stands_at_the_place_of_its_index(files: FileList, tmp_path: Path) -> None:
+    batch = DigitFiles(files).__getitems__(range(10))
+    for row, index in enumerate(batch.indices.tolist()):
+        expected = save_grey(tmp_path / "again.png", seed=index)
+        assert np.array_equal(batch.images[row, 0].numpy(), expected)
+
+
+def test_batch_may_be_empty(tmp_path: Path) -> None:
+    batch = DigitFiles(FileList(os.fsencode(tmp_path), [b"a.png"]))[0]
+    assert len(batch) == 0
+    assert batch.images.shape == (0, 1, 28, 28)
+    assert len(batch.failures) == 1
+
+
+@pytest.mark.parametrize(
+    ("workers", "start_method"),
+    [(0, None), (1, "fork"), (2, "fork"), (2, "spawn"), (2, "forkserver")],
+)
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_every_file_comes_once_in_order(
+    files: FileList, batch_size: int, workers: int, start_method: str | None
+) -> None:
+    if start_method in ("spawn", "forkserver") and batch_size != 3:
+        pytest.skip("starting such workers takes seconds; one batch size tells enough")
+    batches = read_all(files, batch_size=batch_size, workers=workers, start_method=start_method)
+    assert len(batches) == -(-10 // batch_size)
+    seen = [
+        sorted([*batch.indices.tolist(), *(failure.index for failure in batch.failures)])
+        for batch in batches
+    ]
+    assert sum(seen, []) == list(range(10))
+
+
+def test_unforeseen_exception_becomes_a_failure(
+    files: FileList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_image: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("batchdigit.reader.to_model_input", fail)
+    batch = DigitFiles(files).__getitems__([0])
+    assert batch.failures[0].text == "decode: ZeroDivisionError: surprise"
+
+
+def test_workers_end_with_the_reader(files: FileList) -> None:
+    with Reader(files, batch_size=1, workers=2) as reader:
+        next(iter(reader))
+        assert len(multiprocessing.active_children()) == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_start_with_the_reader(files: FileList) -> None:
+    with Reader(files, batch_size=1, workers=2):
+        assert len(multiprocessing.active_children()) == 2
+
+
+def test_killed_worker_is_an_error(tmp_path: Path) -> None:
+    save_grey(tmp_path / "a.png")
+    many = FileList(os.fsencode(tmp_path), [b"a.png"] * 20_000)
+    with (
+        Reader(many, batch_size=10, workers=1) as reader,
+        pytest.raises(WorkerError, match="--workers 0"),
+    ):
+        for number, _ in enumerate(reader):
+            if number == 3:
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid or 0, signal.SIGKILL)
+
+
+def test_fork_is_chosen_only_without_other_threads() -> None:
+    assert default_start_method() == "fork"
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert default_start_method() == "forkserver"
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_reader_outside_its_with_block_is_an_error(files: FileList) -> None:
+    with pytest.raises(ValueError, match="with block"):
+        next(iter(Reader(files, batch_size=1, workers=0)))
