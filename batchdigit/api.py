@@ -38,7 +38,7 @@ def predict(
     """
     job = _job(source, model, options)
     with pipeline.open_session(job, Stopwatch()) as session:
-        tabulator = Tabulator(session.listing.images, session.columns, job.topk)
+        tabulator = Tabulator(session.files, session.columns, job.topk)
         parts = [tabulator.tabulate(predictions) for predictions in session.predictions()]
         return _data_frame(parts, session.columns)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import platform
 import sys
@@ -21,6 +20,7 @@ import torch
 from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.device import choose_device, describe_device
 from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
+from batchdigit.filenames import FileList
 from batchdigit.predictor import Predictor
 from batchdigit.publish import Publication, writing
 from batchdigit.reader import Reader, available_cores
@@ -57,32 +57,33 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
     failures: Counter[str] = Counter()
     with Publication() as publication:
         stream, account = _open_outputs(job, publication)
-        with open_session(job, stopwatch) as session:
-            files = session.listing.images
-            report = ReportWriter(stream, job, files, session.columns)
+        with (
+            open_session(job, stopwatch) as session,
+            ReportWriter(stream, job, session.files, session.columns) as report,
+        ):
             for predictions in session.predictions():
                 with stopwatch.stage("write"), writing(job.out):
                     report.write(predictions)
                 failures.update(failure.stage for failure in predictions.failures)
-                on_progress(report.rows, failures.total(), len(files))
+                on_progress(report.rows, failures.total(), len(session.files))
 
-        summary = RunSummary(
-            found=len(files),
-            predicted=report.predicted,
-            failed=failures.total(),
-            ignored=session.listing.ignored,
-            failures_by_stage=dict(failures),
-            seconds=stopwatch.seconds(),
-            device=describe_device(session.device),
-            exit_code=_judge(job, failures.total(), len(files)),
-            account=_account(job, session, started),
-        )
-        _check_sums(summary, report.rows)
-        with writing(job.out):
-            report.finish(summary.as_json())
-            stream.flush()
-            if account is not None:
-                described = summary.as_json() | {"report": _describe_report(job.out, stream)}
+            summary = RunSummary(
+                found=len(session.files),
+                predicted=report.predicted,
+                failed=failures.total(),
+                ignored=session.ignored,
+                failures_by_stage=dict(failures),
+                seconds=stopwatch.seconds(),
+                device=describe_device(session.device),
+                exit_code=_judge(job, failures.total(), len(session.files)),
+                account=_account(job, session, started),
+            )
+            _check_sums(summary, report.rows)
+            with writing(job.out):
+                report.finish(summary.as_json())
+        if account is not None:
+            described = summary.as_json() | {"report": {"name": job.out.name, **report.digest}}
+            with writing(_account_path(job.out)):
                 account.write(json.dumps(described, indent=1).encode() + b"\n")
         publication.publish()
     return summary
@@ -96,7 +97,7 @@ def stream(job: Job) -> Iterator[Predictions]:
     """
     with open_session(job, Stopwatch()) as session:
         for predictions in session.predictions():
-            yield replace(predictions, files=session.listing.images)
+            yield replace(predictions, files=session.files)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Session:
     """A run that is ready to go: images listed, model on its device, workers reading."""
 
     job: Job
-    listing: Listing
+    files: FileList
+    ignored: FileList
     checkpoint: Checkpoint
     device: torch.device
     reader: Reader
@@ -151,7 +153,9 @@ def open_session(job: Job, stopwatch: Stopwatch) -> Iterator[Session]:
                 precision=job.precision,
                 k=checkpoint.classes if job.probs else job.topk,
             )
-        yield Session(job, listing, checkpoint, device, reader, predictor, stopwatch)
+        yield Session(
+            job, listing.images, listing.ignored, checkpoint, device, reader, predictor, stopwatch
+        )
 
 
 def _open_outputs(job: Job, publication: Publication) -> tuple[BinaryIO, BinaryIO | None]:
@@ -231,11 +235,3 @@ def _account(job: Job, session: Session, started: datetime) -> dict[str, Any]:
             "start_method": session.reader.start_method,
         },
     }
-
-
-def _describe_report(out: Path, stream: BinaryIO) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    stream.seek(0)
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return {"name": out.name, "bytes": stream.tell(), "sha256": digest.hexdigest()}

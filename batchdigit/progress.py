@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from typing import TextIO
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -56,22 +55,20 @@ class _Bar(Progress):
 
 
 class _Lines(Progress):
-    def __init__(
-        self, stream: TextIO, unit: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, unit: str) -> None:
         self._stream = stream
         self._unit = unit
-        self._clock = clock
-        self._start = self._last = clock()
+        self._start = self._last = time.monotonic()
 
     def __call__(self, done: int, failed: int, found: int) -> None:
-        now = self._clock()
+        now = time.monotonic()
         if now - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = now
         rate = done / (now - self._start)
+        failures = f" ({failed} failed)" if failed else ""
         self.say(
-            f"{done} of {found} {self._unit} ({failed} failed), {rate:.0f} {self._unit}/s, "
+            f"{done} of {found} {self._unit}{failures}, {rate:.0f} {self._unit}/s, "
             f"about {(found - done) / rate:.0f} s left"
         )
 

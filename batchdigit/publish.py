@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from batchdigit.errors import OutputError
+from batchdigit.records import STDOUT
 
 
 class Publication:
@@ -81,19 +82,20 @@ class Publication:
 
 
 @contextlib.contextmanager
-def writing(path: Path | str) -> Iterator[None]:
-    """Turn any OSError in the block into an OutputError that names ``path``."""
+def writing(path: Path) -> Iterator[None]:
+    """Turn any OSError in the block but BrokenPipeError into an OutputError that names ``path``."""
+    name = "standard output" if path == STDOUT else path
     try:
         yield
     except FileNotFoundError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror or error}", "create its folder first"
+            f"cannot write {name}: {error.strerror or error}", "create its folder first"
         ) from error
     except BrokenPipeError:
         raise
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror or error}",
+            f"cannot write {name}: {error.strerror or error}",
             "make room or choose another place, then run again",
         ) from error
 

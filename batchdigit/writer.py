@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from batchdigit.errors import AccountingError
 from batchdigit.filenames import FileList
 from batchdigit.records import Job, Predictions
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 Column = list[Any]
 Columns = dict[str, Column]
@@ -98,7 +103,7 @@ class Tabulator:
 
 
 class Format(Protocol):
-    """Writes a table to a binary stream, which it leaves open."""
+    """Writes a table to a stream."""
 
     def write(self, columns: Columns) -> None:
         """Append rows, given column by column."""
@@ -108,7 +113,7 @@ class Format(Protocol):
 
 
 def open_format(name: str, gzipped: bool, stream: BinaryIO, columns: Mapping[str, type]) -> Format:
-    """The writer for ``csv``, ``tsv``, ``jsonl`` or ``parquet``."""
+    """Give the writer for ``csv``, ``tsv``, ``jsonl`` or ``parquet``."""
     if name == "parquet":
         return _ParquetFormat(stream, columns)
     text = _TextStream(stream, gzipped)
@@ -128,8 +133,8 @@ class _TextStream(io.TextIOWrapper):
         super().__init__(self._gzip or stream, encoding="utf-8", newline="")
 
     def finish(self) -> None:
-        """Flush everything to the binary stream and let go of it."""
-        self.detach()
+        """Write everything to the binary stream."""
+        self.flush()
         if self._gzip is not None:
             self._gzip.close()
 
@@ -139,7 +144,9 @@ class _DelimitedFormat:
 
     def __init__(self, text: _TextStream, columns: Mapping[str, type], delimiter: str) -> None:
         self._text = text
-        self._writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+        self._writer = csv.writer(
+            _LineFeeds(text), delimiter=delimiter, lineterminator=_LineFeeds.CRLF
+        )
         self._writer.writerow(columns)
 
     def write(self, columns: Columns) -> None:
@@ -147,6 +154,22 @@ class _DelimitedFormat:
 
     def finish(self, account: Mapping[str, Any]) -> None:
         self._text.finish()
+
+
+class _LineFeeds:
+    """Ends each line that ``csv`` writes in LF instead of CR LF.
+
+    ``csv`` is told to end lines in both because, before Python 3.13, it quotes a cell for a CR or
+    LF in it only where that is part of the line end.
+    """
+
+    CRLF = "\r\n"
+
+    def __init__(self, text: _TextStream) -> None:
+        self._text = text
+
+    def write(self, line: str) -> None:
+        self._text.write(line.removesuffix(self.CRLF) + "\n")
 
 
 class _JsonLinesFormat:
@@ -195,23 +218,64 @@ class _ParquetFormat:
             self._pending = {name: [] for name in self._pending}
 
 
+class _Sink(io.BufferedIOBase):
+    """A stream with a digest of what was written to it, and that can be let go of.
+
+    Writers of every kind write what they still hold when they are collected, and close their
+    stream. Once let go of, the stream gets none of it.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream: BinaryIO | None = stream
+        self._bytes = 0
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer) -> int:
+        view = memoryview(data).cast("B")
+        if self._stream is not None:
+            self._stream.write(view)
+            self.digest.update(view)
+        self._bytes += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def let_go(self) -> None:
+        self._stream = None
+
+
 class ReportWriter:
     """A report on its way to a binary stream: predictions in, rows out.
 
-    ``finish`` closes the table but not the stream; until then the report is not complete.
+    A context manager. ``finish`` closes the table but not the stream; a report that is left
+    without it is incomplete, and nothing more of it reaches the stream.
     """
 
     def __init__(
         self, stream: BinaryIO, job: Job, files: FileList, columns: Mapping[str, type]
     ) -> None:
         self._tabulator = Tabulator(files, columns, job.topk)
-        self._format = open_format(*job.report_format, stream, columns)
+        self._sink = _Sink(stream)
+        self._format = open_format(*job.report_format, cast("BinaryIO", self._sink), columns)
         self.predicted = 0
 
     @property
     def rows(self) -> int:
         """Rows written so far."""
         return self._tabulator.rows
+
+    @property
+    def digest(self) -> dict[str, Any]:
+        """Size in bytes and SHA-256 of what has reached the stream, as JSON data."""
+        return {"bytes": self._sink.tell(), "sha256": self._sink.digest.hexdigest()}
 
     def write(self, predictions: Predictions) -> None:
         """Append one row for each file of a batch. Raises AccountingError or OSError."""
@@ -221,3 +285,15 @@ class ReportWriter:
     def finish(self, account: Mapping[str, Any]) -> None:
         """Close the table. ``account`` must be JSON data; formats with metadata keep it."""
         self._format.finish(account)
+        self._sink.flush()
+
+    def __enter__(self) -> ReportWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._sink.let_go()

@@ -15,6 +15,4 @@ pixels, labels = mnist_data()
 for index in range(100):
     rank, digit = divmod(index, 10)
     image = pixels[labels == digit][rank].reshape(28, 28).astype("uint8")
-    Image.fromarray(image).save(
-        Path(__file__).parent / f"{index}-label-{digit}.png", optimize=True
-    )
+    Image.fromarray(image).save(Path(__file__).parent / f"{index}-label-{digit}.png", optimize=True)

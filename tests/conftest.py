@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.oracle import SeedRow, seed_loop
 
 from batchdigit.records import PACKAGED_WEIGHTS
+from tests.oracle import SeedRow, seed_loop
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "sample_images"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests import oracle
 
 from batchdigit import CNN, CheckpointError
 from batchdigit.checkpoint import load_checkpoint
 from batchdigit.records import PACKAGED_WEIGHTS
+from tests import oracle
 
 GOOD = CNN().state_dict()
 

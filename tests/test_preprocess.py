@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import ToTensor
-from torchvision.transforms import v2
+from torchvision.transforms import ToTensor, v2
 
 from batchdigit.errors import ImageError
 from batchdigit.preprocess import to_model_input

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import save_grey
 
 from batchdigit import WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.reader import DigitFiles, Reader, default_start_method
 from batchdigit.records import Batch
+from tests.conftest import save_grey
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_every_file_comes_once_in_order(
         sorted([*batch.indices.tolist(), *(failure.index for failure in batch.failures)])
         for batch in batches
     ]
-    assert sum(seen, []) == list(range(10))
+    assert [index for indices in seen for index in indices] == list(range(10))
 
 
 def test_unforeseen_exception_becomes_a_failure(

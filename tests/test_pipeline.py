@@ -1,0 +1,254 @@
+"""The laws of a run: one row for each image, and the rows of the plain loop."""
+
+import csv
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
+from batchdigit.errors import AccountingError, ExitCode
+from tests.conftest import SAMPLES
+from tests.oracle import SeedRow
+
+
+def report(out: Path) -> list[dict[str, str]]:
+    with out.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_to(out: Path, source: Path, **options: object) -> list[dict[str, str]]:
+    run(Job((source,), out, **options))  # type: ignore[arg-type]
+    return report(out)
+
+
+def assert_same_as(
+    rows: list[dict[str, str]], seed_rows: list[SeedRow], sample_paths: list[Path]
+) -> None:
+    assert [row["filename"] for row in rows] == [path.name for path in sample_paths]
+    for row, seed in zip(rows, seed_rows, strict=True):
+        assert int(row["prediction"]) == seed.prediction
+        assert float(row["confidence"]) == pytest.approx(max(seed.probs), abs=1e-4)
+        assert row["error"] == ""
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("batch_size", [1, 7, 100, 1000])
+def test_rows_are_those_of_the_plain_loop(
+    tmp_path: Path,
+    seed_rows: list[SeedRow],
+    sample_paths: list[Path],
+    batch_size: int,
+    workers: int,
+) -> None:
+    rows = run_to(tmp_path / "out.csv", SAMPLES, batch_size=batch_size, workers=workers)
+    assert_same_as(rows, seed_rows, sample_paths)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_rows_are_those_of_the_plain_loop_however_workers_start(
+    tmp_path: Path, seed_rows: list[SeedRow], sample_paths: list[Path], start_method: str
+) -> None:
+    rows = run_to(
+        tmp_path / "out.csv", SAMPLES, batch_size=30, workers=2, start_method=start_method
+    )
+    assert_same_as(rows, seed_rows, sample_paths)
+
+
+def test_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
+    contents = set()
+    for workers in (0, 1, 2):
+        run_to(tmp_path / "out.csv", SAMPLES, batch_size=16, workers=workers)
+        contents.add((tmp_path / "out.csv").read_bytes())
+    assert len(contents) == 1
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut off": lambda data: data[: len(data) // 2],
+    "flipped bit": lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:],
+    "not an image": lambda data: b"hello",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("position", [0, 4, 9])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_damaged_file_changes_no_other_row(
+    tmp_path: Path, digits: Path, damage: str, position: int, batch_size: int
+) -> None:
+    whole = run_to(tmp_path / "whole.csv", digits, batch_size=batch_size)
+    victim = digits / f"{position:02}.png"
+    victim.write_bytes(DAMAGES[damage](victim.read_bytes()))
+    rows = run_to(tmp_path / "damaged.csv", digits, batch_size=batch_size)
+    row = rows.pop(position)
+    assert row["filename"] == victim.name
+    assert row["prediction"] == row["confidence"] == ""
+    assert row["error"].startswith("decode: ")
+    del whole[position]
+    # Another size of batch may round another way in the last digits.
+    for before, after in zip(whole, rows, strict=True):
+        assert float(after.pop("confidence")) == pytest.approx(
+            float(before.pop("confidence")), abs=1e-6
+        )
+        assert before == after
+
+
+def test_every_kind_of_bad_file_is_one_row(tmp_path: Path, digits: Path) -> None:
+    (digits / "empty.png").touch()
+    (digits / "text.png").write_text("hello")
+    os.mkfifo(digits / "fifo.png")
+    os.symlink("01.png", digits / "link.png")
+    os.symlink("nowhere.png", digits / "dangling.png")
+    Image.new("1", (20_000, 20_000)).save(digits / "huge.png")
+    names = [b"=cmd.png", b"new\nline.png", b"\xff.png"]
+    for name in names:
+        with open(os.path.join(os.fsencode(digits), name), "wb") as file:
+            file.write((digits / "00.png").read_bytes())
+    summary = run(Job((digits,), tmp_path / "out.csv"))
+    rows = {row["filename"]: row for row in report(tmp_path / "out.csv")}
+    assert summary.found == summary.predicted + summary.failed == len(rows) == 19
+    assert summary.failures_by_stage == {"decode": 2, "read": 3, "too-large": 1}
+    assert summary.exit_code is ExitCode.BAD_IMAGES
+    errors = {name: row["error"] for name, row in rows.items() if row["error"]}
+    assert errors["empty.png"] == "decode: the file is empty"
+    assert errors["text.png"].startswith("decode: not a whole image")
+    assert errors["fifo.png"] == "read: not a regular file but a FIFO"
+    assert "--follow-symlinks" in errors["link.png"]
+    assert errors["huge.png"].startswith("too-large: ")
+    for name in ("./=cmd.png", "new\nline.png", "\\xff.png"):
+        assert rows[name]["prediction"] == rows["00.png"]["prediction"]
+
+
+def test_folder_of_nothing_but_bad_files_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(5):
+        (tmp_path / "in" / f"{number}.png").touch()
+    rows = run_to(tmp_path / "out.csv", tmp_path / "in", batch_size=2, topk=2, probs=True)
+    assert len(rows) == 5
+    assert all(row["error"] and not row["prediction"] for row in rows)
+
+
+def test_formats_hold_the_same_rows(
+    tmp_path: Path, digits: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (digits / "05.png").write_bytes(b"damaged")
+    expected = run_to(tmp_path / "out.csv", digits, topk=2)
+    table = pyarrow.parquet  # the oracle for Parquet
+    run(Job((digits,), tmp_path / "out.parquet", topk=2))
+    run(Job((digits,), tmp_path / "out.jsonl", topk=2))
+    run(Job((digits,), Path("-"), topk=2))
+    assert capfdbinary.readouterr().out == (tmp_path / "out.csv").read_bytes()
+
+    def as_text(cell: object) -> str:
+        return "" if cell is None else str(cell)
+
+    parquet_rows = table.read_table(tmp_path / "out.parquet").to_pylist()
+    jsonl_rows = [
+        json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()
+    ]
+    for rows in (parquet_rows, jsonl_rows):
+        for row, wanted in zip(rows, expected, strict=True):
+            for name, cell in row.items():
+                if isinstance(cell, float):
+                    assert np.float32(cell) == np.float32(wanted[name])
+                else:
+                    assert as_text(cell) == wanted[name]
+
+
+def test_account_lies_beside_the_report(tmp_path: Path, digits: Path) -> None:
+    run(Job((digits,), tmp_path / "out.csv", workers=0, batch_size=4))
+    account = json.loads((tmp_path / "out.csv.run.json").read_text())
+    assert (account["found"], account["predicted"], account["failed"]) == (10, 10, 0)
+    assert account["reader"] == {"batch_size": 4, "workers": 0, "start_method": None}
+    assert (
+        account["report"]["sha256"]
+        == hashlib.sha256((tmp_path / "out.csv").read_bytes()).hexdigest()
+    )
+    assert len(account["model"]["sha256"]) == 64
+    assert account["options"]["source"] == [str(digits)]
+    stages = {name: value for name, value in account["seconds"].items() if name != "total"}
+    assert set(stages) == {"load", "list", "read", "predict", "write"}
+    assert sum(stages.values()) <= account["seconds"]["total"] + 0.001
+
+
+def test_output_inside_the_source_never_becomes_input(digits: Path) -> None:
+    out = digits / "report.png"
+    for _ in range(2):
+        summary = run(Job((digits,), out, format="csv"))
+        assert summary.found == 10
+
+
+def test_no_images_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").touch()
+    with pytest.raises(SourceError, match="no images in .*1 other files"):
+        run(Job((tmp_path / "in",), tmp_path / "out.csv"))
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_unwritable_folder_is_found_before_any_work(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchdigit.pipeline.list_images", lambda *_, **__: 1 / 0)
+    with pytest.raises(OutputError):
+        run(Job((digits,), tmp_path / "missing" / "out.csv"))
+
+
+def test_more_labels_than_classes_is_an_error(tmp_path: Path, digits: Path) -> None:
+    with pytest.raises(UsageError, match="10 classes"):
+        run(Job((digits,), tmp_path / "out.csv", topk=11))
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "code"),
+    [("0", 3), ("1", 3), ("2", 0), ("19%", 3), ("20%", 0)],
+)
+def test_tolerance_decides_the_exit_code(
+    tmp_path: Path, digits: Path, tolerance: str, code: int
+) -> None:
+    for number in (2, 3):
+        (digits / f"{number:02}.png").write_bytes(b"damaged")
+    summary = run(Job((digits,), tmp_path / "out.csv", max_bad=Tolerance.parse(tolerance)))
+    assert summary.exit_code == code
+
+
+def test_progress_is_told_after_each_batch(tmp_path: Path, digits: Path) -> None:
+    (digits / "00.png").write_bytes(b"damaged")
+    calls: list[tuple[int, int, int]] = []
+    run(
+        Job((digits,), tmp_path / "out.csv", batch_size=4),
+        on_progress=lambda *call: calls.append(call),
+    )
+    assert calls == [(4, 1, 10), (8, 1, 10), (10, 1, 10)]
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet", "jsonl", "csv.gz"])
+def test_run_that_loses_a_batch_publishes_nothing(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch, extension: str
+) -> None:
+    out = tmp_path / f"out.{extension}"
+    out.write_text("old")
+    each = "batchdigit.predictor.Predictor.predict"
+    from batchdigit.predictor import Predictor
+
+    complete = Predictor.predict
+    monkeypatch.setattr(each, lambda self, batches: list(complete(self, batches))[:-1])
+    with pytest.raises(AccountingError):
+        run(Job((digits,), out, batch_size=4))
+    assert out.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["digits", out.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts through /proc")
+def test_run_leaves_no_descriptor_open(tmp_path: Path, digits: Path) -> None:
+    run(Job((digits,), tmp_path / "out.csv", workers=1, batch_size=2))
+    before = len(os.listdir("/proc/self/fd"))
+    run(Job((digits,), tmp_path / "out.csv", workers=1, batch_size=2))
+    assert len(os.listdir("/proc/self/fd")) == before

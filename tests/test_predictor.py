@@ -1,0 +1,127 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from batchdigit import CNN, DeviceError, Failure
+from batchdigit.checkpoint import load_checkpoint
+from batchdigit.predictor import Predictor
+from batchdigit.records import PACKAGED_WEIGHTS, Batch
+from tests.oracle import SeedRow
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> CNN:
+    return load_checkpoint(PACKAGED_WEIGHTS).model
+
+
+@pytest.fixture(scope="module")
+def batch(sample_paths: list[Path]) -> Batch:
+    images = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in sample_paths])
+    return Batch(torch.arange(100), images.unsqueeze(1))
+
+
+def test_probabilities_are_those_of_the_plain_loop(
+    model: CNN, batch: Batch, seed_rows: list[SeedRow]
+) -> None:
+    (predictions,) = Predictor(model, CPU, k=10).predict([batch])
+    assert predictions.labels.dtype == np.int64
+    assert predictions.probs.dtype == np.float32
+    assert predictions.labels.shape == predictions.probs.shape == (100, 10)
+    for row, seed in enumerate(seed_rows):
+        assert predictions.labels[row, 0] == seed.prediction
+        by_label = dict(zip(predictions.labels[row], predictions.probs[row], strict=True))
+        assert [by_label[label] for label in range(10)] == pytest.approx(seed.probs, abs=1e-6)
+    assert (np.diff(predictions.probs, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_differs_only_where_two_digits_are_level(
+    model: CNN, batch: Batch, seed_rows: list[SeedRow], precision: str
+) -> None:
+    (predictions,) = Predictor(model, CPU, precision=precision).predict([batch])
+    assert predictions.probs.dtype == np.float32
+    for row, seed in enumerate(seed_rows):
+        best, second = sorted(seed.probs, reverse=True)[:2]
+        if best - second > 0.01:
+            assert predictions.labels[row, 0] == seed.prediction
+        assert predictions.probs[row, 0] == pytest.approx(best, abs=0.01)
+
+
+def test_batches_come_back_in_order_with_their_failures(model: CNN, batch: Batch) -> None:
+    failure = Failure(3, "read", "gone")
+    empty = Batch(torch.arange(0), torch.empty(0, 1, 28, 28, dtype=torch.uint8), (failure,))
+    first = Batch(batch.indices[:7], batch.images[:7])
+    last = Batch(batch.indices[7:], batch.images[7:])
+    parts = [first, empty, last]
+    predictions = list(Predictor(model, CPU).predict(parts))
+    assert [len(part) for part in predictions] == [7, 0, 93]
+    assert predictions[1].failures == (failure,)
+    assert np.concatenate([part.indices for part in predictions]).tolist() == list(range(100))
+
+
+def test_works_at_most_one_batch_ahead(model: CNN, batch: Batch) -> None:
+    taken = itertools.count()
+    predictions = Predictor(model, CPU).predict(batch for _ in range(10) if next(taken) >= 0)
+    next(predictions)
+    assert next(taken) == 2
+
+
+def test_model_is_left_as_it_was(model: CNN, batch: Batch) -> None:
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    list(Predictor(model, CPU, precision="bf16").predict([batch]))
+    after = model.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_settings_of_torch_are_left_as_they_were(model: CNN, batch: Batch) -> None:
+    knob = torch.backends.cuda.matmul
+    knob.fp32_precision = "tf32"
+    try:
+        list(Predictor(model, CPU).predict([batch]))
+        assert knob.fp32_precision == "tf32"
+    finally:
+        knob.fp32_precision = "none"
+
+
+def test_output_that_is_not_finite_is_an_error(batch: Batch) -> None:
+    model = CNN().eval()
+    with torch.no_grad():
+        model.fc[0].weight.mul_(1e6)  # fine in fp32, over the top in fp16
+    assert np.isfinite(next(Predictor(model, CPU).predict([batch])).probs).all()
+    with pytest.raises(DeviceError, match="--precision fp32"):
+        list(Predictor(model, CPU, precision="fp16").predict([batch]))
+
+
+class Scarce(Predictor):
+    """A device with memory for a few images only."""
+
+    room = 10
+
+    def _top_k_of_part(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        if len(images_BCHW) > self.room:
+            raise torch.OutOfMemoryError
+        return super()._top_k_of_part(images_BCHW)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    model: CNN, batch: Batch, seed_rows: list[SeedRow]
+) -> None:
+    predictor = Scarce(model, CPU)
+    first, second = predictor.predict([batch, batch])
+    assert predictor.largest_batch == 6  # 100, 50, 25, 12, 6
+    assert first.labels[:, 0].tolist() == [seed.prediction for seed in seed_rows]
+    assert np.array_equal(first.probs, second.probs)
+
+
+def test_no_memory_for_one_image_is_an_error(model: CNN, batch: Batch) -> None:
+    predictor = Scarce(model, CPU)
+    predictor.room = 0
+    with pytest.raises(DeviceError, match="no memory left"):
+        list(predictor.predict([batch]))

@@ -1,0 +1,227 @@
+import csv
+import gc
+import gzip
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+
+from batchdigit import AccountingError, Failure, Job, Predictions, unescape_filename
+from batchdigit.filenames import FileList
+from batchdigit.writer import ReportWriter, report_columns
+from tests.test_filenames import ODD_NAMES
+
+FORMATS = ["csv", "tsv", "jsonl", "parquet", "csv.gz", "tsv.gz", "jsonl.gz"]
+ROOT = b"/"
+
+
+def predictions_for(
+    count: int, failed: tuple[int, ...] = (), start: int = 0, k: int = 1
+) -> Predictions:
+    """Predictions with the awkward probabilities of a real softmax, and some failures."""
+    good = [index for index in range(start, start + count) if index not in failed]
+    rng = np.random.default_rng(start)
+    probs = -np.sort(-rng.dirichlet(np.full(10, 0.05), len(good)).astype(np.float32), axis=1)
+    labels = np.array([rng.permutation(10) for _ in good], dtype=np.int64).reshape(-1, 10)
+    return Predictions(
+        indices=np.array(good, dtype=np.int64),
+        labels=labels[:, :k],
+        probs=probs[:, :k],
+        failures=tuple(Failure(index, "decode", 'it\'s "bad", really') for index in failed),
+    )
+
+
+def written(extension: str, names: list[bytes], *batches: Predictions, **options: Any) -> bytes:
+    job = Job((Path("images"),), Path(f"report.{extension}"), **options)
+    columns = report_columns(topk=job.topk, classes=10 if job.probs else 0)
+    stream = io.BytesIO()
+    with ReportWriter(stream, job, FileList(ROOT, names), columns) as report:
+        for batch in batches:
+            report.write(batch)
+        report.finish({"found": len(names)})
+    assert report.digest["sha256"] == hashlib.sha256(stream.getvalue()).hexdigest()
+    assert report.digest["bytes"] == len(stream.getvalue())
+    return stream.getvalue()
+
+
+def read_back(extension: str, data: bytes) -> list[dict[str, Any]]:
+    """The rows by an independent reader, with the same cells whatever the format."""
+    if extension == "parquet":
+        rows = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    else:
+        text = (gzip.decompress(data) if extension.endswith(".gz") else data).decode("utf-8")
+        if extension.startswith("jsonl"):
+            rows = [json.loads(line) for line in text.split("\n")[:-1]]
+        else:
+            delimiter = "\t" if extension.startswith("tsv") else ","
+            rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    return [
+        {
+            "filename": row["filename"],
+            **{
+                name: None if row[name] in ("", None) else float(np.float32(row[name]))
+                for name in row
+                if name not in ("filename", "error")
+            },
+            "error": row["error"] or None,
+        }
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_odd_names_survive_a_round_trip(extension: str) -> None:
+    data = written(extension, ODD_NAMES, predictions_for(len(ODD_NAMES)))
+    found = [unescape_filename(row["filename"]) for row in read_back(extension, data)]
+    assert found == ODD_NAMES
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+@pytest.mark.parametrize("failed", [(), (0,), (3, 4), tuple(range(7))])
+def test_every_format_holds_every_row(extension: str, failed: tuple[int, ...]) -> None:
+    names = [b"%d.png" % number for number in range(7)]
+    predictions = predictions_for(7, failed)
+    rows = read_back(extension, written(extension, names, predictions))
+    good = iter(zip(predictions.labels[:, 0], predictions.probs[:, 0], strict=True))
+    for number, row in enumerate(rows):
+        label, prob = (None, None) if number in failed else next(good)
+        assert row == {
+            "filename": f"{number}.png",
+            "prediction": label,
+            "confidence": prob,  # equal to the last bit
+            "error": 'decode: it\'s "bad", really' if number in failed else None,
+        }
+    assert len(rows) == 7
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_batches_do_not_show(extension: str) -> None:
+    names = [b"%d.png" % number for number in range(6)]
+    whole = predictions_for(6)
+    parts = [
+        Predictions(whole.indices[a:b], whole.labels[a:b], whole.probs[a:b])
+        for a, b in ((0, 1), (1, 5), (5, 6))
+    ]
+    assert written(extension, names, *parts) == written(extension, names, whole)
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_options_add_columns_at_the_end(extension: str) -> None:
+    names = [b"0.png", b"1.png", b"2.png"]
+    predictions = predictions_for(3, failed=(1,), k=10)
+    rows = read_back(extension, written(extension, names, predictions, topk=3, probs=True))
+    assert list(rows[0]) != []
+    expected = ["filename", "prediction", "confidence", "error"]
+    expected += ["prediction_2", "confidence_2", "prediction_3", "confidence_3"]
+    expected += [f"prob_{digit}" for digit in range(10)]
+    assert sorted(rows[0]) == sorted(expected)
+    assert rows[0]["prediction_3"] == predictions.labels[0, 2]
+    assert rows[0]["confidence_3"] == predictions.probs[0, 2]
+    for rank in range(10):
+        assert rows[2][f"prob_{predictions.labels[1, rank]}"] == predictions.probs[1, rank]
+    assert {rows[1][name] for name in expected if name not in ("filename", "error")} == {None}
+
+
+def test_csv_is_what_the_documentation_shows() -> None:
+    predictions = Predictions(
+        np.array([0, 2]), np.array([[7], [1]]), np.array([[0.5], [1e-7]], dtype=np.float32),
+        (Failure(1, "read", "No such file or directory"),),
+    )  # fmt: skip
+    assert written("csv", [b"a.png", b"b,c.png", b"=d.png"], predictions) == (
+        b"filename,prediction,confidence,error\n"
+        b"a.png,7,0.5,\n"
+        b'"b,c.png",,,read: No such file or directory\n'
+        b"./=d.png,1,1e-07,\n"
+    )
+
+
+def test_column_order_is_fixed() -> None:
+    assert list(report_columns(topk=2, classes=2)) == [
+        *("filename", "prediction", "confidence", "error"),
+        *("prediction_2", "confidence_2", "prob_0", "prob_1"),
+    ]
+
+
+def test_parquet_has_real_types_and_the_account() -> None:
+    data = written("parquet", [b"a.png", b"b.png"], predictions_for(2, failed=(1,)))
+    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    assert [str(kind) for kind in table.schema.types] == ["string", "int64", "float", "string"]
+    assert table.column("prediction").null_count == 1
+    assert table.column("error").to_pylist()[0] is None
+    metadata = pyarrow.parquet.read_metadata(io.BytesIO(data)).metadata
+    assert json.loads(metadata[b"batchdigit.run"]) == {"found": 2}
+
+
+def test_parquet_keeps_its_row_groups_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchdigit.writer.PARQUET_ROWS_PER_GROUP", 10)
+    names = [b"%d.png" % number for number in range(25)]
+    data = written("parquet", names, *(predictions_for(1, start=start) for start in range(25)))
+    metadata = pyarrow.parquet.read_metadata(io.BytesIO(data))
+    assert [metadata.row_group(group).num_rows for group in range(3)] == [10, 10, 5]
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv"])
+def test_pandas_reads_odd_names_back(extension: str) -> None:
+    data = written(extension, ODD_NAMES, predictions_for(len(ODD_NAMES)))
+    table = pd.read_csv(
+        io.BytesIO(data), sep="\t" if extension == "tsv" else ",", keep_default_na=False
+    )
+    assert [unescape_filename(name) for name in table["filename"]] == ODD_NAMES
+
+
+def test_gzipped_report_has_the_same_bytes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = written("csv.gz", [b"a.png"], predictions_for(1))
+    monkeypatch.setattr("time.time", lambda: 1.0)
+    assert written("csv.gz", [b"a.png"], predictions_for(1)) == first
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        predictions_for(2, start=1),  # starts too late
+        Predictions(np.array([0, 0]), np.zeros((2, 1), int), np.zeros((2, 1), np.float32)),
+        Predictions(np.array([0, 2]), np.zeros((2, 1), int), np.zeros((2, 1), np.float32)),
+        Predictions(
+            np.array([0]), np.zeros((1, 1), int), np.zeros((1, 1), np.float32),
+            (Failure(0, "read", "both predicted and failed"),),
+        ),
+    ],
+)  # fmt: skip
+def test_rows_that_do_not_add_up_are_refused(wrong: Predictions) -> None:
+    with pytest.raises(AccountingError):
+        written("csv", [b"a", b"b", b"c"], wrong)
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_report_that_is_left_unfinished_writes_nothing_more(extension: str) -> None:
+    job = Job((Path("images"),), Path(f"report.{extension}"))
+    stream = io.BytesIO()
+    with ReportWriter(
+        stream, job, FileList(ROOT, [b"a"]), report_columns(topk=1, classes=0)
+    ) as report:
+        report.write(predictions_for(1))
+    before = stream.getvalue()
+    del report
+    gc.collect()
+    assert stream.getvalue() == before  # which also says that the stream is still open
+
+
+def test_names_on_disk_reach_the_report(tmp_path: Path) -> None:
+    """The names that a file system takes; the reader's own tests go on from here."""
+    for name in ODD_NAMES:
+        if b"/" not in name and len(name) <= 255:
+            with open(os.path.join(os.fsencode(tmp_path), name), "wb"):
+                pass
+    names = sorted(os.listdir(os.fsencode(tmp_path)))
+    rows = read_back("csv", written("csv", names, predictions_for(len(names))))
+    for row in rows:
+        assert os.path.exists(
+            os.path.join(os.fsencode(tmp_path), unescape_filename(row["filename"]))
+        )
