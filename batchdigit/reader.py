@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import sys
@@ -25,6 +26,10 @@ from batchdigit.errors import ImageError, WorkerError, one_line
 from batchdigit.filenames import FileList
 from batchdigit.preprocess import SIZE, to_model_input
 from batchdigit.records import Batch, Failure
+
+_STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 class DigitFiles(Dataset[Batch]):
@@ -97,17 +102,24 @@ class Reader:
             collate_fn=_as_it_is,
             pin_memory=pin_memory,
             multiprocessing_context=self.start_method,
-            worker_init_fn=_leave_signals_to_the_parent if workers else None,
+            worker_init_fn=_block_signals if workers else None,
             in_order=True,
         )
         self._batches: Iterator[Batch] | None = None
+        self._processes: list[multiprocessing.process.BaseProcess] = []
 
     def __enter__(self) -> Reader:
-        with warnings.catch_warnings():
+        before = multiprocessing.active_children()
+        # Workers inherit the blocked signals and never unblock them: a Ctrl-C or a service
+        # manager signals every process at once, and this one alone decides what follows.
+        with _blocked_signals(), warnings.catch_warnings():
             # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
             # of a BLAS library, which are safe; default_start_method() rules out the others.
             warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
             self._batches = iter(self._loader)
+        self._processes = [
+            process for process in multiprocessing.active_children() if process not in before
+        ]
         return self
 
     def __exit__(
@@ -116,7 +128,15 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._batches = None  # the DataLoader ends its workers when its iterator goes
+        # The DataLoader would do this when its iterator is collected, but the traceback of an
+        # exception may hold that for long.
+        shut_down = getattr(self._batches, "_shutdown_workers", None)
+        self._batches = None
+        if shut_down is not None:
+            shut_down()
+        for process in self._processes:
+            process.kill()
+            process.join()
 
     def __iter__(self) -> Iterator[Batch]:
         if self._batches is None:
@@ -157,8 +177,19 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the parent alone decides what follows."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(AttributeError):  # no SIGHUP on Windows
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _block_signals(_worker: int) -> None:
+    """Block them in a worker whose parent is a forkserver that was there before."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import batchdigit
+from batchdigit import CheckpointError, Predictions, SourceError
+from tests.conftest import SAMPLES
+from tests.oracle import SeedRow
+
+
+def test_predict_gives_the_rows_of_the_plain_loop(seed_rows: list[SeedRow]) -> None:
+    table = batchdigit.predict(SAMPLES)
+    assert list(table.columns) == ["filename", "prediction", "confidence", "error"]
+    assert table["prediction"].tolist() == [seed.prediction for seed in seed_rows]
+    assert table["confidence"].to_numpy() == pytest.approx(
+        [max(seed.probs) for seed in seed_rows], abs=1e-4
+    )
+    assert table["error"].isna().all()
+
+
+def test_predict_is_the_report_read_back(tmp_path: Path, digits: Path) -> None:
+    (digits / "03.png").write_bytes(b"damaged")
+    table = batchdigit.predict(digits, topk=2, probs=True, batch_size=4)
+    batchdigit.run(
+        batchdigit.Job((digits,), tmp_path / "out.parquet", topk=2, probs=True, batch_size=4)
+    )
+    report = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(table.columns) == list(report.columns)
+    for name in table.columns:
+        assert table[name].isna().tolist() == report[name].isna().tolist()
+        assert table[name].dropna().tolist() == report[name].dropna().tolist()
+    assert str(table["prediction"].dtype) == "Int64"
+    assert str(table["confidence"].dtype) == "float32"
+
+
+@pytest.mark.parametrize("kind", [str, Path, lambda path: [path], lambda path: [str(path)]])
+def test_source_may_be_a_path_or_several(digits: Path, kind: object) -> None:
+    assert len(batchdigit.predict(kind(digits))) == 10  # type: ignore[operator]
+
+
+def test_sources_may_be_files(digits: Path) -> None:
+    table = batchdigit.predict([digits / "02.png", digits / "01.png"])
+    assert table["filename"].tolist() == ["01.png", "02.png"]
+
+
+def test_stream_gives_batches_with_names_and_failures(digits: Path) -> None:
+    (digits / "05.png").write_bytes(b"damaged")
+    batches = list(batchdigit.stream(digits, batch_size=4, topk=3))
+    assert all(isinstance(batch, Predictions) for batch in batches)
+    assert [batch.labels.shape for batch in batches] == [(4, 3), (3, 3), (2, 3)]
+    assert batches[1].filenames == ["04.png", "06.png", "07.png"]
+    assert [failure.index for failure in batches[1].failures] == [5]
+    whole = batchdigit.predict(digits, batch_size=4)["prediction"].dropna()
+    assert np.concatenate([batch.labels[:, 0] for batch in batches]).tolist() == whole.tolist()
+
+
+def test_stream_may_be_left_early(digits: Path) -> None:
+    stream = batchdigit.stream(digits, batch_size=1, workers=1)
+    next(stream)
+    stream.close()
+
+
+def test_own_model_is_used(tmp_path: Path, digits: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    torch.save(batchdigit.CNN().state_dict(), tmp_path / "CNN.pt")
+    assert batchdigit.predict(digits, tmp_path / "CNN.pt")["confidence"].max() < 0.5
+    assert batchdigit.predict(digits)["confidence"].min() > 0.4
+
+
+def test_problems_are_exceptions_with_a_remedy(tmp_path: Path, digits: Path) -> None:
+    with pytest.raises(SourceError):
+        batchdigit.predict(tmp_path / "missing")
+    with pytest.raises(CheckpointError) as caught:
+        batchdigit.predict(digits, tmp_path / "missing.pt")
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["out", "format", "max_bad"])
+def test_options_of_a_report_are_refused(digits: Path, name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        batchdigit.predict(digits, **{name: "x"})

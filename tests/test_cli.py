@@ -1,0 +1,268 @@
+"""The program as its user meets it: as a process."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import batchdigit
+from batchdigit import errors
+from batchdigit.cli import app
+from tests.conftest import SAMPLES, Program
+
+runner = CliRunner()
+
+
+def problem(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line that says what is wrong."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("batchdigit: ")
+    assert "; " in line  # what to do about it
+    return line
+
+
+def test_main_job(program: Program, tmp_path: Path) -> None:
+    done = program("run", SAMPLES, "--out", "preds.csv")
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert "100 images found = 100 predicted + 0 failed" in done.stderr
+    with (tmp_path / "preds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["prediction"] == row["filename"][-5] for row in rows)
+    assert len(rows) == 100
+    assert right >= 99
+
+
+def test_installed_command_is_the_module(program: Program) -> None:
+    script = Path(sys.executable).parent / "batchdigit"
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == program("--version").stdout == f"batchdigit {batchdigit.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["train"]])
+def test_each_command_has_help(command: list[str]) -> None:
+    result = runner.invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    for code in (0, 1, 2, 3, 65, 66, 73):
+        assert f"\n    {code} " in result.output
+    assert "128+N" in result.output
+
+
+def test_each_command_and_option_is_explained() -> None:
+    import typer
+
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        assert command.help, name
+        for parameter in command.params:
+            explained = getattr(parameter, "help", None) or parameter.param_type_name == "argument"
+            assert explained or parameter.name in ("epochs", "batch_size", "seed"), parameter.name
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "--nonsense"]])
+def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['batchdigit', *{arguments}]\n"
+        "from batchdigit.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'pandas', 'torchvision', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_rows_go_to_stdout_and_all_else_to_stderr(program: Program, digits: Path) -> None:
+    done = program("run", digits)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "filename,prediction,confidence,error"
+    assert len(lines) == 11
+    assert "10 images found" in done.stderr
+
+
+def test_summary_as_json(program: Program, digits: Path) -> None:
+    (digits / "01.png").write_bytes(b"damaged")
+    (digits / "notes.txt").touch()
+    done = program("run", digits, "--out", "out.csv", "--json", "--quiet")
+    assert done.returncode == 3
+    summary = json.loads(done.stdout)
+    assert (summary["found"], summary["predicted"], summary["failed"]) == (10, 9, 1)
+    assert summary["ignored"] == 1
+    assert summary["exit_code"] == 3
+    assert summary["failures_by_stage"] == {"decode": 1}
+
+
+def test_quiet_says_nothing_when_all_is_well(program: Program, digits: Path) -> None:
+    done = program("run", digits, "--out", "out.csv", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_quiet_says_one_line_when_rows_are_errors(program: Program, digits: Path) -> None:
+    (digits / "01.png").write_bytes(b"damaged")
+    done = program("run", digits, "--out", "out.csv", "--quiet")
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "1 of 10 rows are errors" in done.stderr
+
+
+def test_verbose_names_ignored_files(program: Program, digits: Path) -> None:
+    (digits / "notes.txt").touch()
+    done = program("run", digits, "--out", "out.csv", "--verbose")
+    assert "ignored: notes.txt" in done.stderr
+    assert "settings: " in done.stderr
+    assert "seconds: " in done.stderr
+
+
+def test_options_reach_the_run(program: Program, digits: Path, tmp_path: Path) -> None:
+    (digits / "01.png").write_bytes(b"damaged")
+    torch.save(batchdigit.CNN().state_dict(), tmp_path / "CNN.pt")
+    done = program(
+        *("run", digits, "-o", "out.txt", "-m", "CNN.pt", "-b", "3", "-j", "1", "--probs"),
+        *("--topk", "2", "--format", "jsonl", "--device", "cpu", "--precision", "bf16"),
+        *("--max-bad", "10%", "--follow-symlinks"),
+    )
+    assert done.returncode == 0
+    options = json.loads((tmp_path / "out.txt.run.json").read_text())["options"]
+    assert options["model"] == "CNN.pt"
+    assert (options["batch_size"], options["workers"]) == (3, 1)
+    assert (options["topk"], options["probs"], options["precision"]) == (2, True, "bf16")
+    assert options["follow_symlinks"] is True
+    row = json.loads((tmp_path / "out.txt").read_text().splitlines()[0])
+    assert list(row)[4:7] == ["prediction_2", "confidence_2", "prob_0"]
+
+
+class TestBadInput:
+    def test_missing_source(self, program: Program) -> None:
+        assert "missing" in problem(program("run", "missing", "--out", "out.csv"), 66)
+
+    def test_empty_source(self, program: Program, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        assert "no images in in" in problem(program("run", "in", "--out", "out.csv"), 66)
+        assert os.listdir(tmp_path) == ["in"]
+
+    def test_missing_model(self, program: Program, digits: Path) -> None:
+        line = problem(program("run", digits, "--out", "out.csv", "--model", "CNN.pt"), 65)
+        assert "CNN.pt" in line
+
+    def test_missing_output_folder(self, program: Program, digits: Path) -> None:
+        assert "missing/out.csv" in problem(program("run", digits, "-o", "missing/out.csv"), 73)
+
+    def test_output_that_is_no_file(self, program: Program, digits: Path) -> None:
+        line = problem(program("run", digits, "-o", "/dev/null", "--format", "csv"), 73)
+        assert "/dev/null" in line
+        assert not Path("/dev/null").is_file()
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+    def test_missing_device(self, program: Program, digits: Path) -> None:
+        assert "cuda" in problem(program("run", digits, "--device", "cuda"), 1)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--out", "out.xls"],
+            ["--batch-size", "0"],
+            ["--batch-size", "many"],
+            ["--workers", "-1"],
+            ["--workers", "x"],
+            ["--topk", "0"],
+            ["--topk", "11"],
+            ["--max-bad", "few"],
+            ["--precision", "fp8"],
+            ["--format", "xml"],
+            ["--device", "tpu"],
+            ["--out", "-", "--json"],
+        ],
+    )
+    def test_wrong_usage(self, program: Program, digits: Path, arguments: list[str]) -> None:
+        problem(program("run", digits, *arguments), 2)
+
+    def test_unknown_option(self, program: Program, digits: Path) -> None:
+        done = program("run", digits, "--nonsense")
+        assert done.returncode == 2
+        assert "--nonsense" in done.stderr
+
+    def test_full_disk_keeps_the_old_report(
+        self, program: Program, digits: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "out.csv").write_text("old")
+
+        def limit() -> None:
+            # The kernel then refuses to let any file grow beyond 200 bytes, as a quota does.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+        done = program("run", digits, "--out", "out.csv", preexec_fn=limit)
+        assert "out.csv: File too large" in problem(done, 73)
+        assert (tmp_path / "out.csv").read_text() == "old"
+        assert sorted(os.listdir(tmp_path)) == ["digits", "out.csv"]
+        assert program("run", digits, "--out", "out.csv").returncode == 0
+
+    def test_full_standard_output(self, program: Program, digits: Path) -> None:
+        with open("/dev/full", "w") as full:
+            done = program("run", digits, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 73
+        assert done.stderr.splitlines()[-1].startswith("batchdigit: cannot write standard output")
+        assert "Traceback" not in done.stderr
+
+
+def test_reader_that_has_seen_enough_ends_the_run_quietly(digits: Path, tmp_path: Path) -> None:
+    for number in range(20_000):
+        os.link(digits / "00.png", digits / f"more-{number}.png")
+    command = f"{sys.executable} -m batchdigit run {digits} -q; echo $? > {tmp_path / 'code'}"
+    done = subprocess.run(
+        ["sh", "-c", f"({command}) | head -2"], capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr == ""
+    assert (tmp_path / "code").read_text() == "141\n"
+
+
+@pytest.fixture
+def slow_run(digits: Path, tmp_path: Path) -> subprocess.Popen[str]:
+    """A run that takes long, caught in the middle of its work."""
+    for number in range(8_000):
+        os.link(digits / "00.png", digits / f"more-{number}.png")
+    (tmp_path / "out.csv").write_text("old")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchdigit", "run", digits, "-o", "out.csv", "-b", "1", "-j", "1"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size for path in tmp_path.glob(".batchdigit-*.tmp")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_stops_the_run_and_keeps_the_old_report(
+    slow_run: subprocess.Popen[str], tmp_path: Path, name: str
+) -> None:
+    number = getattr(signal, name)
+    os.killpg(slow_run.pid, number)  # as a terminal does: workers get it too
+    stdout, stderr = slow_run.communicate(timeout=10)
+    assert slow_run.returncode == 128 + number, stderr
+    assert stdout == ""
+    assert stderr == f"batchdigit: stopped by {name}; out.csv is as it was\n"
+    assert (tmp_path / "out.csv").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["digits", "out.csv"]
+    with pytest.raises(ProcessLookupError):  # no worker is left in the session
+        os.killpg(slow_run.pid, 0)
+
+
+def test_exit_codes_in_the_help_are_those_of_the_errors() -> None:
+    help_text = runner.invoke(app, ["run", "--help"]).output
+    for code, meaning in errors.EXIT_CODE_MEANINGS.items():
+        assert f"{code:<6} {meaning}" in help_text

@@ -1,0 +1,117 @@
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from batchdigit import SourceError
+from batchdigit.dataset import MNIST_VALIDATION, Digits, load_splits
+
+
+def write_mnist(root: Path, train: int = MNIST_VALIDATION + 40, test: int = 20) -> None:
+    """A small MNIST in its own file format; image N shows the bytes of N."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", train), ("t10k", test)):
+        pixels = np.zeros((count, 28, 28), dtype=np.uint8)
+        pixels[:, 0, 0], pixels[:, 0, 1] = np.arange(count) // 256, np.arange(count) % 256
+        images = struct.pack(">iiii", 2051, count, 28, 28) + pixels.tobytes()
+        labels = struct.pack(">ii", 2049, count) + bytes(number % 10 for number in range(count))
+        for name, data in (
+            (f"{part}-images-idx3-ubyte", images),
+            (f"{part}-labels-idx1-ubyte", labels),
+        ):
+            (raw / name).write_bytes(data)
+            (raw / f"{name}.gz").write_bytes(gzip.compress(data, 1))
+
+
+def write_folder(root: Path, per_digit: int, digits: range = range(10)) -> None:
+    for digit in digits:
+        (root / str(digit)).mkdir(parents=True)
+        for number in range(per_digit):
+            pixels = np.full((28, 28), digit * 20 + number, dtype=np.uint8)
+            Image.fromarray(pixels).save(root / str(digit) / f"{number}.png")
+
+
+def keys(digits: Digits) -> set[tuple[int, int]]:
+    return {(int(image[0, 0, 0]), int(image[0, 0, 1])) for image in digits.images}
+
+
+def test_mnist_is_split_into_its_own_parts_and_a_validation_part(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    splits = load_splits(tmp_path, download=False, seed=0)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (40, 5000, 20)
+    assert splits.train.images.shape == (40, 1, 28, 28)
+    assert splits.train.images.dtype == torch.uint8
+    assert splits.train.labels.tolist() == [number % 10 for number in range(40)]
+    assert not keys(splits.train) & keys(splits.validation)
+    assert (0, 39) in keys(splits.train)
+    assert (0, 40) in keys(splits.validation)
+
+
+def test_labelled_folder_is_split_without_overlap_and_the_same_way_each_time(
+    tmp_path: Path,
+) -> None:
+    write_folder(tmp_path, per_digit=4)
+    splits = load_splits(tmp_path, download=False, seed=1)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (32, 4, 4)
+    for part in (splits.train, splits.validation, splits.test):
+        for image, label in zip(part.images, part.labels, strict=True):
+            assert int(image[0, 0, 0]) // 20 == int(label)
+    parts = [
+        {int(image[0, 0, 0]) for image in part.images}
+        for part in (splits.train, splits.validation, splits.test)
+    ]
+    assert len(set.union(*parts)) == 40
+    again = load_splits(tmp_path, download=False, seed=1)
+    assert torch.equal(splits.train.images, again.train.images)
+
+
+def test_other_files_beside_the_digits_are_left_alone(tmp_path: Path) -> None:
+    write_folder(tmp_path, per_digit=3, digits=range(2, 8))
+    (tmp_path / "preview.png").write_bytes((tmp_path / "2" / "0.png").read_bytes())
+    splits = load_splits(tmp_path, download=False, seed=0)
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 18
+
+
+def test_folder_of_one_digit_is_labelled_by_its_name(tmp_path: Path) -> None:
+    write_folder(tmp_path, per_digit=10, digits=range(7, 8))
+    assert set(load_splits(tmp_path, download=False, seed=0).train.labels.tolist()) == {7}
+
+
+@pytest.mark.parametrize("name", [".", "missing"])
+def test_folder_without_digits_is_an_error_that_tells_of_download(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(SourceError, match="--download"):
+        load_splits(tmp_path / name, download=False, seed=0)
+
+
+def test_incomplete_mnist_is_an_error_that_tells_of_download(tmp_path: Path) -> None:
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    with pytest.raises(SourceError, match="--download"):
+        load_splits(tmp_path, download=False, seed=0)
+
+
+def test_failed_download_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(MNIST, "mirrors", ["file:///nowhere/"])
+    with pytest.raises(SourceError, match="cannot load MNIST"):
+        load_splits(tmp_path, download=True, seed=0)
+
+
+def test_damaged_training_image_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, per_digit=2)
+    (tmp_path / "3" / "1.png").write_bytes(b"damaged")
+    with pytest.raises(SourceError, match=r"3/1\.png"):
+        load_splits(tmp_path, download=False, seed=0)
+
+
+def test_too_few_images_are_an_error(tmp_path: Path) -> None:
+    write_folder(tmp_path, per_digit=1, digits=range(9))
+    with pytest.raises(SourceError, match="too few"):
+        load_splits(tmp_path, download=False, seed=0)

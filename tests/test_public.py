@@ -1,0 +1,83 @@
+"""The public surface, and what it costs to reach it."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import batchdigit
+from batchdigit import errors
+from tests.conftest import REPOSITORY
+
+HEAVY = ("torch", "torchvision", "pandas", "pyarrow", "numpy", "PIL", "tqdm", "rich")
+
+
+def imported_by(code: str) -> set[str]:
+    """Which of the heavy packages a fresh interpreter has loaded after ``code``."""
+    after = f"\nimport sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + after], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_all_is_what_is_exported() -> None:
+    assert len(batchdigit.__all__) == len(set(batchdigit.__all__))
+    for name in batchdigit.__all__:
+        assert getattr(batchdigit, name) is not None
+    source = (REPOSITORY / "batchdigit" / "__init__.py").read_text()
+    typed = set(re.findall(r"^    from batchdigit\.\S+ import (\w+) as \1$", source, re.MULTILINE))
+    assert typed | {"__version__"} == set(batchdigit.__all__)
+    assert set(batchdigit.__all__) <= set(dir(batchdigit))
+
+
+def test_every_exported_thing_is_documented() -> None:
+    for name in batchdigit.__all__:
+        value = getattr(batchdigit, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), name
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        batchdigit.nonsense  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_error_has_an_exit_code_and_stands_in_the_tree() -> None:
+    for name, value in vars(errors).items():
+        if inspect.isclass(value) and issubclass(value, BaseException):
+            assert name in (errors.__doc__ or "")
+    assert set(errors.EXIT_CODE_MEANINGS) == set(errors.ExitCode)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import batchdigit",
+        "from batchdigit import Job, BatchdigitError, escape_filename",
+        "import batchdigit.cli",
+    ],
+)
+def test_import_is_cheap(code: str) -> None:
+    assert imported_by(code) == set()
+
+
+def test_a_run_needs_neither_torchvision_nor_pandas(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torchvision'] = None; sys.modules['pandas'] = None\n"
+        "import batchdigit\n"
+        f"batchdigit.run(batchdigit.Job(({str(REPOSITORY / 'sample_images')!r},), "
+        f"__import__('pathlib').Path({str(tmp_path / 'out.csv')!r})))"
+    )
+    assert "pyarrow" not in imported_by(code)
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 101
+
+
+def test_version_is_the_installed_one() -> None:
+    from importlib.metadata import version
+
+    assert version("batchdigit") == batchdigit.__version__

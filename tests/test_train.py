@@ -1,0 +1,140 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from batchdigit import CheckpointError, UsageError, run
+from batchdigit.checkpoint import load_checkpoint
+from batchdigit.cli import app
+from batchdigit.records import Job, TrainJob
+from batchdigit.train import augmentation, train
+from tests.conftest import SAMPLES
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample digits as a labelled folder."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for path in SAMPLES.glob("*.png"):
+        (folder / path.stem[-1]).mkdir(exist_ok=True)
+        (folder / path.stem[-1] / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def job(data: Path, out: Path, **options: object) -> TrainJob:
+    settings: dict[str, object] = {"epochs": 3, "batch_size": 16, "augment": False}
+    return TrainJob(data, out, **(settings | options))  # type: ignore[arg-type]
+
+
+def test_training_learns_what_it_is_shown(data: Path, tmp_path: Path) -> None:
+    summary = train(job(data, tmp_path / "CNN.pt", epochs=30))
+    assert summary.validation.images == summary.test.images == 10
+    losses = [entry["loss"] for entry in summary.history]
+    assert losses[-1] < losses[0] / 3
+    run(Job((SAMPLES,), tmp_path / "out.csv", model=tmp_path / "CNN.pt"))
+    rows = (tmp_path / "out.csv").read_text().splitlines()[1:]
+    right = sum(row.split(",")[0][-5] == row.split(",")[1] for row in rows)
+    assert right > 80  # it was shown 80 of the 100
+
+
+def test_kept_epoch_is_the_one_of_the_lowest_validation_loss(data: Path, tmp_path: Path) -> None:
+    summary = train(job(data, tmp_path / "CNN.pt", epochs=4))
+    losses = [entry["loss"] for entry in summary.history]
+    assert summary.epoch == 1 + losses.index(min(losses))
+    assert summary.validation.loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_weights_are_a_plain_state_dict_with_scores_beside_it(data: Path, tmp_path: Path) -> None:
+    train(job(data, tmp_path / "CNN.pt", epochs=1))
+    assert sorted(os.listdir(tmp_path)) == ["CNN.pt", "CNN.pt.train.json"]
+    load_checkpoint(tmp_path / "CNN.pt")
+    state = torch.load(tmp_path / "CNN.pt", weights_only=True)
+    assert all(tensor.is_contiguous() for tensor in state.values())
+    scores = json.loads((tmp_path / "CNN.pt.train.json").read_text())
+    assert scores["settings"]["seed"] == 0
+    assert sum(map(sum, scores["test"]["confusion"])) == 10
+
+
+def test_same_seed_gives_the_same_weights(data: Path, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        train(job(data, tmp_path / name, epochs=2, augment=True, seed=1 if name == "c" else 0))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_stopped_training_resumes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    def stop(epoch: int, _score: object) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    train(job(data, tmp_path / "whole.pt", augment=True))
+    with pytest.raises(KeyboardInterrupt):
+        train(job(data, tmp_path / "CNN.pt", augment=True), on_epoch=stop)
+    assert os.listdir(tmp_path).count("CNN.pt") == 0
+    epochs: list[int] = []
+    train(
+        job(data, tmp_path / "CNN.pt", augment=True), on_epoch=lambda epoch, _: epochs.append(epoch)
+    )
+    assert epochs == [3]
+    whole, resumed = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("whole.pt", "CNN.pt")
+    )
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert not (tmp_path / "CNN.pt.resume").exists()
+
+
+def test_state_of_another_training_is_not_resumed(data: Path, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job(data, tmp_path / "CNN.pt"), on_epoch=stop)
+    with pytest.raises(CheckpointError, match="--fresh"):
+        train(job(data, tmp_path / "CNN.pt", seed=5))
+    train(job(data, tmp_path / "CNN.pt", seed=5, fresh=True, epochs=1))
+
+
+def test_damaged_state_is_an_error(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "CNN.pt.resume").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="--fresh"):
+        train(job(data, tmp_path / "CNN.pt"))
+
+
+def test_augmentation_keeps_shape_and_type_and_changes_pixels() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(8, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 8:20, 12:16] = 255
+    changed = augmentation()(images)
+    assert changed.shape == images.shape
+    assert changed.dtype == torch.uint8
+    assert not torch.equal(changed, images)
+    assert float(changed.float().mean()) == pytest.approx(float(images.float().mean()), rel=0.4)
+
+
+def test_progress_counts_batches_of_the_whole_training(data: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int, int]] = []
+    train(job(data, tmp_path / "CNN.pt", epochs=2), on_progress=lambda *call: calls.append(call))
+    assert calls == [(done, 0, 10) for done in range(1, 11)]
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"learning_rate": 0}, {"batch_size": 0}])
+def test_senseless_option_is_an_error(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        TrainJob(Path("data"), Path("out"), **options)  # type: ignore[arg-type]
+
+
+def test_command_line_trains(data: Path, tmp_path: Path) -> None:
+    arguments = ["train", "--data", str(data), "--out", str(tmp_path / "CNN.pt"), "--epochs", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--batch-size", "40", "--no-augment"])
+    assert result.exit_code == 0
+    assert "kept epoch 1 of 1" in result.output
+    load_checkpoint(tmp_path / "CNN.pt")
+
+
+def test_command_line_names_what_is_missing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", "CNN.pt"])
+    assert result.exit_code == 66
+    assert "--download" in result.output
