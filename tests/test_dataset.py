@@ -20,10 +20,8 @@ def write_mnist(root: Path, train: int = MNIST_VALIDATION + 40, test: int = 20) 
         pixels[:, 0, 0], pixels[:, 0, 1] = np.arange(count) // 256, np.arange(count) % 256
         images = struct.pack(">iiii", 2051, count, 28, 28) + pixels.tobytes()
         labels = struct.pack(">ii", 2049, count) + bytes(number % 10 for number in range(count))
-        for name, data in (
-            (f"{part}-images-idx3-ubyte", images),
-            (f"{part}-labels-idx1-ubyte", labels),
-        ):
+        files = {f"{part}-images-idx3-ubyte": images, f"{part}-labels-idx1-ubyte": labels}
+        for name, data in files.items():
             (raw / name).write_bytes(data)
             (raw / f"{name}.gz").write_bytes(gzip.compress(data, 1))
 

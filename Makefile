@@ -1,0 +1,34 @@
+VENV ?= .venv
+PYTHON = $(VENV)/bin/python
+
+.PHONY: help run test check check-static fix bench
+
+help:           ## List the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.dev: pyproject.toml
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable ".[dev]"
+	touch $@
+
+run: $(VENV)/.dev            ## Label the sample images
+	$(VENV)/bin/batchdigit run sample_images --out preds.csv
+
+test: $(VENV)/.dev           ## Run the tests
+	$(PYTHON) -m pytest
+
+check: check-static test     ## Everything that must hold: format, lint, types, floors, tests
+
+check-static: $(VENV)/.dev   ## Format, lint, types and floors
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+fix: $(VENV)/.dev            ## Format, and repair what the linter can
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+bench: $(VENV)/.dev          ## Measure against rivals and `import torch` (minutes)
+	$(PYTHON) -m benchmarks.startup
+	$(PYTHON) -m benchmarks.throughput --images 5000

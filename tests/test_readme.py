@@ -1,0 +1,110 @@
+"""What the README tells people to type works."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchdigit import errors
+from batchdigit.cli import app
+from tests.conftest import REPOSITORY, SAMPLES
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^(<!-- setup: [\w ]+ -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall(README)
+SHELL = [code for setup, language, code in BLOCKS if language == "bash" and not setup]
+SETUP = {setup.split(": ")[1].split(" -->")[0]: code.strip() for setup, _, code in BLOCKS if setup}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    shutil.copytree(SAMPLES, tmp_path / "sample_images")
+    return tmp_path
+
+
+def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    scripts = str(Path(sys.executable).parent)
+    environment = os.environ | {"PATH": scripts + os.pathsep + os.environ["PATH"]}
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("code", SHELL, ids=lambda code: code.split("\n")[0][:40])
+def test_shell_block_runs(code: str, workplace: Path) -> None:
+    done = shell(code, workplace)
+    assert done.returncode == 0, done.stderr
+
+
+def test_main_job_after_its_setup_gives_the_right_table(workplace: Path) -> None:
+    """The set-up itself runs in .ci/run, in a fresh clone."""
+    *setup, job = SETUP["main job"].split(" && ")
+    assert setup == ["python3 -m venv .venv", ".venv/bin/pip install ."]
+    done = shell(job.replace(".venv/bin/", ""), workplace)
+    assert done.returncode == 0, done.stderr
+    rows = (workplace / "preds.csv").read_text().splitlines()[1:]
+    right = [row.split(",")[1] == row.split(",")[0][-5] for row in rows]
+    assert len(right) == 100
+    assert sum(right) >= 99
+
+
+def test_ci_runs_the_very_commands_of_the_readme() -> None:
+    assert set(SETUP) == {"main job", "tests"}
+    script = (REPOSITORY / ".ci" / "run").read_text()
+    for name in SETUP:
+        assert f'readme_command "{name}"' in script
+    assert SETUP["tests"].endswith(".venv/bin/python -m pytest")
+
+
+@pytest.mark.parametrize("code", [code for _, language, code in BLOCKS if language == "python"])
+def test_python_block_runs(code: str, workplace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_crontab_line_is_a_command_that_runs(workplace: Path) -> None:
+    (line,) = (code for _, language, code in BLOCKS if language == "crontab")
+    command = line.split(maxsplit=5)[5]
+    command = command.replace("/opt/batchdigit/.venv/bin/", "").replace(
+        "/data/images", "sample_images"
+    )
+    done = shell(command.replace("/data/", ""), workplace)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_option_is_in_the_table() -> None:
+    import typer
+
+    run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    for parameter in run.params:
+        for option in parameter.opts:
+            if option.startswith("--") and option not in ("--help", "--version"):
+                assert re.search(rf"^\| `{option}`", README, re.MULTILINE), option
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    for code, meaning in errors.EXIT_CODE_MEANINGS.items():
+        assert f"| {code} | {meaning}" in README.replace("`", "")
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in REPOSITORY.rglob("*.md") if ".venv" not in path.parts], ids=str
+)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), target
+
+
+def test_python_versions_agree() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    assert 'requires-python = ">=3.10"' in project
+    assert '"Programming Language :: Python :: 3.14"' in project
+    assert "Python 3.10 to 3.14" in README
