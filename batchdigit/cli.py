@@ -292,16 +292,27 @@ def _exit_codes(after_signal: str) -> Iterator[None]:
         with _signals_as_exceptions():
             yield
     except BatchdigitError as error:
+        _give_up_stdout()
         _say(f"batchdigit: {error}")
         raise typer.Exit(error.exit_code) from error
     except StoppedBySignal as stop:
         _say(f"batchdigit: stopped by {stop.signal_name}; {after_signal}")
         raise typer.Exit(stop.exit_code) from stop
     except BrokenPipeError as error:
-        # Whoever read our output has seen enough. Python flushes standard output once more at
-        # its end, which must not fail again.
+        _give_up_stdout()
+        raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
+
+
+def _give_up_stdout() -> None:
+    """Let nothing fail that Python still wants to write to standard output when it ends.
+
+    After a full disk or a closed pipe, what is left in the buffer would fail once more then, and
+    turn the exit code into 120.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(128 + 13) from error
 
 
 @contextlib.contextmanager

@@ -47,7 +47,10 @@ def program(tmp_path: Path) -> Program:
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "batchdigit", *map(str, arguments)]
+        # With buffers, as users have it, whatever the machine that runs the tests prefers.
+        environment = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
         settings = {"capture_output": True, "text": True, "timeout": 120, "cwd": tmp_path}
+        settings["env"] = environment
         return subprocess.run(command, check=False, **(settings | options))  # type: ignore[call-overload]
 
     return run

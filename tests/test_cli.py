@@ -227,6 +227,12 @@ def test_reader_that_has_seen_enough_ends_the_run_quietly(digits: Path, tmp_path
     assert (tmp_path / "code").read_text() == "141\n"
 
 
+def heed_every_signal() -> None:
+    """Whatever started the tests (nohup, a shell's &) may have had signals ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def slow_run(digits: Path, tmp_path: Path) -> subprocess.Popen[str]:
     """A run that takes long, caught in the middle of its work."""
@@ -236,7 +242,7 @@ def slow_run(digits: Path, tmp_path: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "batchdigit", "run", digits, "-o", "out.csv", "-b", "1", "-j", "1"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=heed_every_signal,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not any(path.stat().st_size for path in tmp_path.glob(".batchdigit-*.tmp")):

@@ -1,7 +1,8 @@
 import multiprocessing
 import os
 import signal
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from batchdigit import WorkerError
 from batchdigit.filenames import FileList
-from batchdigit.reader import DigitFiles, Reader, default_start_method
+from batchdigit.reader import DigitFiles, Reader
 from batchdigit.records import Batch
 from tests.conftest import save_grey
 
@@ -114,16 +115,16 @@ def test_killed_worker_is_an_error(tmp_path: Path) -> None:
                     os.kill(child.pid or 0, signal.SIGKILL)
 
 
-def test_fork_is_chosen_only_without_other_threads() -> None:
-    assert default_start_method() == "fork"
-    done = threading.Event()
-    thread = threading.Thread(target=done.wait)
-    thread.start()
-    try:
-        assert default_start_method() == "forkserver"
-    finally:
-        done.set()
-        thread.join()
+@pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])
+def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) -> None:
+    code = (
+        "import threading, time\n"
+        "from batchdigit.reader import default_start_method\n"
+        f"for _ in range({threads}): threading.Thread(target=time.sleep, args=[1]).start()\n"
+        "print(default_start_method())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{method}\n"
 
 
 def test_reader_outside_its_with_block_is_an_error(files: FileList) -> None:
