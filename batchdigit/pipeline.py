@@ -53,13 +53,16 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
     AccountingError; whichever it is, ``job.out`` is as it was before.
     """
     started = datetime.now(timezone.utc)
+    report_format = job.report_format  # an unknown one is found before anything is opened
     stopwatch = Stopwatch()
     failures: Counter[str] = Counter()
     with Publication() as publication:
         stream, account = _open_outputs(job, publication)
         with (
             open_session(job, stopwatch) as session,
-            ReportWriter(stream, job, session.files, session.columns) as report,
+            ReportWriter(
+                stream, report_format, session.files, session.columns, topk=job.topk
+            ) as report,
         ):
             for predictions in session.predictions():
                 with stopwatch.stage("write"), writing(job.out):

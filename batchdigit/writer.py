@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from batchdigit.errors import AccountingError
 from batchdigit.filenames import FileList
-from batchdigit.records import Job, Predictions
+from batchdigit.records import Predictions
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -241,10 +241,6 @@ class _Sink(io.BufferedIOBase):
         self._bytes += len(view)
         return len(view)
 
-    def flush(self) -> None:
-        if self._stream is not None:
-            self._stream.flush()
-
     def tell(self) -> int:
         return self._bytes
 
@@ -260,11 +256,18 @@ class ReportWriter:
     """
 
     def __init__(
-        self, stream: BinaryIO, job: Job, files: FileList, columns: Mapping[str, type]
+        self,
+        stream: BinaryIO,
+        report_format: tuple[str, bool],
+        files: FileList,
+        columns: Mapping[str, type],
+        *,
+        topk: int,
     ) -> None:
-        self._tabulator = Tabulator(files, columns, job.topk)
+        self._tabulator = Tabulator(files, columns, topk)
+        self._stream = stream
         self._sink = _Sink(stream)
-        self._format = open_format(*job.report_format, cast("BinaryIO", self._sink), columns)
+        self._format = open_format(*report_format, cast("BinaryIO", self._sink), columns)
         self.predicted = 0
 
     @property
@@ -285,7 +288,7 @@ class ReportWriter:
     def finish(self, account: Mapping[str, Any]) -> None:
         """Close the table. ``account`` must be JSON data; formats with metadata keep it."""
         self._format.finish(account)
-        self._sink.flush()
+        self._stream.flush()
 
     def __enter__(self) -> ReportWriter:
         return self

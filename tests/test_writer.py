@@ -42,7 +42,9 @@ def written(extension: str, names: list[bytes], *batches: Predictions, **options
     job = Job((Path("images"),), Path(f"report.{extension}"), **options)
     columns = report_columns(topk=job.topk, classes=10 if job.probs else 0)
     stream = io.BytesIO()
-    with ReportWriter(stream, job, FileList(ROOT, names), columns) as report:
+    with ReportWriter(
+        stream, job.report_format, FileList(ROOT, names), columns, topk=job.topk
+    ) as report:
         for batch in batches:
             report.write(batch)
         report.finish({"found": len(names)})
@@ -203,9 +205,8 @@ def test_rows_that_do_not_add_up_are_refused(wrong: Predictions) -> None:
 def test_report_that_is_left_unfinished_writes_nothing_more(extension: str) -> None:
     job = Job((Path("images"),), Path(f"report.{extension}"))
     stream = io.BytesIO()
-    with ReportWriter(
-        stream, job, FileList(ROOT, [b"a"]), report_columns(topk=1, classes=0)
-    ) as report:
+    columns = report_columns(topk=1, classes=0)
+    with ReportWriter(stream, job.report_format, FileList(ROOT, [b"a"]), columns, topk=1) as report:
         report.write(predictions_for(1))
     before = stream.getvalue()
     del report
