@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 
 from batchdigit.errors import CheckpointError
 from batchdigit.model import CNN
+
+MAX_BYTES = 1 << 30  # the CNN takes 9 MB
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     network, or holds values that are not finite.
     """
     try:
-        data = path.read_bytes()
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
+            data = path.read_bytes()
+        else:
+            raise CheckpointError(
+                f"the model {path} is not a regular file of at most {MAX_BYTES} bytes",
+                "give --model a file written by torch.save(model.state_dict(), ...)",
+            )
     except OSError as error:
         raise CheckpointError(
             f"cannot read the model {path}: {error.strerror or error}",
@@ -89,6 +99,15 @@ def _check_fit(
             raise CheckpointError(
                 f"{path} holds values that are not finite in {key}", "train the model again"
             )
+        if key.endswith("running_var") and bool((value < 0).any()):
+            raise CheckpointError(
+                f"{path} holds a negative variance in {key}", "train the model again"
+            )
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    dense = tensor.layout == torch.strided and not tensor.is_quantized
+    return dense and tensor.device.type == "cpu" and not tensor.is_complex()
 
 
 def _misfit(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
@@ -105,4 +124,9 @@ def _misfit(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tens
         if state[key].shape != tensor.shape:
             found, wanted = tuple(state[key].shape), tuple(tensor.shape)
             return f"{key} has shape {found} where {wanted} belongs"
+        if not _is_plain(state[key]) or (
+            state[key].is_floating_point() != tensor.is_floating_point()
+        ):
+            kind = f"{state[key].dtype}, {state[key].layout}, {state[key].device}"
+            return f"{key} is of a kind that holds no weights ({kind})"
     return ""

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -17,6 +17,7 @@ from batchdigit.errors import (
     EXIT_CODE_MEANINGS,
     BatchdigitError,
     ExitCode,
+    OutputError,
     StoppedBySignal,
     UsageError,
 )
@@ -55,7 +56,21 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the program and exit."""
+    _occupy_standard_streams()
     app(prog_name="batchdigit")
+
+
+def _occupy_standard_streams() -> None:
+    """Open the null device for standard streams that the caller closed.
+
+    Or the next file that is opened, a report for one, would get their descriptors, and with them
+    whatever C code prints.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,7 +95,7 @@ def _program(_version: VersionOption = False) -> None:
 @app.command(epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)
 def run(
     source: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(help="Folders of images (read with their subfolders) or image files."),
     ],
     out: Annotated[
@@ -89,13 +104,18 @@ def run(
             "--out",
             "-o",
             metavar="FILE",
+            readable=False,
             help="The report; - is standard output. Replaced only once the new one is complete.",
         ),
     ] = RUN.out,
     model: Annotated[
         Path | None,
         typer.Option(
-            "--model", "-m", metavar="FILE", help="A CNN's state dict.  [default: the packaged one]"
+            "--model",
+            "-m",
+            metavar="FILE",
+            readable=False,
+            help="A CNN's state dict.  [default: the packaged one]",
         ),
     ] = None,
     report_format: Annotated[
@@ -152,8 +172,10 @@ def run(
     Progress and messages go to standard error.
     """
     with _exit_codes(f"{out} is as it was" if out != STDOUT else "the rows are not complete"):
+        if "" in source:
+            raise UsageError("a source is an empty name", "name a folder, or . for this one")
         job = Job(
-            source=tuple(source),
+            source=tuple(map(Path, source)),
             out=out,
             model=model or RUN.model,
             format=report_format,
@@ -171,7 +193,7 @@ def run(
                 "--json and the report would both go to standard output",
                 "give --out a file, or leave --json off",
             )
-        if out == STDOUT and job.report_format[0] == "parquet" and sys.stdout.isatty():
+        if out == STDOUT and job.report_format[0] == "parquet" and _is_terminal(sys.stdout):
             raise UsageError(
                 "Parquet is not for a terminal", "redirect standard output, or give --out a file"
             )
@@ -179,9 +201,10 @@ def run(
 
         with show_progress(sys.stderr, quiet=quiet) as progress:
             summary = pipeline.run(job, on_progress=progress)
+    with _exit_codes("the report is complete"):
         _print_summary(summary, job, quiet=quiet, verbose=verbose)
         if as_json:
-            typer.echo(json.dumps(summary.as_json()))
+            _print_json(summary)
         raise typer.Exit(summary.exit_code)
 
 
@@ -191,24 +214,34 @@ def train(
         Path,
         typer.Option(
             metavar="DIR",
+            readable=False,
             help="Holds MNIST (in MNIST/raw) or labelled images in subfolders 0 to 9.",
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The state dict to write.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", readable=False, help="The state dict to write."
+        ),
     ],
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision fetch MNIST into DIR.")
     ] = TRAIN.download,
-    epochs: Annotated[int, typer.Option(metavar="N")] = TRAIN.epochs,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", metavar="N")] = TRAIN.batch_size,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", help="Passes over the training images.")
+    ] = TRAIN.epochs,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", metavar="N", help="Images in a batch.")
+    ] = TRAIN.batch_size,
     learning_rate: Annotated[
         float, typer.Option(metavar="RATE", help="At the peak of the one-cycle schedule.")
     ] = TRAIN.learning_rate,
     augment: Annotated[
         bool, typer.Option(help="Turn, shift, scale, shear and distort the images a little.")
     ] = TRAIN.augment,
-    seed: Annotated[int, typer.Option(metavar="N")] = TRAIN.seed,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same seed gives the same weights.")
+    ] = TRAIN.seed,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="What computes.")
     ] = TRAIN.device,
@@ -246,6 +279,7 @@ def train(
                     f"loss {score.loss:.5f}"
                 ),
             )
+    with _exit_codes("the training is complete"):
         if not quiet:
             _print_training(summary, job)
 
@@ -310,7 +344,8 @@ def _give_up_stdout() -> None:
     turn the exit code into 120.
     """
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -347,5 +382,21 @@ def _number_or_auto(option: str, text: str) -> int | None:
         ) from error
 
 
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _print_json(summary: RunSummary) -> None:
+    try:
+        typer.echo(json.dumps(summary.as_json()))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write standard output: {error.strerror}", "the report itself is complete"
+        ) from error
+
+
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    with contextlib.suppress(OSError):  # a message that cannot be shown is no failure
+        typer.echo(line, err=True)

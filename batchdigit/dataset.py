@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 
 from batchdigit.errors import SourceError
 from batchdigit.filenames import FileList
-from batchdigit.model import CLASSES
+from batchdigit.model import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, available_cores
 from batchdigit.source import list_images
 
@@ -39,6 +41,13 @@ class Splits:
     validation: Digits
     test: Digits
     description: str
+
+    def sha256(self) -> str:
+        """A digest of every image and label, split by split."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            digest.update(part.images.numpy().tobytes() + part.labels.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def load_splits(data: Path, *, download: bool, seed: int) -> Splits:
@@ -81,9 +90,15 @@ def _load_mnist(data: Path, download: bool) -> Splits:
 
 
 def _load_folder(data: Path, seed: int) -> Splits:
-    folders = [data / str(digit) for digit in range(CLASSES) if (data / str(digit)).is_dir()]
-    files = list_images(folders).images if len(folders) > 1 else list_images([data]).images
-    digits = _read_labelled(files)
+    folders = [data / str(digit) for digit in range(CLASSES)]
+    parts = [
+        _read_labelled(list_images([folder]).images, int(folder.name))
+        for folder in folders
+        if folder.is_dir()
+    ]
+    digits = Digits(
+        torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+    )
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(seed))
     share = len(digits) // FOLDER_SHARE
     if share == 0:
@@ -99,17 +114,16 @@ def _load_folder(data: Path, seed: int) -> Splits:
     )
 
 
-def _read_labelled(files: FileList) -> Digits:
-    images, indices = [], []
+def _read_labelled(files: FileList, label: int) -> Digits:
+    images = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)]
     workers = min(available_cores(), len(files) // 1000)
     with Reader(files, batch_size=256, workers=workers) as reader:
         for batch in reader:
             for failure in batch.failures:
+                name = os.fsdecode(files.path(failure.index))
                 raise SourceError(
-                    f"cannot train on {files.filename(failure.index)}: {failure.text}",
+                    f"cannot train on {name}: {failure.text}",
                     "repair the file or take it out of the folder",
                 )
             images.append(batch.images)
-            indices.append(batch.indices)
-    labels = [int(files[index].split(b"/")[0]) for index in torch.cat(indices).tolist()]
-    return Digits(torch.cat(images), torch.tensor(labels))
+    return Digits(torch.cat(images), torch.full((len(files),), label))

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ MAX_PIXELS = 100_000_000
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ONE_AT_A_TIME = threading.RLock()
 _NOTHING = contextlib.nullcontext()
 _FILE_KINDS = {
     stat.S_IFDIR: "a folder",
@@ -90,8 +92,14 @@ def _read_to_end(descriptor: int, size: int) -> bytes:
 def strict_pillow() -> Iterator[None]:
     """Hold Pillow to this module's rules, whatever the process around it has set.
 
-    Entered once a batch rather than once an image: the settings are global in Pillow.
+    Entered once a batch rather than once an image: the settings are global in Pillow, so one
+    thread at a time decodes.
     """
+    with _ONE_AT_A_TIME:
+        yield from _strict_pillow()
+
+
+def _strict_pillow() -> Iterator[None]:
     truncated, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
     try:

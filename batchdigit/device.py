@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from batchdigit.errors import DeviceError, UsageError
+from batchdigit.errors import DeviceError
+from batchdigit.records import check_device_name
 
 
 def choose_device(name: str) -> torch.device:
@@ -13,15 +14,12 @@ def choose_device(name: str) -> torch.device:
     ``auto`` takes the first of CUDA, MPS and the CPU that is there. A device that was named and
     is not there raises DeviceError; a name that is none raises UsageError.
     """
+    check_device_name(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or not (number.isdecimal() or name == kind):
-        raise UsageError(
-            f"--device {name!r} is unknown", "choose from auto, cpu, cuda, cuda:0, ..., mps"
-        )
     if kind == "cuda":
         index = int(number or 0)
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -19,7 +19,7 @@ import torch
 
 from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.device import choose_device, describe_device
-from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
+from batchdigit.errors import AccountingError, ExitCode, OutputError, SourceError, UsageError
 from batchdigit.filenames import FileList
 from batchdigit.predictor import Predictor
 from batchdigit.publish import Publication, writing
@@ -53,7 +53,6 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
     AccountingError; whichever it is, ``job.out`` is as it was before.
     """
     started = datetime.now(timezone.utc)
-    report_format = job.report_format  # an unknown one is found before anything is opened
     stopwatch = Stopwatch()
     failures: Counter[str] = Counter()
     with Publication() as publication:
@@ -61,7 +60,7 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
         with (
             open_session(job, stopwatch) as session,
             ReportWriter(
-                stream, report_format, session.files, session.columns, topk=job.topk
+                stream, job.report_format, session.files, session.columns, topk=job.topk
             ) as report,
         ):
             for predictions in session.predictions():
@@ -82,14 +81,15 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
                 account=_account(job, session, started),
             )
             _check_sums(summary, report.rows)
-            with writing(job.out):
+            with stopwatch.stage("write"), writing(job.out):
                 report.finish(summary.as_json())
         if account is not None:
             described = summary.as_json() | {"report": {"name": job.out.name, **report.digest}}
             with writing(_account_path(job.out)):
                 account.write(json.dumps(described, indent=1).encode() + b"\n")
-        publication.publish()
-    return summary
+        with stopwatch.stage("write"):
+            publication.publish()
+    return replace(summary, seconds=stopwatch.seconds())
 
 
 def stream(job: Job) -> Iterator[Predictions]:
@@ -123,9 +123,20 @@ class Session:
         return report_columns(topk=self.job.topk, classes=classes)
 
     def predictions(self) -> Iterator[Predictions]:
-        """What became of each batch, in order, while the stopwatch runs."""
+        """What became of each batch, in order, while the stopwatch runs.
+
+        Raises AccountingError at the end when that is not what became of every file.
+        """
         batches = self.stopwatch.each("read", self.reader)
-        return self.stopwatch.each("predict", self.predictor.predict(batches))
+        accounted = 0
+        for predictions in self.stopwatch.each("predict", self.predictor.predict(batches)):
+            accounted += len(predictions) + len(predictions.failures)
+            yield predictions
+        if accounted != len(self.files):
+            raise AccountingError(
+                f"found {len(self.files)} images, but {accounted} were predicted or failed",
+                "please report this as a bug",
+            )
 
 
 @contextlib.contextmanager
@@ -164,6 +175,8 @@ def open_session(job: Job, stopwatch: Stopwatch) -> Iterator[Session]:
 def _open_outputs(job: Job, publication: Publication) -> tuple[BinaryIO, BinaryIO | None]:
     """Streams for the report and for the account of the run, opened before any work is done."""
     if job.out == STDOUT:
+        if sys.stdout is None:
+            raise OutputError("standard output is closed", "give --out a file")
         return sys.stdout.buffer, None
     return publication.create(job.out), publication.create(_account_path(job.out))
 

@@ -38,10 +38,18 @@ class Predictor:
         self.device = device
         self.k = k
         self.largest_batch: int | None = None
+        # Only CUDA has an event to wait for below; elsewhere a copy must be complete at once.
+        self._asynchronous = device.type == "cuda"
         self._layout = layout
         self._dtype = _DTYPES[precision]
-        self._model = fold_batchnorm(copy.deepcopy(model).eval()).to(device, self._dtype)
-        self._model.to(memory_format=layout)
+        try:
+            self._model = fold_batchnorm(copy.deepcopy(model).eval()).to(device, self._dtype)
+            self._model.to(memory_format=layout)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{device} has no memory left for the model",
+                "free its memory, or choose --device cpu",
+            ) from error
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
         """The predictions of each batch, in order.
@@ -61,9 +69,9 @@ class Predictor:
     def _launch(self, batch: Batch) -> _InFlight:
         with torch.inference_mode(), _ieee_fp32():
             # Labels ride with the probabilities, as floats (exact to 2**24): one copy back.
-            result_B2k = self._top_k(batch.images).to("cpu", non_blocking=True)
+            result_B2k = self._top_k(batch.images).to("cpu", non_blocking=self._asynchronous)
             landed = None
-            if self.device.type == "cuda":
+            if self._asynchronous:
                 landed = torch.cuda.Event()
                 landed.record(torch.cuda.current_stream(self.device))
         return _InFlight(batch, result_B2k, landed)
@@ -84,7 +92,9 @@ class Predictor:
             torch.cuda.empty_cache()
 
     def _top_k_of_part(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        pixels_BCHW = images_BCHW.to(self.device, non_blocking=True).to(self._dtype).div_(255)
+        pixels_BCHW = (
+            images_BCHW.to(self.device, non_blocking=self._asynchronous).to(self._dtype).div_(255)
+        )
         logits_BK = self._model(pixels_BCHW.contiguous(memory_format=self._layout))
         probs_BK = logits_BK.float().softmax(dim=1)
         probs_Bk, labels_Bk = probs_BK.topk(self.k, dim=1)
@@ -105,7 +115,7 @@ class _InFlight:
         if not bool(self.result_B2k.isfinite().all()):
             raise DeviceError(
                 "the network's output is not finite: its numbers outgrew the precision",
-                "run again with --precision fp32",
+                "run again with --precision fp32, or with other weights",
             )
         k = self.result_B2k.shape[1] // 2
         probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -31,12 +33,11 @@ def to_model_input(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001
-        # Broken EXIF makes Pillow raise almost anything, yet the pixels are sound: without a
-        # readable orientation an image is upright.
-        return image
+    # Broken EXIF makes Pillow raise almost anything, yet the pixels are sound: without a readable
+    # orientation an image is upright.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _to_grey(image: Image.Image) -> Image.Image:

@@ -23,10 +23,10 @@ class Progress:
 
 
 def show_progress(
-    stream: TextIO, *, quiet: bool = False, unit: str = "images"
+    stream: TextIO | None, *, quiet: bool = False, unit: str = "images"
 ) -> contextlib.closing[Progress]:
-    """A context manager around the progress that suits ``stream``."""
-    if quiet:
+    """A context manager around the progress that suits ``stream``, which may be closed (None)."""
+    if quiet or stream is None:
         return contextlib.closing(Progress())
     return contextlib.closing(_Bar(stream, unit) if stream.isatty() else _Lines(stream, unit))
 
@@ -73,5 +73,6 @@ class _Lines(Progress):
         )
 
     def say(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError):  # a message that cannot be shown is no failure
+            self._stream.write(line + "\n")
+            self._stream.flush()

@@ -45,9 +45,9 @@ class Publication:
             permissions = _permissions_of_old(target)
             descriptor = os.open(temporary, flags, 0o666)
             handle = os.fdopen(descriptor, "w+b")
+            self._files.append((handle, temporary, target))
             if permissions is not None:
                 os.chmod(temporary, permissions)
-        self._files.append((handle, temporary, target))
         return handle
 
     def publish(self) -> None:
@@ -57,12 +57,14 @@ class Publication:
                 handle.flush()
                 os.fsync(handle.fileno())
                 handle.close()
+        folders = {target.parent for _, _, target in self._files}
         while self._files:
             _, temporary, target = self._files[0]
             with writing(target):
                 os.replace(temporary, target)
-                self._files.pop(0)
-                _flush_folder(target.parent)
+            self._files.pop(0)
+        for folder in folders:
+            _flush_folder(folder)
 
     def __enter__(self) -> Publication:
         return self
@@ -114,10 +116,16 @@ def _permissions_of_old(target: Path) -> int | None:
 
 
 def _flush_folder(folder: Path) -> None:
+    """Make the renames in ``folder`` survive a loss of power, where the system lets us.
+
+    The files are in their places by now. A folder that may not be opened, or a file system that
+    cannot flush one, is no reason to report that they are not.
+    """
     if os.name != "posix":  # folders cannot be opened, hence not flushed, on Windows
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,7 +1,7 @@
 """Batches of images from a list of files: a Dataset that decodes whole batches, a DataLoader.
 
-A worker process sends one message a batch, one uint8 tensor in shared memory, and what failed
-travels in it. Nothing that a file holds can end a worker's loop with an exception.
+A worker process sends one message a batch, as bytes through a pipe, and what failed travels in
+it. Nothing that a file holds can end a worker's loop with an exception.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from batchdigit.errors import ImageError, WorkerError, one_line
 from batchdigit.filenames import FileList
 from batchdigit.preprocess import SIZE, to_model_input
 from batchdigit.records import Batch, Failure
+
+SECONDS_TO_FINISH = 1.0  # for a worker that is busy when its batches are no longer wanted
 
 _STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -79,7 +81,7 @@ class Reader:
     the caller loads its model, and before the caller starts threads of its own; leaving it ends
     them. ``workers`` 0 reads in this process.
 
-    Iterating raises WorkerError when a worker process dies.
+    Entering, and the block itself, raise WorkerError when a worker cannot start or dies.
     """
 
     def __init__(
@@ -95,16 +97,16 @@ class Reader:
         self.batch_size = batch_size
         self.workers = workers
         self.start_method = (start_method or default_start_method()) if workers else None
-        self._loader: DataLoader[Batch] = DataLoader(
-            DigitFiles(files, follow_symlinks=follow_symlinks),
-            batch_size=batch_size,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=pin_memory,
-            multiprocessing_context=self.start_method,
-            worker_init_fn=_block_signals if workers else None,
-            in_order=True,
-        )
+        self._options: dict[str, Any] = {
+            "dataset": DigitFiles(files, follow_symlinks=follow_symlinks),
+            "batch_size": batch_size,
+            "num_workers": workers,
+            "collate_fn": _as_it_is,
+            "pin_memory": pin_memory,
+            "multiprocessing_context": self.start_method,
+            "worker_init_fn": _block_signals if workers else None,
+            "in_order": True,
+        }
         self._batches: Iterator[Batch] | None = None
         self._processes: list[multiprocessing.process.BaseProcess] = []
 
@@ -113,13 +115,26 @@ class Reader:
         # Workers inherit the blocked signals and never unblock them: a Ctrl-C or a service
         # manager signals every process at once, and this one alone decides what follows.
         with _blocked_signals(), warnings.catch_warnings():
+            # The number of workers was asked for, whatever torch thinks of it.
+            warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
             # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
             # of a BLAS library, which are safe; default_start_method() rules out the others.
             warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-            self._batches = iter(self._loader)
-        self._processes = [
-            process for process in multiprocessing.active_children() if process not in before
-        ]
+            try:
+                self._batches = iter(DataLoader(**self._options))
+            except OSError as error:
+                raise WorkerError(
+                    f"cannot start {self.workers} processes that read: {error.strerror or error}",
+                    "ask for fewer --workers; 0 reads without them",
+                ) from error
+            finally:
+                self._processes = [
+                    process
+                    for process in multiprocessing.active_children()
+                    if process not in before
+                ]
+                if self._batches is None:
+                    self._end_workers()
         return self
 
     def __exit__(
@@ -128,28 +143,49 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # The DataLoader would do this when its iterator is collected, but the traceback of an
-        # exception may hold that for long.
-        shut_down = getattr(self._batches, "_shutdown_workers", None)
+        if self._processes:
+            with _blocked_signals():
+                self._end_workers()
         self._batches = None
-        if shut_down is not None:
-            shut_down()
-        for process in self._processes:
-            process.kill()
-            process.join()
+        # torch notices a dead worker in a signal handler, and raises wherever the main thread
+        # happens to be: in the middle of the network, most likely.
+        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+            raise WorkerError(
+                f"a process that reads images died: {error}",
+                "run again with --workers 0 to read without such processes",
+            ) from error
 
     def __iter__(self) -> Iterator[Batch]:
         if self._batches is None:
             raise ValueError("a Reader is iterated inside its with block")
+        return self._batches
+
+    def _end_workers(self) -> None:
+        """End the workers within moments, whatever they are doing.
+
+        torch would wait five seconds for each one that is busy with a large image, and only when
+        its iterator is collected, which the traceback of an exception may hold back. Workers
+        hold nothing but files open for reading, so those that take longer are killed.
+        """
+        shut_down = getattr(self._batches, "_shutdown_workers", None)
+        self._batches = None
+        deadline = threading.Timer(SECONDS_TO_FINISH, self._kill_workers)
+        deadline.start()
         try:
-            yield from self._batches
-        except RuntimeError as error:
-            if "worker" not in str(error):
-                raise
-            raise WorkerError(
-                f"a process that reads images died: {error}",
-                "run again with --workers 0 to read without worker processes",
-            ) from error
+            if shut_down is not None:
+                with _unnoticed_deaths():
+                    shut_down()
+        finally:
+            deadline.cancel()
+            deadline.join()
+            self._kill_workers()
+            for process in self._processes:
+                process.join()
+            self._processes = []
+
+    def _kill_workers(self) -> None:
+        for process in self._processes:
+            process.kill()
 
 
 def default_start_method() -> str:
@@ -187,6 +223,20 @@ def _blocked_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _unnoticed_deaths() -> Iterator[None]:
+    """Keep torch, which watches SIGCHLD, from raising because of workers that we end ourselves."""
+    watched = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    if not watched:
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _block_signals(_worker: int) -> None:

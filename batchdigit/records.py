@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 FORMATS = ("csv", "tsv", "parquet", "jsonl")
 PRECISIONS = ("fp32", "bf16", "fp16")
 START_METHODS = ("fork", "forkserver", "spawn")
+MAX_BATCH_SIZE = 1_000_000
 STDOUT = Path("-")
 
 OnProgress = Callable[[int, int, int], None]
@@ -38,26 +40,27 @@ class Tolerance:
     """How many images may fail before a finished run counts as bad: a number or a share."""
 
     count: int = 0
-    percent: float | None = None
+    percent: Decimal | None = None  # exact, as it was written: 32.3% of 1,000 are 323
 
     @classmethod
     def parse(cls, text: str) -> Tolerance:
         """``"3"`` or ``"0.5%"``; raises UsageError for anything else."""
         if match := re.fullmatch(r"(\d+)", text):
             return cls(count=int(match[1]))
-        if (match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text)) and float(match[1]) <= 100:
-            return cls(percent=float(match[1]))
+        if (match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text)) and Decimal(match[1]) <= 100:
+            return cls(percent=Decimal(match[1]))
         raise UsageError(
             f"--max-bad {text!r} is neither a number nor a percentage", "write 3 or 0.5%"
         )
 
     def __str__(self) -> str:
-        return str(self.count) if self.percent is None else f"{self.percent:g}%"
+        return str(self.count) if self.percent is None else f"{self.percent}%"
 
     def allows(self, failed: int, found: int) -> bool:
         """Whether ``failed`` of ``found`` images are few enough."""
-        limit = self.count if self.percent is None else found * self.percent / 100
-        return failed <= limit
+        if self.percent is None:
+            return failed <= self.count
+        return failed * 100 <= found * self.percent
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Job:
         _check_choice("--format", self.format, FORMATS)
         _check_choice("--precision", self.precision, PRECISIONS)
         _check_choice("start_method", self.start_method, START_METHODS)
+        check_device_name(self.device)
+        self.report_format  # noqa: B018  (raises for a name that says no format)
 
     @property
     def report_format(self) -> tuple[str, bool]:
@@ -136,7 +141,6 @@ class TrainJob:
     average_decay: float = 0.999
     augment: bool = True
     seed: int = 0
-    workers: int | None = None
     device: str = "auto"
     fresh: bool = False
 
@@ -145,7 +149,10 @@ class TrainJob:
             raise UsageError(f"--epochs {self.epochs} is less than 1", "train for 1 or more")
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate {self.learning_rate:g} is not above 0", "try 3e-3")
-        _check_loader(self.batch_size, self.workers)
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed {self.seed} is out of range", "take 0 or a positive number")
+        _check_loader(self.batch_size, 0)
+        check_device_name(self.device)
 
 
 @dataclass(frozen=True)
@@ -220,8 +227,9 @@ class RunSummary:
     """The outcome of a finished run. ``found`` is ``predicted + failed``, always.
 
     ``seconds`` holds wall-clock seconds by stage (``load``, ``list``, ``read``, ``predict``,
-    ``write``) and ``total``; ``read`` is the time spent waiting for images, not the time the
-    workers spent reading them. ``account`` is JSON data: versions, model, options, settings.
+    ``write``) and ``total``, which starts once torch and the rest are imported; ``read`` is the
+    time spent waiting for images, not the time the workers spent reading them. ``account`` is
+    JSON data: versions, model, options, settings.
     """
 
     found: int
@@ -236,7 +244,7 @@ class RunSummary:
 
     @property
     def images_per_second(self) -> float:
-        """Images found over the seconds from start to end, everything included."""
+        """Images found over all the seconds of the run, from after the imports to its end."""
         return self.found / self.seconds["total"]
 
     def as_json(self) -> dict[str, Any]:
@@ -267,9 +275,19 @@ def no_progress(_done: int, _failed: int, _found: int) -> None:
     """Show nothing."""
 
 
+def check_device_name(name: str) -> None:
+    """Raise UsageError unless ``name`` is ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
+        raise UsageError(
+            f"--device {name!r} is unknown", "choose from auto, cpu, cuda, cuda:0, ..., mps"
+        )
+
+
 def _check_loader(batch_size: int | None, workers: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"--batch-size {batch_size} is less than 1", "try 256")
+    if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
+        raise UsageError(
+            f"--batch-size {batch_size} is not between 1 and {MAX_BATCH_SIZE}", "try 256"
+        )
     if workers is not None and workers < 0:
         raise UsageError(f"--workers {workers} is negative", "0 reads in the main process")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def list_images(
     sources: Iterable[Path],
     *,
     follow_symlinks: bool = False,
-    exclude: Iterable[Path] = (),
+    exclude: Sequence[Path] = (),
 ) -> Listing:
     """Find the images in folders (recursively) and among single files.
 
@@ -50,7 +50,7 @@ def list_images(
     if not os.path.isdir(root):
         root = os.path.dirname(root)
     excluded = {os.path.realpath(os.fsencode(path)) for path in exclude}
-    excluded_names = {os.path.basename(path) for path in excluded}
+    excluded_names = {os.path.basename(path) for path in (*excluded, *map(os.fsencode, exclude))}
 
     names: Iterable[bytes]
     if len(places) == 1:
@@ -63,11 +63,13 @@ def list_images(
     def images() -> Iterator[bytes]:
         for name in names:
             basename = name[name.rfind(b"/") + 1 :]
+            if basename in excluded_names and (
+                os.path.realpath(os.path.join(root, name)) in excluded
+            ):
+                continue
             if basename and not basename.lower().endswith(EXTENSIONS):
                 ignored.append(name)
-            elif basename not in excluded_names or (
-                os.path.realpath(os.path.join(root, name)) not in excluded
-            ):
+            else:
                 yield name
 
     return Listing(FileList(root, images()), FileList(root, ignored))

@@ -10,7 +10,9 @@ B batch, K classes.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from batchdigit.dataset import Digits, Splits, load_splits
 from batchdigit.device import choose_device
-from batchdigit.errors import CheckpointError
+from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.model import CLASSES, CNN
 from batchdigit.publish import Publication, writing
 from batchdigit.records import OnProgress, TrainJob, no_progress
@@ -94,7 +96,7 @@ def train(
         summary_path = job.out.with_name(job.out.name + ".train.json")
         summary_file = publication.create(summary_path)
         splits = load_splits(job.data, download=job.download, seed=job.seed)
-        fitting = Fitting(job, device, len(splits.train))
+        fitting = Fitting(job, device, splits)
         if not job.fresh:
             fitting.load(resume_file)
 
@@ -107,7 +109,7 @@ def train(
 
         summary = _summarise(job, fitting, splits)
         with writing(job.out):
-            torch.save(fitting.best_state, weights_file)
+            weights_file.write(_saved(fitting.best_state))
         with writing(summary_path):
             summary_file.write(json.dumps(asdict(summary), indent=1).encode() + b"\n")
         publication.publish()
@@ -119,9 +121,10 @@ def train(
 class Fitting:
     """A training in progress: everything that the next epoch depends on."""
 
-    def __init__(self, job: TrainJob, device: torch.device, images: int) -> None:
+    def __init__(self, job: TrainJob, device: torch.device, splits: Splits) -> None:
         torch.manual_seed(job.seed)
         self.job = job
+        self.data_sha256 = splits.sha256()
         self.device = device
         self.transform = augmentation() if job.augment else _as_it_is
         self.model = CNN().to(device).to(memory_format=torch.channels_last)
@@ -135,7 +138,7 @@ class Fitting:
             self.optimizer,
             max_lr=job.learning_rate,
             epochs=job.epochs,
-            steps_per_epoch=-(-images // job.batch_size),
+            steps_per_epoch=-(-len(splits.train) // job.batch_size),
         )
         self.epoch = 0
         self.best_epoch = 0
@@ -165,6 +168,11 @@ class Fitting:
     def judge(self, validation: Digits) -> Score:
         """Score the averaged weights, and keep them if none before had a lower loss."""
         score = evaluate(self.average.module, validation, self.device)
+        if not math.isfinite(score.loss):
+            raise BatchdigitError(
+                f"the training went astray: the loss of epoch {self.epoch} is not finite",
+                "try a lower --learning-rate",
+            )
         self.history.append({"loss": score.loss, "errors": score.errors})
         if score.loss <= min(entry["loss"] for entry in self.history):
             self.best_epoch = self.epoch
@@ -178,19 +186,20 @@ class Fitting:
         """Write the whole state to ``path``, atomically."""
         with Publication() as publication:
             with writing(path):
-                torch.save(
-                    {
-                        "settings": self._settings(),
-                        "model": self.model.state_dict(),
-                        "average": self.average.state_dict(),
-                        "optimizer": self.optimizer.state_dict(),
-                        "schedule": self.schedule.state_dict(),
-                        "epoch": self.epoch,
-                        "best_epoch": self.best_epoch,
-                        "best_state": self.best_state,
-                        "history": self.history,
-                    },
-                    publication.create(path),
+                publication.create(path).write(
+                    _saved(
+                        {
+                            "settings": self._settings(),
+                            "model": self.model.state_dict(),
+                            "average": self.average.state_dict(),
+                            "optimizer": self.optimizer.state_dict(),
+                            "schedule": self.schedule.state_dict(),
+                            "epoch": self.epoch,
+                            "best_epoch": self.best_epoch,
+                            "best_state": self.best_state,
+                            "history": self.history,
+                        }
+                    )
                 )
             publication.publish()
 
@@ -205,7 +214,9 @@ class Fitting:
         except Exception as error:
             raise CheckpointError(f"{path} is damaged", remedy) from error
         if settings != self._settings():
-            raise CheckpointError(f"{path} belongs to a training with other settings", remedy)
+            raise CheckpointError(
+                f"{path} belongs to a training with other settings or other images", remedy
+            )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -216,7 +227,8 @@ class Fitting:
         self.history = state["history"]
 
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self.job, name) for name in BINDING}
+        settings = {name: getattr(self.job, name) for name in BINDING}
+        return settings | {"data_sha256": self.data_sha256}
 
 
 def augmentation() -> Transform:
@@ -298,6 +310,13 @@ def _summarise(job: TrainJob, fitting: Fitting, splits: Splits) -> TrainSummary:
         fitting.history,
         settings,
     )
+
+
+def _saved(content: object) -> bytes:
+    """What torch.save writes; to memory first, since it tells a full disk by a RuntimeError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def _to_float(images: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,17 @@
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import batchdigit
-from batchdigit import CheckpointError, Predictions, SourceError
+from batchdigit import AccountingError, CheckpointError, Predictions, SourceError, decode
+from batchdigit.predictor import Predictor
 from tests.conftest import SAMPLES
 from tests.oracle import SeedRow
 
@@ -59,7 +65,35 @@ def test_stream_gives_batches_with_names_and_failures(digits: Path) -> None:
 def test_stream_may_be_left_early(digits: Path) -> None:
     stream = batchdigit.stream(digits, batch_size=1, workers=1)
     next(stream)
+    assert len(multiprocessing.active_children()) == 1
     stream.close()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    "read",
+    [batchdigit.predict, lambda source, **options: list(batchdigit.stream(source, **options))],
+)
+def test_lost_batch_is_an_error(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[..., object]
+) -> None:
+    complete = Predictor.predict
+    monkeypatch.setattr(
+        Predictor, "predict", lambda self, batches: list(complete(self, batches))[:-1]
+    )
+    with pytest.raises(AccountingError):
+        read(digits, batch_size=4)
+
+
+def test_threads_may_predict_at_once(digits: Path) -> None:
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(digits / "more.tif")
+    before = os.fstat(2)
+    expected = batchdigit.predict(digits, workers=0)
+    with ThreadPoolExecutor(4) as pool:
+        tables = list(pool.map(lambda _: batchdigit.predict(digits, workers=0), range(8)))
+    assert all(table.equals(expected) for table in tables)
+    assert os.path.samestat(os.fstat(2), before)
+    assert Image.MAX_IMAGE_PIXELS != decode.MAX_PIXELS
 
 
 def test_own_model_is_used(tmp_path: Path, digits: Path) -> None:

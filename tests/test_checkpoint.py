@@ -104,6 +104,49 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
     assert "not finite in fc.4.bias" in refusal(saved(tmp_path / "CNN.pt", state))
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(10, device="meta"),
+        torch.zeros(10).to_sparse(),
+        torch.zeros(10, dtype=torch.complex64),
+        torch.zeros(10, dtype=torch.int8),
+        torch.zeros(10, dtype=torch.bool),
+    ],
+    ids=["meta", "sparse", "complex64", "int8", "bool"],
+)
+def test_tensors_that_hold_no_weights_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
+    path = saved(tmp_path / "CNN.pt", GOOD | {"fc.4.bias": odd})
+    message = refusal(path)
+    assert odd.is_sparse or "fc.4.bias is of a kind" in message
+
+
+def test_negative_variance_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "CNN.pt", GOOD | {"layer1.1.running_var": torch.full((16,), -1.0)})
+    assert "negative variance" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "CNN.pt"
+    if kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert "regular file" in refusal(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_load(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {
+        key: value.to(dtype) if value.is_floating_point() else value for key, value in GOOD.items()
+    }
+    loaded = load_checkpoint(saved(tmp_path / "CNN.pt", state)).model
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+
+
 ATTACK = """
 import os, pickle, sys
 class Attack:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import batchdigit
 from batchdigit import errors
 from batchdigit.cli import app
+from batchdigit.records import PACKAGED_WEIGHTS
 from tests.conftest import SAMPLES, Program
 
 runner = CliRunner()
@@ -67,10 +68,32 @@ def test_each_command_and_option_is_explained() -> None:
         assert command.help, name
         for parameter in command.params:
             explained = getattr(parameter, "help", None) or parameter.param_type_name == "argument"
-            assert explained or parameter.name in ("epochs", "batch_size", "seed"), parameter.name
+            assert explained, parameter.name
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "--nonsense"]])
+WRONG_USAGE = [
+    ["--out", "out.xls"],
+    ["--batch-size", "0"],
+    ["--batch-size", "many"],
+    ["--batch-size", "99999999999999999999"],
+    ["--workers", "-1"],
+    ["--workers", "x"],
+    ["--topk", "0"],
+    ["--max-bad", "few"],
+    ["--precision", "fp8"],
+    ["--format", "xml"],
+    ["--device", "tpu"],
+    ["--out", "-", "--json"],
+    [""],
+]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["run", "--nonsense"]]
+    + [["run", "images", *wrong] for wrong in WRONG_USAGE],
+    ids=" ".join,
+)
 def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['batchdigit', *{arguments}]\n"
@@ -80,6 +103,17 @@ def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
         "assert not {'torch', 'pandas', 'torchvision', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_paths_are_judged_by_the_program_not_by_the_parser(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser would refuse an unreadable path as wrong usage, before anything is tried."""
+    (tmp_path / "CNN.pt").write_bytes(PACKAGED_WEIGHTS.read_bytes())
+    (tmp_path / "out.csv").write_text("old")
+    paths = [digits, digits / "01.png", "--model", tmp_path / "CNN.pt", "-o", tmp_path / "out.csv"]
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert runner.invoke(app, ["run", *map(str, paths)]).exit_code == 0
 
 
 def test_rows_go_to_stdout_and_all_else_to_stderr(program: Program, digits: Path) -> None:
@@ -166,23 +200,7 @@ class TestBadInput:
     def test_missing_device(self, program: Program, digits: Path) -> None:
         assert "cuda" in problem(program("run", digits, "--device", "cuda"), 1)
 
-    @pytest.mark.parametrize(
-        "arguments",
-        [
-            ["--out", "out.xls"],
-            ["--batch-size", "0"],
-            ["--batch-size", "many"],
-            ["--workers", "-1"],
-            ["--workers", "x"],
-            ["--topk", "0"],
-            ["--topk", "11"],
-            ["--max-bad", "few"],
-            ["--precision", "fp8"],
-            ["--format", "xml"],
-            ["--device", "tpu"],
-            ["--out", "-", "--json"],
-        ],
-    )
+    @pytest.mark.parametrize("arguments", [*WRONG_USAGE, ["--topk", "11"]], ids=" ".join)
     def test_wrong_usage(self, program: Program, digits: Path, arguments: list[str]) -> None:
         problem(program("run", digits, *arguments), 2)
 
@@ -213,6 +231,39 @@ class TestBadInput:
         assert done.returncode == 73
         assert done.stderr.splitlines()[-1].startswith("batchdigit: cannot write standard output")
         assert "Traceback" not in done.stderr
+
+    def test_full_standard_output_for_the_outcome(
+        self, program: Program, digits: Path, tmp_path: Path
+    ) -> None:
+        with open("/dev/full", "w") as full:
+            done = program(
+                *("run", digits, "-o", "out.csv", "--json", "-q"),
+                capture_output=False, stdout=full, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        assert done.returncode == 73
+        assert "the report itself is complete" in done.stderr
+        assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_closed_streams_do_not_change_the_report(
+    program: Program, digits: Path, tmp_path: Path, closed: str
+) -> None:
+    program("run", digits, "-o", "expected.csv", "-q")
+    command = f"{sys.executable} -m batchdigit run {digits} -o out.csv {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
+
+
+def test_rows_for_a_closed_standard_output_are_an_error(digits: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m batchdigit run {digits} >&-"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, check=False, stderr=subprocess.PIPE, text=True
+    )
+    assert "standard output is closed" in problem(
+        subprocess.CompletedProcess(command, done.returncode, "", done.stderr), 73
+    )
 
 
 def test_reader_that_has_seen_enough_ends_the_run_quietly(digits: Path, tmp_path: Path) -> None:

@@ -75,8 +75,16 @@ def test_other_files_beside_the_digits_are_left_alone(tmp_path: Path) -> None:
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 18
 
 
+def test_class_folders_without_images_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "1").mkdir()
+    with pytest.raises(SourceError, match="0 usable images"):
+        load_splits(tmp_path, download=False, seed=0)
+
+
 def test_folder_of_one_digit_is_labelled_by_its_name(tmp_path: Path) -> None:
     write_folder(tmp_path, per_digit=10, digits=range(7, 8))
+    (tmp_path / "preview.png").write_bytes((tmp_path / "7" / "0.png").read_bytes())
     assert set(load_splits(tmp_path, download=False, seed=0).train.labels.tolist()) == {7}
 
 

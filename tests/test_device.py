@@ -50,7 +50,9 @@ def test_named_device_beyond_the_last_is_an_error() -> None:
         choose_device("cuda:2")
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "cuda:-1", "xla", "meta"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "", "cuda:", "cuda:x", "cuda:-1", "xla", "meta", "cpu:3", "mps:7"]
+)
 def test_name_of_no_device_is_an_error(name: str) -> None:
     with pytest.raises(UsageError):
         choose_device(name)

@@ -3,11 +3,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from batchdigit import WorkerError
 from batchdigit.filenames import FileList
@@ -102,17 +104,50 @@ def test_workers_start_with_the_reader(files: FileList) -> None:
         assert len(multiprocessing.active_children()) == 2
 
 
-def test_killed_worker_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("busy", [False, True], ids=["waiting", "computing"])
+def test_killed_worker_is_an_error_wherever_the_main_thread_is(tmp_path: Path, busy: bool) -> None:
     save_grey(tmp_path / "a.png")
     many = FileList(os.fsencode(tmp_path), [b"a.png"] * 20_000)
     with (
-        Reader(many, batch_size=10, workers=1) as reader,
         pytest.raises(WorkerError, match="--workers 0"),
+        Reader(many, batch_size=10, workers=1) as reader,
     ):
         for number, _ in enumerate(reader):
             if number == 3:
                 for child in multiprocessing.active_children():
                     os.kill(child.pid or 0, signal.SIGKILL)
+            while busy and number == 3:
+                sum(range(1000))
+    assert multiprocessing.active_children() == []
+
+
+def test_busy_worker_is_ended_within_moments(tmp_path: Path) -> None:
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "large.bmp")
+    large = FileList(os.fsencode(tmp_path), [b"large.bmp"] * 50)
+    with Reader(large, batch_size=50, workers=2):
+        time.sleep(1)
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_that_cannot_start_are_an_error_and_leave_none(tmp_path: Path) -> None:
+    code = (
+        "import resource, pathlib, multiprocessing, torch, batchdigit\n"
+        "from batchdigit.reader import Reader\n"
+        "from batchdigit.filenames import FileList\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))\n"
+        "try:\n"
+        "    with Reader(FileList(b'/', [b'a.png'] * 99), batch_size=1, workers=20): pass\n"
+        "except batchdigit.WorkerError as error: print(error)\n"
+        "print(multiprocessing.active_children())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "cannot start 20 processes" in done.stdout
+    assert done.stdout.endswith("\n[]\n")
 
 
 @pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])

@@ -34,7 +34,7 @@ def test_given_format_overrides_the_extension() -> None:
 @pytest.mark.parametrize("out", ["a", "a.xlsx", "a.gz", "a.parquet.gz"])
 def test_extension_that_says_no_format_is_an_error(out: str) -> None:
     with pytest.raises(UsageError):
-        Job(SOURCE, Path(out)).report_format  # noqa: B018
+        Job(SOURCE, Path(out))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,9 @@ def test_extension_that_says_no_format_is_an_error(out: str) -> None:
         {"source": ()},
         {"topk": 0},
         {"batch_size": 0},
+        {"batch_size": 10**20},
+        {"device": "tpu"},
+        {"out": Path("report.xls")},
         {"workers": -1},
         {"format": "xml"},
         {"precision": "fp8"},
@@ -66,6 +69,8 @@ def test_senseless_option_is_an_error(options: dict[str, object]) -> None:
         ("0.5%", 1, 200, True),
         ("0.5%", 1, 199, False),
         ("100%", 10, 10, True),
+        ("32.3%", 323, 1000, True),
+        ("32.3%", 324, 1000, False),
     ],
 )
 def test_tolerance(text: str, failed: int, found: int, allowed: bool) -> None:

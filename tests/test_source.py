@@ -97,6 +97,16 @@ def test_excluded_output_never_becomes_input(tmp_path: Path) -> None:
     assert images_of(tmp_path, exclude=[tmp_path / "report.png"]) == [b"a.png", b"sub/report.png"]
 
 
+def test_excluded_output_is_left_out_under_its_links_too(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png", "report.csv", "in/notes.csv")
+    os.symlink("../report.csv", tmp_path / "in" / "report.png")
+    listing = list_images(
+        [tmp_path / "in"], exclude=[tmp_path / "in" / "report.png", tmp_path / "in" / "notes.csv"]
+    )
+    assert list(listing.images) == [b"a.png"]
+    assert list(listing.ignored) == []
+
+
 def test_linked_folder_is_entered_only_when_asked(tmp_path: Path) -> None:
     touch(tmp_path, "outside/1.png", "in/2.png")
     os.symlink(tmp_path / "outside", tmp_path / "in" / "link")

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from batchdigit import CheckpointError, UsageError, run
+from batchdigit import BatchdigitError, CheckpointError, UsageError, run
 from batchdigit.checkpoint import load_checkpoint
 from batchdigit.cli import app
 from batchdigit.records import Job, TrainJob
@@ -95,6 +98,43 @@ def test_state_of_another_training_is_not_resumed(data: Path, tmp_path: Path) ->
     train(job(data, tmp_path / "CNN.pt", seed=5, fresh=True, epochs=1))
 
 
+def test_state_of_a_training_on_other_images_is_not_resumed(data: Path, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job(data, tmp_path / "CNN.pt"), on_epoch=stop)
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    next(other.glob("3/*.png")).unlink()
+    with pytest.raises(CheckpointError, match="other images"):
+        train(job(other, tmp_path / "CNN.pt"))
+
+
+def test_training_that_goes_astray_is_an_error(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(BatchdigitError, match="--learning-rate"):
+        train(job(data, tmp_path / "CNN.pt", learning_rate=1e30))
+    assert not (tmp_path / "CNN.pt").exists()
+
+
+def test_full_disk_is_an_error(data: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from batchdigit.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        f"sys.argv = ['batchdigit', 'train', '--data', {str(data)!r}, '--out', 'CNN.pt']\n"
+        "sys.argv += ['--epochs', '1', '--no-augment', '-q']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 73
+    assert "File too large" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def test_damaged_state_is_an_error(data: Path, tmp_path: Path) -> None:
     (tmp_path / "CNN.pt.resume").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="--fresh"):
@@ -118,7 +158,17 @@ def test_progress_counts_batches_of_the_whole_training(data: Path, tmp_path: Pat
     assert calls == [(done, 0, 10) for done in range(1, 11)]
 
 
-@pytest.mark.parametrize("options", [{"epochs": 0}, {"learning_rate": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": 0},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"device": "x"},
+        {"learning_rate": 0},
+        {"batch_size": 0},
+    ],
+)
 def test_senseless_option_is_an_error(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         TrainJob(Path("data"), Path("out"), **options)  # type: ignore[arg-type]
