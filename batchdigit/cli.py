@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -15,13 +11,12 @@ import typer
 
 from batchdigit.errors import (
     EXIT_CODE_MEANINGS,
-    BatchdigitError,
     ExitCode,
     OutputError,
-    StoppedBySignal,
     UsageError,
 )
 from batchdigit.filenames import escape_filename
+from batchdigit.process import exit_codes, occupy_standard_streams, say
 from batchdigit.progress import show_progress
 from batchdigit.records import FORMATS, PRECISIONS, STDOUT, Job, RunSummary, Tolerance, TrainJob
 from batchdigit.version import __version__
@@ -56,21 +51,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the program and exit."""
-    _occupy_standard_streams()
+    occupy_standard_streams()
     app(prog_name="batchdigit")
-
-
-def _occupy_standard_streams() -> None:
-    """Open the null device for standard streams that the caller closed.
-
-    Or the next file that is opened, a report for one, would get their descriptors, and with them
-    whatever C code prints.
-    """
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
 
 
 def _print_version(wanted: bool) -> None:
@@ -171,7 +153,7 @@ def run(
 
     Progress and messages go to standard error.
     """
-    with _exit_codes(f"{out} is as it was" if out != STDOUT else "the rows are not complete"):
+    with exit_codes(f"{out} is as it was" if out != STDOUT else "the rows are not complete"):
         if "" in source:
             raise UsageError("a source is an empty name", "name a folder, or . for this one")
         job = Job(
@@ -201,7 +183,7 @@ def run(
 
         with show_progress(sys.stderr, quiet=quiet) as progress:
             summary = pipeline.run(job, on_progress=progress)
-    with _exit_codes("the report is complete"):
+    with exit_codes("the report is complete"):
         _print_summary(summary, job, quiet=quiet, verbose=verbose)
         if as_json:
             _print_json(summary)
@@ -255,7 +237,7 @@ def train(
     Part of the training images is held out to choose the epoch by; the test images are looked
     at once, at the end. Stopped, it resumes from its last whole epoch by the same command.
     """
-    with _exit_codes(f"{out} is as it was; the same command resumes after the last whole epoch"):
+    with exit_codes(f"{out} is as it was; the same command resumes after the last whole epoch"):
         job = TrainJob(
             data=data,
             out=out,
@@ -279,7 +261,7 @@ def train(
                     f"loss {score.loss:.5f}"
                 ),
             )
-    with _exit_codes("the training is complete"):
+    with exit_codes("the training is complete"):
         if not quiet:
             _print_training(summary, job)
 
@@ -287,88 +269,36 @@ def train(
 def _print_summary(summary: RunSummary, job: Job, *, quiet: bool, verbose: bool) -> None:
     failures = ", ".join(f"{count} {stage}" for stage, count in summary.failures_by_stage.items())
     if not quiet:
-        _say(
+        say(
             f"{summary.found} images found = {summary.predicted} predicted + "
             f"{summary.failed} failed" + (f" ({failures})" if failures else "")
         )
         where = "" if job.out == STDOUT else f"; report in {job.out}"
-        _say(
+        say(
             f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "
             f"on {summary.device}{where}"
         )
         if ignored := len(summary.ignored):
-            _say(f"{ignored} other files ignored" + ("" if verbose else " (--verbose names them)"))
+            say(f"{ignored} other files ignored" + ("" if verbose else " (--verbose names them)"))
     if verbose:
         for name in summary.ignored:
-            _say(f"ignored: {escape_filename(name)}")
+            say(f"ignored: {escape_filename(name)}")
         reader = summary.account["reader"]
-        _say("settings: " + ", ".join(f"{key} {value}" for key, value in reader.items()))
+        say("settings: " + ", ".join(f"{key} {value}" for key, value in reader.items()))
         times = summary.seconds.items()
-        _say("seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in times))
+        say("seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in times))
     if summary.exit_code is ExitCode.BAD_IMAGES:
-        _say(
+        say(
             f"{summary.failed} of {summary.found} rows are errors, more than --max-bad "
             f"{job.max_bad} tolerates; the column error says why"
         )
 
 
 def _print_training(summary: TrainSummary, job: TrainJob) -> None:
-    _say(f"kept epoch {summary.epoch} of {job.epochs}, by its loss on the validation images")
+    say(f"kept epoch {summary.epoch} of {job.epochs}, by its loss on the validation images")
     for name, score in (("validation", summary.validation), ("test", summary.test)):
-        _say(f"{name}: {score.accuracy:.2%} ({score.errors} of {score.images} wrong)")
-    _say(f"weights in {job.out}, settings and scores in {job.out}.train.json")
-
-
-@contextlib.contextmanager
-def _exit_codes(after_signal: str) -> Iterator[None]:
-    """End the program as the errors module documents, with one line and no traceback."""
-    try:
-        with _signals_as_exceptions():
-            yield
-    except BatchdigitError as error:
-        _give_up_stdout()
-        _say(f"batchdigit: {error}")
-        raise typer.Exit(error.exit_code) from error
-    except StoppedBySignal as stop:
-        _say(f"batchdigit: stopped by {stop.signal_name}; {after_signal}")
-        raise typer.Exit(stop.exit_code) from stop
-    except BrokenPipeError as error:
-        _give_up_stdout()
-        raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
-
-
-def _give_up_stdout() -> None:
-    """Let nothing fail that Python still wants to write to standard output when it ends.
-
-    After a full disk or a closed pipe, what is left in the buffer would fail once more then, and
-    turn the exit code into 120.
-    """
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Raise StoppedBySignal on SIGINT, SIGTERM and SIGHUP, so that everything is tidied up."""
-
-    def stop(signum: int, _frame: object) -> None:
-        raise StoppedBySignal(signum)
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    signums = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {signum: signal.getsignal(signum) for signum in signums}
-    # What the caller ignores (nohup and SIGHUP) stays ignored.
-    handled = [signum for signum in signums if before[signum] is not signal.SIG_IGN]
-    for signum in handled:
-        signal.signal(signum, stop)
-    try:
-        yield
-    finally:
-        for signum in handled:
-            signal.signal(signum, before[signum])
+        say(f"{name}: {score.accuracy:.2%} ({score.errors} of {score.images} wrong)")
+    say(f"weights in {job.out}, settings and scores in {job.out}.train.json")
 
 
 def _number_or_auto(option: str, text: str) -> int | None:
@@ -395,8 +325,3 @@ def _print_json(summary: RunSummary) -> None:
         raise OutputError(
             f"cannot write standard output: {error.strerror}", "the report itself is complete"
         ) from error
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # a message that cannot be shown is no failure
-        typer.echo(line, err=True)
