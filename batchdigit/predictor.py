@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -67,7 +69,7 @@ class Predictor:
             yield ahead.land()
 
     def _launch(self, batch: Batch) -> _InFlight:
-        with torch.inference_mode(), _ieee_fp32():
+        with torch.inference_mode(), _IEEE_FP32:
             # Labels ride with the probabilities, as floats (exact to 2**24): one copy back.
             result_B2k = self._top_k(batch.images).to("cpu", non_blocking=self._asynchronous)
             landed = None
@@ -127,18 +129,36 @@ class _InFlight:
         )
 
 
-@contextlib.contextmanager
-def _ieee_fp32() -> Iterator[None]:
-    """Compute fp32 as such on CUDA, where torch would round convolutions' inputs to TF32."""
-    knobs = (
-        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul,
-    )
-    before = [knob.fp32_precision for knob in knobs]
-    try:
-        for knob in knobs:
-            knob.fp32_precision = "ieee"
-        yield
-    finally:
-        for knob, value in zip(knobs, before, strict=True):
-            knob.fp32_precision = value
+class _IeeeFp32:
+    """Compute fp32 as such on CUDA, where torch would round convolutions' inputs to TF32.
+
+    A context manager over torch's settings, which are those of the whole process: threads that
+    predict at the same time share it, and the last one to leave puts back what was there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = [knob.fp32_precision for knob in self._knobs()]
+                for knob in self._knobs():
+                    knob.fp32_precision = "ieee"
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                for knob, value in zip(self._knobs(), self._before, strict=True):
+                    knob.fp32_precision = value
+
+    @staticmethod
+    def _knobs() -> tuple[Any, ...]:
+        return torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+
+
+_IEEE_FP32 = _IeeeFp32()

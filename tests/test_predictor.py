@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from batchdigit import CNN, DeviceError, Failure
+from batchdigit import CNN, DeviceError, Failure, predictor
 from batchdigit.checkpoint import load_checkpoint
 from batchdigit.predictor import Predictor
 from batchdigit.records import PACKAGED_WEIGHTS, Batch
@@ -88,6 +88,20 @@ def test_settings_of_torch_are_left_as_they_were(model: CNN, batch: Batch) -> No
         assert knob.fp32_precision == "tf32"
     finally:
         knob.fp32_precision = "none"
+
+
+def test_threads_that_overlap_leave_the_settings_as_they_were() -> None:
+    """The first to come is the first to go, while the second still computes."""
+    knob = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = knob.fp32_precision
+    assert before != "ieee"
+    first, second = predictor._IEEE_FP32, predictor._IEEE_FP32
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert knob.fp32_precision == "ieee"
+    second.__exit__()
+    assert knob.fp32_precision == before
 
 
 def test_output_that_is_not_finite_is_an_error(batch: Batch) -> None:
