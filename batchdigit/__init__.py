@@ -19,6 +19,10 @@ from batchdigit.version import __version__
 if TYPE_CHECKING:
     from batchdigit.api import predict as predict
     from batchdigit.api import stream as stream
+    from batchdigit.checkpoint import Checkpoint as Checkpoint
+    from batchdigit.checkpoint import load_checkpoint as load_checkpoint
+    from batchdigit.convert import Conversion as Conversion
+    from batchdigit.convert import convert_model as convert_model
     from batchdigit.errors import AccountingError as AccountingError
     from batchdigit.errors import BatchdigitError as BatchdigitError
     from batchdigit.errors import CheckpointError as CheckpointError
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from batchdigit.errors import WorkerError as WorkerError
     from batchdigit.filenames import escape_filename as escape_filename
     from batchdigit.filenames import unescape_filename as unescape_filename
+    from batchdigit.inspection import Inspection as Inspection
+    from batchdigit.inspection import inspect_model as inspect_model
+    from batchdigit.labels import read_labels as read_labels
     from batchdigit.model import CNN as CNN
     from batchdigit.pipeline import run as run
     from batchdigit.records import Failure as Failure
@@ -40,11 +47,15 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "api": ("predict", "stream"),
+    "checkpoint": ("Checkpoint", "load_checkpoint"),
+    "convert": ("Conversion", "convert_model"),
     "errors": (
         *("AccountingError", "BatchdigitError", "CheckpointError", "DeviceError", "ExitCode"),
         *("OutputError", "SourceError", "UsageError", "WorkerError"),
     ),
     "filenames": ("escape_filename", "unescape_filename"),
+    "inspection": ("Inspection", "inspect_model"),
+    "labels": ("read_labels",),
     "model": ("CNN",),
     "pipeline": ("run",),
     "records": ("Failure", "Job", "Predictions", "RunSummary", "Tolerance"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchdigit import pipeline
-from batchdigit.records import PACKAGED_WEIGHTS, Job, Predictions
+from batchdigit.records import Job, Predictions
 from batchdigit.stopwatch import Stopwatch
 from batchdigit.writer import Columns, Tabulator
 
@@ -24,23 +24,24 @@ def predict(
 ) -> pd.DataFrame:
     """The report on ``source`` as a DataFrame: a row for each image, in the order of the names.
 
-    ``source`` is a folder, an image file, or several of either; ``model`` a state dict's file
-    (default: the packaged weights); ``options`` are the fields of :class:`batchdigit.Job` that
-    do not concern a file: ``topk``, ``probs``, ``batch_size``, ``workers``, ``device``,
-    ``precision``, ``follow_symlinks``, ``start_method``.
+    ``source`` is a folder, an image file, or several of either; ``model`` a CNN's file (default:
+    the one that the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged one);
+    ``options`` are the fields of :class:`batchdigit.Job` that do not concern a file: ``topk``,
+    ``probs``, ``labels``, ``class_name``, ``batch_size``, ``workers``, ``device``, ``precision``,
+    ``follow_symlinks``, ``start_method``.
 
-    Columns: ``filename`` (string), ``prediction`` (Int64), ``confidence`` (float32), ``error``
-    (string), and those that ``topk`` and ``probs`` add. A row with an error has no prediction and
-    no confidence (NA), a row without has no error (NA).
+    Columns: ``filename`` (string), ``prediction`` (Int64, or string where there are ``labels``),
+    ``confidence`` (float32), ``error`` (string), and those that ``topk`` and ``probs`` add. A row
+    with an error has no prediction and no confidence (NA), a row without has no error (NA).
 
     Raises a :class:`batchdigit.BatchdigitError` when there is no report to make; an image that
     cannot be used is a row, not an exception.
     """
     job = _job(source, model, options)
     with pipeline.open_session(job, Stopwatch()) as session:
-        tabulator = Tabulator(session.files, session.columns, job.topk)
+        tabulator = Tabulator(session.files, session.layout)
         parts = [tabulator.tabulate(predictions) for predictions in session.predictions()]
-        return _data_frame(parts, session.columns)
+        return _data_frame(parts, tabulator.columns)
 
 
 def stream(
@@ -59,11 +60,9 @@ def _job(source: Source, model: str | os.PathLike[str] | None, options: dict[str
         if name in options:
             raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
     sources = [source] if isinstance(source, str | os.PathLike) else source
-    return Job(
-        source=tuple(Path(part) for part in sources),
-        model=PACKAGED_WEIGHTS if model is None else Path(model),
-        **options,
-    )
+    if model is not None:
+        options["model"] = Path(model)
+    return Job(source=tuple(Path(part) for part in sources), **options)
 
 
 def _data_frame(parts: list[Columns], columns: dict[str, type]) -> pd.DataFrame:

@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
-from batchdigit.errors import (
-    EXIT_CODE_MEANINGS,
-    ExitCode,
-    OutputError,
-    UsageError,
+from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
+from batchdigit.labels import read_labels
+from batchdigit.outcome import (
+    conversion_lines,
+    inspection_lines,
+    run_complaints,
+    run_details,
+    run_lines,
+    training_lines,
 )
-from batchdigit.filenames import escape_filename
 from batchdigit.process import exit_codes, occupy_standard_streams, say
 from batchdigit.progress import show_progress
-from batchdigit.records import FORMATS, PRECISIONS, STDOUT, Job, RunSummary, Tolerance, TrainJob
+from batchdigit.records import (
+    FORMATS,
+    MODEL_VARIABLE,
+    PRECISIONS,
+    STDOUT,
+    Job,
+    Tolerance,
+    TrainJob,
+    default_model,
+)
 from batchdigit.version import __version__
-
-if TYPE_CHECKING:
-    from batchdigit.train import TrainSummary
 
 RUN = Job(source=(Path("SOURCE"),))  # the defaults, for --help
 TRAIN = TrainJob(data=Path("DIR"), out=Path("FILE"))
 
-# \b keeps click from filling the lines that follow into one paragraph.
-EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
-    [f"  {code:<6} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items()]
-    + ["  128+N  stopped by signal N"]
+
+def _exit_codes(meanings: dict[ExitCode, str]) -> str:
+    lines = [f"  {code:<6} {meaning}" for code, meaning in meanings.items()]
+    # \b keeps click from filling the lines that follow into one paragraph.
+    return "\n".join(["\b", "Exit codes:", *lines, "  128+N  stopped by signal N"])
+
+
+EXIT_CODES = _exit_codes(EXIT_CODE_MEANINGS)
+MODEL_EXIT_CODES = _exit_codes(
+    {
+        code: "done" if code is ExitCode.OK else meaning
+        for code, meaning in EXIT_CODE_MEANINGS.items()
+        if code not in (ExitCode.BAD_IMAGES, ExitCode.NO_IMAGES)
+    }
 )
 RUN_EXAMPLES = """\b
 Examples:
@@ -47,6 +67,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+models = typer.Typer(
+    help="Look into model files, and convert them.",
+    epilog=MODEL_EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(models, name="model")
 
 
 def main() -> None:
@@ -67,6 +96,14 @@ VersionOption = Annotated[
         "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ]
+ClassNameOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the class of a whole pickled model is called, if not CNN.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.callback()
@@ -97,7 +134,17 @@ def run(
             "-m",
             metavar="FILE",
             readable=False,
-            help="A CNN's state dict.  [default: the packaged one]",
+            help="A CNN's weights: a state dict, a whole model or safetensors.  "
+            f"[default: ${MODEL_VARIABLE}, else the packaged one]",
+        ),
+    ] = None,
+    class_name: ClassNameOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="Names of the classes, one a line or JSON, to report instead of numbers.",
         ),
     ] = None,
     report_format: Annotated[
@@ -138,9 +185,7 @@ def run(
             "--max-bad", metavar="N|P%", help="Error rows to tolerate before the exit code is 3."
         ),
     ] = str(RUN.max_bad),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as one JSON object.")
-    ] = False,
+    as_json: JsonOption = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")
     ] = False,
@@ -159,7 +204,9 @@ def run(
         job = Job(
             source=tuple(map(Path, source)),
             out=out,
-            model=model or RUN.model,
+            model=model or default_model(),
+            class_name=class_name,
+            labels=read_labels(labels) if labels else (),
             format=report_format,
             topk=topk,
             probs=probs,
@@ -184,9 +231,13 @@ def run(
         with show_progress(sys.stderr, quiet=quiet) as progress:
             summary = pipeline.run(job, on_progress=progress)
     with exit_codes("the report is complete"):
-        _print_summary(summary, job, quiet=quiet, verbose=verbose)
+        if not quiet:
+            _say_all(run_lines(summary, job))
+        if verbose:
+            _say_all(run_details(summary))
+        _say_all(run_complaints(summary, job))
         if as_json:
-            _print_json(summary)
+            _print_json(summary.as_json(), "the report itself is complete")
         raise typer.Exit(summary.exit_code)
 
 
@@ -263,42 +314,57 @@ def train(
             )
     with exit_codes("the training is complete"):
         if not quiet:
-            _print_training(summary, job)
+            _say_all(training_lines(summary, job))
 
 
-def _print_summary(summary: RunSummary, job: Job, *, quiet: bool, verbose: bool) -> None:
-    failures = ", ".join(f"{count} {stage}" for stage, count in summary.failures_by_stage.items())
-    if not quiet:
-        say(
-            f"{summary.found} images found = {summary.predicted} predicted + "
-            f"{summary.failed} failed" + (f" ({failures})" if failures else "")
-        )
-        where = "" if job.out == STDOUT else f"; report in {job.out}"
-        say(
-            f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "
-            f"on {summary.device}{where}"
-        )
-        if ignored := len(summary.ignored):
-            say(f"{ignored} other files ignored" + ("" if verbose else " (--verbose names them)"))
-    if verbose:
-        for name in summary.ignored:
-            say(f"ignored: {escape_filename(name)}")
-        reader = summary.account["reader"]
-        say("settings: " + ", ".join(f"{key} {value}" for key, value in reader.items()))
-        times = summary.seconds.items()
-        say("seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in times))
-    if summary.exit_code is ExitCode.BAD_IMAGES:
-        say(
-            f"{summary.failed} of {summary.found} rows are errors, more than --max-bad "
-            f"{job.max_bad} tolerates; the column error says why"
-        )
+@models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The model file.")],
+    class_name: ClassNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a model file is and holds, without running anything in it.
+
+    The exit code is 0 for a file that a run would take and 65 for any other.
+    """
+    with exit_codes("nothing was changed"):
+        from batchdigit.inspection import inspect_model  # it imports torch, which takes seconds
+
+        inspection = inspect_model(file, class_name)
+        if as_json:
+            _print_json(inspection.as_json(), "")
+        else:
+            _print(inspection_lines(inspection), "")
+        raise typer.Exit(ExitCode.OK if inspection.usable else ExitCode.MODEL_REFUSED)
 
 
-def _print_training(summary: TrainSummary, job: TrainJob) -> None:
-    say(f"kept epoch {summary.epoch} of {job.epochs}, by its loss on the validation images")
-    for name, score in (("validation", summary.validation), ("test", summary.test)):
-        say(f"{name}: {score.accuracy:.2%} ({score.errors} of {score.images} wrong)")
-    say(f"weights in {job.out}, settings and scores in {job.out}.train.json")
+@models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", readable=False, help="A model file that a run takes.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", readable=False, help="Ends in .pt, .pth, .safetensors or .onnx."
+        ),
+    ],
+    class_name: ClassNameOption = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace OUT if it exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:
+    """Write a model as a state dict (.pt), as .safetensors or as .onnx.
+
+    The new file is checked against the old one before it appears: the first two hold the very
+    same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
+    """
+    with exit_codes(f"{target} is as it was"):
+        from batchdigit.convert import convert_model  # it imports torch, which takes seconds
+
+        conversion = convert_model(source, target, class_name=class_name, force=force)
+    with exit_codes("the conversion is complete"):
+        if not quiet:
+            _say_all(conversion_lines(conversion))
 
 
 def _number_or_auto(option: str, text: str) -> int | None:
@@ -316,12 +382,21 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _print_json(summary: RunSummary) -> None:
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        say(line)
+
+
+def _print_json(data: dict[str, Any], remedy: str) -> None:
+    _print([json.dumps(data)], remedy)
+
+
+def _print(lines: Iterable[str], remedy: str) -> None:
+    """Write the lines that a command was asked for to standard output."""
     try:
-        typer.echo(json.dumps(summary.as_json()))
+        for line in lines:
+            typer.echo(line)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"cannot write standard output: {error.strerror}", "the report itself is complete"
-        ) from error
+        raise OutputError(f"cannot write standard output: {error.strerror}", remedy) from error

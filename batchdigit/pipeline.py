@@ -35,7 +35,7 @@ from batchdigit.records import (
 from batchdigit.source import EXTENSIONS, Listing, list_images
 from batchdigit.stopwatch import Stopwatch
 from batchdigit.version import __version__
-from batchdigit.writer import ReportWriter, report_columns
+from batchdigit.writer import Layout, ReportWriter
 
 CPU_BATCH_SIZE = 256
 GPU_BATCH_SIZE = 2048
@@ -59,9 +59,7 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
         stream, account = _open_outputs(job, publication)
         with (
             open_session(job, stopwatch) as session,
-            ReportWriter(
-                stream, job.report_format, session.files, session.columns, topk=job.topk
-            ) as report,
+            ReportWriter(stream, job.report_format, session.files, session.layout) as report,
         ):
             for predictions in session.predictions():
                 with stopwatch.stage("write"), writing(job.out):
@@ -117,10 +115,14 @@ class Session:
     stopwatch: Stopwatch
 
     @property
-    def columns(self) -> dict[str, type]:
-        """The report's columns; see :func:`batchdigit.writer.report_columns`."""
-        classes = self.checkpoint.classes if self.job.probs else 0
-        return report_columns(topk=self.job.topk, classes=classes)
+    def layout(self) -> Layout:
+        """The report's columns."""
+        return Layout(
+            self.checkpoint.classes,
+            topk=self.job.topk,
+            probs=self.job.probs,
+            labels=self.job.labels,
+        )
 
     def predictions(self) -> Iterator[Predictions]:
         """What became of each batch, in order, while the stopwatch runs.
@@ -144,7 +146,12 @@ def open_session(job: Job, stopwatch: Stopwatch) -> Iterator[Session]:
     """Get everything ready that ``job`` needs, cheapest checks first; end the workers after."""
     device = choose_device(job.device)
     with stopwatch.stage("load"):
-        checkpoint = load_checkpoint(job.model)
+        checkpoint = load_checkpoint(job.model, job.class_name)
+    if job.labels and len(job.labels) != checkpoint.classes:
+        raise UsageError(
+            f"{len(job.labels)} labels do not name the model's {checkpoint.classes} classes",
+            "give one name for each class, in their order",
+        )
     if job.topk > checkpoint.classes:
         raise UsageError(
             f"--topk {job.topk} is more than the model's {checkpoint.classes} classes",
@@ -243,6 +250,8 @@ def _account(job: Job, session: Session, started: datetime) -> dict[str, Any]:
         "model": {
             "path": str(job.model),
             "sha256": session.checkpoint.sha256,
+            "kind": session.checkpoint.kind,
+            "format": session.checkpoint.format,
             "classes": session.checkpoint.classes,
         },
         "options": json.loads(json.dumps(asdict(job), default=str)),

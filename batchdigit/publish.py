@@ -29,15 +29,20 @@ class Publication:
 
     def __init__(self) -> None:
         self._files: list[tuple[BinaryIO, Path, Path]] = []
+        self._new: set[Path] = set()
 
-    def create(self, path: Path) -> BinaryIO:
+    def create(self, path: Path, *, replace: bool = True) -> BinaryIO:
         """A new empty file that will become ``path``.
 
         Raises OutputError when the folder is missing or not writable, or when ``path`` exists
-        and is not a regular file (renaming over ``/dev/null`` would destroy it).
+        and is not a regular file (renaming over ``/dev/null`` would destroy it). With ``replace``
+        false it must not exist at all, now and when it is published.
         """
         with writing(path):
             target = Path(os.path.realpath(path))
+            if not replace:
+                self._new.add(target)
+                _check_absent(target)
             # Not tempfile: its files are private (0600), a report follows the umask, and one
             # that replaces another keeps its permissions.
             temporary = target.with_name(f".batchdigit-{secrets.token_hex(8)}.tmp")
@@ -61,6 +66,8 @@ class Publication:
         while self._files:
             _, temporary, target = self._files[0]
             with writing(target):
+                if target in self._new:
+                    _check_absent(target)
                 os.replace(temporary, target)
             self._files.pop(0)
         for folder in folders:
@@ -100,6 +107,13 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {name}: {error.strerror or error}",
             "make room or choose another place, then run again",
         ) from error
+
+
+def _check_absent(target: Path) -> None:
+    if os.path.lexists(target):
+        raise OutputError(
+            f"{target} exists already", "choose another name, or add --force to replace it"
+        )
 
 
 def _permissions_of_old(target: Path) -> int | None:

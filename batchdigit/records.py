@@ -8,14 +8,16 @@ B batch, K classes, k labels reported for each image.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, UsageError
+from batchdigit.labels import check_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from batchdigit.filenames import FileList
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
+MODEL_VARIABLE = "BATCHDIGIT_MODEL"
 FORMATS = ("csv", "tsv", "parquet", "jsonl")
 PRECISIONS = ("fp32", "bf16", "fp16")
 START_METHODS = ("fork", "forkserver", "spawn")
@@ -63,18 +66,27 @@ class Tolerance:
         return failed * 100 <= found * self.percent
 
 
+def default_model() -> Path:
+    """The model file that ``BATCHDIGIT_MODEL`` in the environment names, else the packaged one."""
+    return Path(os.environ.get(MODEL_VARIABLE) or PACKAGED_WEIGHTS)
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything a run was asked to do. Defaults are written here and nowhere else.
 
     ``batch_size`` and ``workers`` may be None: the program chooses. ``format`` None means by
     the extension of ``out``, CSV where it has none. ``start_method`` None means the cheapest
-    that is safe (see :mod:`batchdigit.reader`).
+    that is safe (see :mod:`batchdigit.reader`). ``class_name`` is what the class of a whole
+    pickled model may be called besides ``CNN``; ``labels`` are the names of the classes, in order,
+    or none, and then the report has their numbers.
     """
 
     source: tuple[Path, ...]
     out: Path = STDOUT
-    model: Path = PACKAGED_WEIGHTS
+    model: Path = field(default_factory=default_model)
+    class_name: str | None = None
+    labels: tuple[str, ...] = ()
     format: str | None = None
     topk: int = 1
     probs: bool = False
@@ -91,6 +103,7 @@ class Job:
             raise UsageError("no source given", "name a folder of images or some image files")
         if self.topk < 1:
             raise UsageError(f"--topk {self.topk} is less than 1", "ask for 1 label or more")
+        object.__setattr__(self, "labels", check_labels(self.labels))  # frozen
         _check_loader(self.batch_size, self.workers)
         _check_choice("--format", self.format, FORMATS)
         _check_choice("--precision", self.precision, PRECISIONS)

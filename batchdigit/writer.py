@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
@@ -29,21 +30,39 @@ PARQUET_ROWS_PER_GROUP = 65_536
 ACCOUNT_KEY = "batchdigit.run"
 
 
-def report_columns(*, topk: int, classes: int) -> dict[str, type]:
-    """The report's columns in order, with the type of their cells.
+@dataclass(frozen=True)
+class Layout:
+    """Which columns a report has.
 
-    The four that are always there come first; ``topk`` above 1 adds ``prediction_2,
-    confidence_2, ...``, and ``classes`` above 0 adds ``prob_0, prob_1, ...``.
+    ``topk`` above 1 adds ``prediction_2, confidence_2, ...``; ``probs`` adds ``prob_0, prob_1,
+    ...``, one for each of the ``classes``. ``labels`` are the names of the classes; without them
+    a prediction is the number of its class.
     """
-    columns: dict[str, type] = {
-        "filename": str,
-        "prediction": int,
-        "confidence": float,
-        "error": str,
-    }
-    for place in range(2, topk + 1):
-        columns |= {f"prediction_{place}": int, f"confidence_{place}": float}
-    return columns | {f"prob_{label}": float for label in range(classes)}
+
+    classes: int
+    topk: int = 1
+    probs: bool = False
+    labels: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> dict[str, type]:
+        """The columns in order, with the type of their cells; four are always there."""
+        prediction: type = str if self.labels else int
+        columns: dict[str, type] = {
+            "filename": str,
+            "prediction": prediction,
+            "confidence": float,
+            "error": str,
+        }
+        for place in range(2, self.topk + 1):
+            columns |= {f"prediction_{place}": prediction, f"confidence_{place}": float}
+        return columns | dict.fromkeys(self.probability_columns, float)
+
+    @property
+    def probability_columns(self) -> list[str]:
+        """Those of ``probs``, in the order of the classes."""
+        names = self.labels or range(self.classes)
+        return [f"prob_{name}" for name in names] if self.probs else []
 
 
 class Tabulator:
@@ -52,10 +71,10 @@ class Tabulator:
     Raises AccountingError when a batch does not hold exactly the files that come next.
     """
 
-    def __init__(self, files: FileList, columns: Mapping[str, type], topk: int) -> None:
+    def __init__(self, files: FileList, layout: Layout) -> None:
         self.files = files
-        self.columns = dict(columns)
-        self.topk = topk
+        self.layout = layout
+        self.columns = layout.columns
         self.rows = 0
 
     def tabulate(self, predictions: Predictions) -> Columns:
@@ -83,23 +102,29 @@ class Tabulator:
 
     def _cells(self, predictions: Predictions) -> Columns:
         """The columns that predictions fill, for the predicted files only."""
-        labels, probs = predictions.labels, predictions.probs
         # numpy prints a float32 in its shortest form; reading that as a double keeps it.
-        decimals = [list(map(float, column)) for column in probs.T.astype("U16").tolist()]
-        cells: Columns = {"prediction": labels[:, 0].tolist(), "confidence": decimals[0]}
-        for place in range(2, self.topk + 1):
-            cells[f"prediction_{place}"] = labels[:, place - 1].tolist()
-            cells[f"confidence_{place}"] = decimals[place - 1]
-        if "prob_0" in self.columns:
-            by_label = [
+        decimals = [
+            list(map(float, column)) for column in predictions.probs.T.astype("U16").tolist()
+        ]
+        cells: Columns = {}
+        for place in range(self.layout.topk):
+            suffix = f"_{place + 1}" if place else ""
+            cells[f"prediction{suffix}"] = self._name(predictions.labels[:, place].tolist())
+            cells[f"confidence{suffix}"] = decimals[place]
+        if names := self.layout.probability_columns:
+            by_class = [
                 dict(zip(row_labels, row_probs, strict=True))
                 for row_labels, row_probs in zip(
-                    labels.tolist(), zip(*decimals, strict=True), strict=True
+                    predictions.labels.tolist(), zip(*decimals, strict=True), strict=True
                 )
             ]
-            for label in range(labels.shape[1]):
-                cells[f"prob_{label}"] = [row[label] for row in by_label]
+            for label, name in enumerate(names):
+                cells[name] = [row[label] for row in by_class]
         return cells
+
+    def _name(self, labels: list[int]) -> Column:
+        names = self.layout.labels
+        return [names[label] for label in labels] if names else labels
 
 
 class Format(Protocol):
@@ -260,14 +285,14 @@ class ReportWriter:
         stream: BinaryIO,
         report_format: tuple[str, bool],
         files: FileList,
-        columns: Mapping[str, type],
-        *,
-        topk: int,
+        layout: Layout,
     ) -> None:
-        self._tabulator = Tabulator(files, columns, topk)
+        self._tabulator = Tabulator(files, layout)
         self._stream = stream
         self._sink = _Sink(stream)
-        self._format = open_format(*report_format, cast("BinaryIO", self._sink), columns)
+        self._format = open_format(
+            *report_format, cast("BinaryIO", self._sink), self._tabulator.columns
+        )
         self.predicted = 0
 
     @property

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from batchdigit.records import PACKAGED_WEIGHTS
+from tests.modelfiles import save_the_tutorials_way
 from tests.oracle import SeedRow, seed_loop
 
 REPOSITORY = Path(__file__).parent.parent
@@ -61,3 +62,11 @@ def save_grey(path: Path, seed: int = 0, size: tuple[int, int] = (28, 28)) -> np
     pixels = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return pixels
+
+
+@pytest.fixture(scope="session")
+def tutorial_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packaged weights, saved in all of the tutorial's ways."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    save_the_tutorials_way(folder, PACKAGED_WEIGHTS)
+    return folder

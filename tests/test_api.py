@@ -105,6 +105,37 @@ def test_own_model_is_used(tmp_path: Path, digits: Path) -> None:
     assert batchdigit.predict(digits)["confidence"].min() > 0.4
 
 
+def test_model_of_the_environment_stands_between(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    torch.save(batchdigit.CNN(3).state_dict(), tmp_path / "three.pt")
+    torch.save(batchdigit.CNN(4).state_dict(), tmp_path / "four.pt")
+    columns = ["filename", "prediction", "confidence", "error"]
+
+    def classes(model: Path | None = None) -> int:
+        table = batchdigit.predict(digits, model, probs=True)
+        return len(table.columns) - len(columns)
+
+    assert classes() == 10
+    monkeypatch.setenv("BATCHDIGIT_MODEL", str(tmp_path / "three.pt"))
+    assert classes() == 3
+    assert classes(tmp_path / "four.pt") == 4
+    monkeypatch.setenv("BATCHDIGIT_MODEL", "")
+    assert classes() == 10
+
+
+def test_labels_name_the_classes(digits: Path) -> None:
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    numbers = batchdigit.predict(digits)["prediction"]
+    words = batchdigit.predict(digits, labels=names)["prediction"]
+    assert words.dtype == "string"
+    assert words.tolist() == [names[number] for number in numbers]
+    with pytest.raises(batchdigit.UsageError, match="9 labels.*10 classes"):
+        batchdigit.predict(digits, labels=names[1:])
+
+
 def test_problems_are_exceptions_with_a_remedy(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(SourceError):
         batchdigit.predict(tmp_path / "missing")

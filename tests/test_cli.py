@@ -1,13 +1,18 @@
 """The program as its user meets it: as a process."""
 
 import csv
+import hashlib
 import json
 import os
+import pickle
 import resource
 import signal
 import subprocess
 import sys
 import time
+import warnings
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,10 +50,121 @@ def test_main_job(program: Program, tmp_path: Path) -> None:
     assert right >= 99
 
 
+def odd_models(folder: Path) -> Iterator[Path]:
+    """One file of each kind that is refused."""
+    good = batchdigit.CNN().state_dict()
+    content: dict[str, object] = {
+        "other": torch.nn.Linear(2, 2).state_dict(),
+        "other-whole": torch.nn.Sequential(torch.nn.Linear(2, 2)),
+        "list": [torch.zeros(1)],
+        "nan": good | {"fc.4.bias": torch.full((10,), torch.nan)},
+        "trillion": good | {"fc.4.bias": torch.zeros(1).expand(10**12)},
+        "shape": good | {"fc.4.bias": torch.zeros(11)},
+        "classes": batchdigit.CNN(1001).state_dict(),
+        "function": {"weights": good, "decode": os.getcwd},
+    }
+    for name, value in content.items():
+        torch.save(value, folder / f"{name}.pt")
+        yield folder / f"{name}.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.script(batchdigit.CNN()).save(folder / "script.pt")
+    yield folder / "script.pt"
+    program = torch.export.export(batchdigit.CNN().eval(), (torch.rand(2, 1, 28, 28),))
+    torch.export.save(program, folder / "exported.pt2")
+    yield folder / "exported.pt2"
+    whole = (folder / "nan.pt").read_bytes()
+    data = {
+        "empty": b"",
+        "text": b"hello",
+        "cut": whole[:-1000],
+        "flipped": whole[:5_000_000] + bytes([whole[5_000_000] ^ 1]) + whole[5_000_001:],
+        "pickle": pickle.dumps(good),
+        "header": b"\x20\0\0\0\0\0\0\0" + b'{"a":{"dtype":"F32","shape":[9]}}',
+    }
+    for name, content_bytes in data.items():
+        (folder / f"{name}.pt").write_bytes(content_bytes)
+        yield folder / f"{name}.pt"
+    with zipfile.ZipFile(folder / "zipped.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
+    yield folder / "zipped.pt"
+    yield folder / "missing.pt"
+    yield folder
+
+
+def test_every_refused_model_is_65_and_one_line_with_the_remedy(
+    tmp_path: Path, digits: Path
+) -> None:
+    out = tmp_path / "preds.csv"
+    out.write_text("the old report")
+    (tmp_path / "models").mkdir()
+    for path in odd_models(tmp_path / "models"):
+        done = runner.invoke(app, ["run", str(digits), "--model", str(path), "--out", str(out)])
+        assert done.exit_code == 65, (path, done.stderr)
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("batchdigit: ")
+        assert str(path) in line
+        assert "; " in line  # what to do about it
+        assert "weights_only" not in line
+        assert done.stdout == ""
+        assert out.read_text() == "the old report"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "models", "preds.csv"]
+
+
+def test_model_option_comes_before_the_environment_and_that_before_the_package(
+    program: Program, tmp_path: Path, digits: Path
+) -> None:
+    for classes in (3, 4):
+        torch.save(batchdigit.CNN(classes).state_dict(), tmp_path / f"{classes}.pt")
+
+    def model(*arguments: str, **environment: str) -> dict[str, object]:
+        done = program(
+            *("run", digits, "--out", "preds.csv", "--json", *arguments),
+            env=os.environ | environment,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["model"]
+
+    assert model() == {
+        "path": str(PACKAGED_WEIGHTS),
+        "sha256": hashlib.sha256(PACKAGED_WEIGHTS.read_bytes()).hexdigest(),
+        "kind": "state dict",
+        "format": "PyTorch archive",
+        "classes": 10,
+    }
+    assert model(BATCHDIGIT_MODEL="3.pt")["classes"] == 3
+    assert model("--model", "4.pt", BATCHDIGIT_MODEL="3.pt")["classes"] == 4
+
+
+def test_labels_name_the_predictions(program: Program, tmp_path: Path, digits: Path) -> None:
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    numbers = program("run", digits)
+    words = program("run", digits, "--labels", "labels.txt")
+    assert words.returncode == 0, words.stderr
+    expected = [
+        [name, names[int(label)], rest]
+        for name, label, rest in (line.split(",", 2) for line in numbers.stdout.splitlines()[1:])
+    ]
+    assert [line.split(",", 2) for line in words.stdout.splitlines()[1:]] == expected
+    (tmp_path / "labels.txt").write_text("\n".join(names[:9]))
+    assert "9 labels" in problem(program("run", digits, "--labels", "labels.txt"), 2)
+    assert "labels none.txt" in problem(program("run", digits, "--labels", "none.txt"), 2)
+
+
 def test_installed_command_is_the_module(program: Program) -> None:
     script = Path(sys.executable).parent / "batchdigit"
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == program("--version").stdout == f"batchdigit {batchdigit.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [["model"], ["model", "inspect"], ["model", "convert"]])
+def test_each_command_for_models_has_help(command: list[str]) -> None:
+    result = runner.invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    for code in (0, 1, 2, 65, 73):
+        assert f"\n    {code} " in result.output
+    assert "128+N" in result.output
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["train"]])

@@ -99,4 +99,4 @@ def test_file_list_reaches_a_worker_as_two_objects() -> None:
     names = [b"%06d.png" % number for number in range(10_000)]
     sent = pickle.dumps(FileList(b"/", names))
     assert len(sent) < sum(map(len, names)) + 8 * len(names) + 500
-    assert list(pickle.loads(sent)) == names  # noqa: S301
+    assert list(pickle.loads(sent)) == names

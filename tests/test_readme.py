@@ -6,17 +6,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batchdigit import errors
 from batchdigit.cli import app
+from tests import oracle
 from tests.conftest import REPOSITORY, SAMPLES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(<!-- setup: [\w ]+ -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall(README)
-SHELL = [code for setup, language, code in BLOCKS if language == "bash" and not setup]
+SECTIONS = [part for part in re.split(r"^## ", README, flags=re.MULTILINE) if BLOCK.search(part)]
 SETUP = {setup.split(": ")[1].split(" -->")[0]: code.strip() for setup, _, code in BLOCKS if setup}
 
 
@@ -35,10 +37,19 @@ def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("code", SHELL, ids=lambda code: code.split("\n")[0][:40])
-def test_shell_block_runs(code: str, workplace: Path) -> None:
-    done = shell(code, workplace)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.split("\n")[0])
+def test_code_of_a_section_runs_from_top_to_bottom(section: str, workplace: Path) -> None:
+    for setup, language, code in BLOCK.findall(section):
+        if language == "bash" and not setup:
+            done = shell(code, workplace)
+        elif language == "python":
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+        else:
+            continue
+        assert done.returncode == 0, done.stderr
 
 
 def test_main_job_after_its_setup_gives_the_right_table(workplace: Path) -> None:
@@ -61,14 +72,6 @@ def test_ci_runs_the_very_commands_of_the_readme() -> None:
     assert SETUP["tests"].endswith(".venv/bin/python -m pytest")
 
 
-@pytest.mark.parametrize("code", [code for _, language, code in BLOCKS if language == "python"])
-def test_python_block_runs(code: str, workplace: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_crontab_line_is_a_command_that_runs(workplace: Path) -> None:
     (line,) = (code for _, language, code in BLOCKS if language == "crontab")
     command = line.split(maxsplit=5)[5]
@@ -77,6 +80,14 @@ def test_crontab_line_is_a_command_that_runs(workplace: Path) -> None:
     )
     done = shell(command.replace("/data/", ""), workplace)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_both_ways_of_saving_are_those_of_the_tutorial() -> None:
+    """The README's class is the tutorial's, layer for layer."""
+    code = next(code for _, language, code in BLOCKS if "class CNN" in code)
+    names: dict[str, Any] = {}
+    exec(code.split("model = ")[0], names)  # noqa: S102
+    assert str(names["CNN"]()) == str(oracle.CNN())
 
 
 def test_every_option_is_in_the_table() -> None:

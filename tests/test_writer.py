@@ -15,7 +15,7 @@ import pytest
 
 from batchdigit import AccountingError, Failure, Job, Predictions, records, unescape_filename
 from batchdigit.filenames import FileList
-from batchdigit.writer import ReportWriter, report_columns
+from batchdigit.writer import Layout, ReportWriter
 from tests.test_filenames import ODD_NAMES
 
 FORMATS = [*records.FORMATS, *(f"{name}.gz" for name in records.FORMATS if name != "parquet")]
@@ -40,11 +40,9 @@ def predictions_for(
 
 def written(extension: str, names: list[bytes], *batches: Predictions, **options: Any) -> bytes:
     job = Job((Path("images"),), Path(f"report.{extension}"), **options)
-    columns = report_columns(topk=job.topk, classes=10 if job.probs else 0)
+    layout = Layout(10, topk=job.topk, probs=job.probs, labels=job.labels)
     stream = io.BytesIO()
-    with ReportWriter(
-        stream, job.report_format, FileList(ROOT, names), columns, topk=job.topk
-    ) as report:
+    with ReportWriter(stream, job.report_format, FileList(ROOT, names), layout) as report:
         for batch in batches:
             report.write(batch)
         report.finish({"found": len(names)})
@@ -53,17 +51,19 @@ def written(extension: str, names: list[bytes], *batches: Predictions, **options
     return stream.getvalue()
 
 
-def read_back(extension: str, data: bytes) -> list[dict[str, Any]]:
-    """The rows by an independent reader, with the same cells whatever the format."""
+def table_rows(extension: str, data: bytes) -> list[dict[str, Any]]:
+    """The rows by an independent reader."""
     if extension == "parquet":
-        rows = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
-    else:
-        text = (gzip.decompress(data) if extension.endswith(".gz") else data).decode("utf-8")
-        if extension.startswith("jsonl"):
-            rows = [json.loads(line) for line in text.split("\n")[:-1]]
-        else:
-            delimiter = "\t" if extension.startswith("tsv") else ","
-            rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+        return pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    text = (gzip.decompress(data) if extension.endswith(".gz") else data).decode("utf-8")
+    if extension.startswith("jsonl"):
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+    delimiter = "\t" if extension.startswith("tsv") else ","
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def read_back(extension: str, data: bytes) -> list[dict[str, Any]]:
+    """The rows, with the same cells whatever the format."""
     return [
         {
             "filename": row["filename"],
@@ -74,7 +74,7 @@ def read_back(extension: str, data: bytes) -> list[dict[str, Any]]:
             },
             "error": row["error"] or None,
         }
-        for row in rows
+        for row in table_rows(extension, data)
     ]
 
 
@@ -144,10 +144,37 @@ def test_csv_is_what_the_documentation_shows() -> None:
 
 
 def test_column_order_is_fixed() -> None:
-    assert list(report_columns(topk=2, classes=2)) == [
+    assert list(Layout(2, topk=2, probs=True).columns) == [
         *("filename", "prediction", "confidence", "error"),
         *("prediction_2", "confidence_2", "prob_0", "prob_1"),
     ]
+
+
+NAMES = ("zero", 'one, "1"', "2", "drei\u0301", *"456789")
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_labels_stand_for_the_numbers_of_the_classes(extension: str) -> None:
+    names = [b"%d.png" % number for number in range(20)]
+    batch = predictions_for(20, failed=(7,), k=10)
+    numbers = written(extension, names, batch, topk=3, probs=True)
+    words = written(extension, names, batch, topk=3, probs=True, labels=NAMES)
+    rows, named = (table_rows(extension, data) for data in (numbers, words))
+    assert len(rows) == len(named) == 20
+    for row, named_row in zip(rows, named, strict=True):
+        for column in ("prediction", "prediction_2", "prediction_3"):
+            number = row[column]
+            expected = number if number in (None, "") else NAMES[int(number)]
+            assert named_row[column] == expected
+        for label, name in enumerate(NAMES):
+            assert named_row[f"prob_{name}"] == row[f"prob_{label}"]
+        for column in ("filename", "confidence", "error"):
+            assert named_row[column] == row[column]
+
+
+def test_parquet_has_text_for_labels() -> None:
+    data = written("parquet", [b"a.png"], predictions_for(1), labels=NAMES)
+    assert str(pyarrow.parquet.read_schema(io.BytesIO(data)).field("prediction").type) == "string"
 
 
 def test_parquet_has_real_types_and_the_account() -> None:
@@ -204,8 +231,8 @@ def test_rows_that_do_not_add_up_are_refused(wrong: Predictions) -> None:
 def test_report_that_is_left_unfinished_writes_nothing_more(extension: str) -> None:
     job = Job((Path("images"),), Path(f"report.{extension}"))
     stream = io.BytesIO()
-    columns = report_columns(topk=1, classes=0)
-    with ReportWriter(stream, job.report_format, FileList(ROOT, [b"a"]), columns, topk=1) as report:
+    files = FileList(ROOT, [b"a"])
+    with ReportWriter(stream, job.report_format, files, Layout(10)) as report:
         report.write(predictions_for(1))
     before = stream.getvalue()
     del report

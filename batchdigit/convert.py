@@ -1,0 +1,211 @@
+"""Writing a model in another file format, checked before it is published."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from batchdigit.checkpoint import Checkpoint, load_checkpoint, load_contents
+from batchdigit.errors import BatchdigitError, UsageError
+from batchdigit.model import CNN, IMAGE_SIZE
+from batchdigit.modelfile import ModelFile
+from batchdigit.modelscan import scan
+from batchdigit.publish import Publication, writing
+
+if TYPE_CHECKING:
+    import onnx
+
+ONNX_OPSET = 18
+ONNX_TOLERANCE = 1e-5  # of a probability; also of a logit, relative to the largest
+DIGITS = Path(__file__).parent / "weights" / "digits.png"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written. ``checked`` says in words how it was compared with the original."""
+
+    path: Path
+    bytes: int
+    format: str
+    kind: str
+    classes: int
+    checked: str
+
+
+def convert_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    class_name: str | None = None,
+    force: bool = False,
+) -> Conversion:
+    """Write the model in ``source`` to ``target``, in the format that its extension names.
+
+    ``.pt`` or ``.pth`` is a state dict by ``torch.save``, ``.safetensors`` the same in that
+    format; both keep names, values and precision, and are read again before they are published.
+    ``.onnx`` is the network in single precision, opset 18: input ``images`` float32[B, 1, 28, 28],
+    output ``logits`` float32[B, K], B any; ONNX Runtime must agree with torch on a thousand
+    digits and a thousand random images before it is published.
+
+    Raises UsageError for another extension, CheckpointError for a source that cannot be used,
+    OutputError where ``target`` exists and ``force`` is false or cannot be written, and
+    BatchdigitError where a package is missing or the check fails.
+    """
+    target = Path(target)
+    if (save := _SAVERS.get(target.suffix.lower())) is None:
+        raise UsageError(
+            f"{target.name!r} does not say which format to write",
+            f"end it in one of {', '.join(_SAVERS)}",
+        )
+    with Publication() as publication:
+        handle = publication.create(target, replace=force)
+        checkpoint = load_checkpoint(source, class_name)
+        data, checked = save(checkpoint, target)
+        with writing(target):
+            handle.write(data)
+        publication.publish()
+    return Conversion(
+        path=target,
+        bytes=len(data),
+        format=target.suffix.lower().removeprefix("."),
+        kind=checkpoint.kind,
+        classes=checkpoint.classes,
+        checked=checked,
+    )
+
+
+def real_digits() -> torch.Tensor:
+    """The thousand MNIST digits that the package carries: float32[1000, 1, 28, 28], 0 to 1."""
+    with Image.open(DIGITS) as sheet:
+        pixels = np.asarray(sheet)
+    rows, columns = (size // IMAGE_SIZE for size in pixels.shape)
+    digits = pixels.reshape(rows, IMAGE_SIZE, columns, IMAGE_SIZE).swapaxes(1, 2)
+    images = torch.from_numpy(digits.reshape(-1, 1, IMAGE_SIZE, IMAGE_SIZE).copy())
+    return images.to(torch.float32).div_(255)
+
+
+def _own_state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The state dict in the CNN's order, each tensor with memory of its own."""
+    names = [name for name in checkpoint.model.state_dict() if name in checkpoint.state]
+    return {name: checkpoint.state[name].contiguous().clone() for name in names}
+
+
+def _save_state_dict(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
+    stream = io.BytesIO()
+    torch.save(_own_state(checkpoint), stream)
+    return _read_again(checkpoint, target, stream.getvalue())
+
+
+def _save_safetensors(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise _missing("safetensors") from error
+    # What the transformers library asks of a file: made by PyTorch.
+    return _read_again(checkpoint, target, save(_own_state(checkpoint), {"format": "pt"}))
+
+
+def _read_again(checkpoint: Checkpoint, target: Path, data: bytes) -> tuple[bytes, str]:
+    file = ModelFile(target, data)
+    again = load_contents(file, scan(file), None).state
+    same = again.keys() == checkpoint.state.keys() and all(
+        again[name].dtype == tensor.dtype and torch.equal(again[name], tensor)
+        for name, tensor in checkpoint.state.items()
+    )
+    if not same:
+        raise BatchdigitError(
+            f"{target} would not hold the same weights", "please report this as a bug"
+        )
+    return data, f"{len(again)} tensors, read again and equal"
+
+
+def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch.onnx needs it)
+    except ImportError as error:
+        raise _missing("onnx onnxscript onnxruntime") from error
+    model = _export(checkpoint.model)
+    onnx.helper.set_model_props(
+        model,
+        {"source_sha256": checkpoint.sha256, "classes": str(checkpoint.classes)},
+    )
+    onnx.checker.check_model(model, full_check=True)
+    data = model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    difference = _compare(
+        checkpoint.model, lambda images: session.run(["logits"], {"images": images.numpy()})[0]
+    )
+    if difference > ONNX_TOLERANCE:
+        raise BatchdigitError(
+            f"{target} would differ from {checkpoint.path} by up to {difference:.1e}",
+            "nothing was written; please report this as a bug",
+        )
+    return data, (
+        f"opset {ONNX_OPSET}, any batch size; within {difference:.0e} of PyTorch on 1000 digits "
+        "and 1000 random images"
+    )
+
+
+def _export(model: CNN) -> onnx.ModelProto:
+    images = torch.zeros(2, 1, IMAGE_SIZE, IMAGE_SIZE, device="cpu")
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells how it optimizes
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # deprecations within torch
+        program = torch.onnx.export(
+            model,
+            (images,),
+            dynamo=True,
+            opset_version=ONNX_OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101  (it is, with dynamo=True)
+    return program.model_proto
+
+
+def _compare(model: CNN, run: Callable[[torch.Tensor], np.ndarray]) -> float:
+    """The largest difference in probability, or in logit relative to the largest logit."""
+    noise = torch.rand(1000, 1, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
+    largest = 0.0
+    for images in (real_digits(), noise):
+        for part in images.split([1, 7, 992]):
+            with torch.inference_mode():
+                ours = model(part)
+            theirs = torch.from_numpy(run(part))
+            if theirs.shape != ours.shape or not bool(theirs.isfinite().all()):
+                return math.inf
+            relative = (theirs - ours).abs().max() / ours.abs().max().clamp(min=1)
+            absolute = (theirs.softmax(dim=1) - ours.softmax(dim=1)).abs().max()
+            largest = max(largest, float(relative), float(absolute))
+    return largest
+
+
+def _missing(packages: str) -> BatchdigitError:
+    return BatchdigitError(
+        f"writing this format takes packages that are not installed ({packages})",
+        f"pip install {packages}",
+    )
+
+
+_SAVERS = {
+    ".pt": _save_state_dict,
+    ".pth": _save_state_dict,
+    ".safetensors": _save_safetensors,
+    ".onnx": _save_onnx,
+}

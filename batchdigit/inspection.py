@@ -1,0 +1,136 @@
+"""What a model file is and holds, found out without running anything in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from batchdigit.checkpoint import load_contents, load_tensors
+from batchdigit.errors import CheckpointError
+from batchdigit.modelfile import ModelFile, read_model_file
+from batchdigit.modelscan import Contents, scan
+from batchdigit.pickled import Instance
+from batchdigit.statedict import check_globals, locate_weights, role_of
+from batchdigit.storedtensor import StoredTensor
+
+MAX_DEPTH = 20
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a model file.
+
+    ``kind`` is how its weights are saved; empty where none could be found. ``tensors`` are all
+    that it declares, by the path that leads to each; ``finite`` is None where the numbers were
+    not looked at, as the file is damaged or may hold more than data. ``globals`` are the classes
+    and functions that its pickles name, each with the role it has here, empty for one that is
+    refused. ``checksums`` says whether the file has some, which were right. A run would take the
+    file unless there is a ``problem``.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    format: str
+    kind: str = ""
+    tensors: dict[str, StoredTensor] = field(default_factory=dict)
+    classes: int | None = None
+    finite: bool | None = None
+    globals: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    checksums: bool = False
+    problem: str = ""
+    remedy: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run would take it."""
+        return not self.problem
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors together, but for what BatchNorm only counts and averages."""
+        return sum(
+            tensor.elements for name, tensor in self.tensors.items() if not name.endswith(BUFFERS)
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as JSON data."""
+        tensors = [
+            {"name": name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
+            for name, tensor in self.tensors.items()
+        ]
+        return {
+            **asdict(self),
+            "usable": self.usable,
+            "parameters": self.parameters,
+            "tensors": tensors,
+        }
+
+
+def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -> Inspection:
+    """Look into the model file ``path``; nothing in it is executed or imported.
+
+    ``class_name`` is as for :func:`batchdigit.load_checkpoint`. Raises CheckpointError only for a
+    file that cannot be read at all; whatever else is wrong is part of the result.
+    """
+    file = read_model_file(Path(path))
+    known: dict[str, Any] = {
+        "path": str(path),
+        "size": len(file.data),
+        "sha256": file.sha256,
+        "format": file.format,
+    }
+    try:
+        contents = scan(file)
+        known |= {
+            "tensors": dict(_tensors(contents.root)),
+            "globals": {name: role_of(name, class_name) for name in contents.globals},
+            "metadata": contents.metadata,
+            "checksums": contents.checksums,
+        }
+        known["kind"] = ", ".join(weights.kind for weights in locate_weights(contents.root))
+        check_globals(file, contents, class_name)
+        known["finite"] = _is_finite(file, contents)
+        known["classes"] = load_contents(file, contents, class_name).classes
+    except CheckpointError as error:
+        known |= {"problem": error.problem, "remedy": error.remedy}
+    return Inspection(**known)
+
+
+def _is_finite(file: ModelFile, contents: Contents) -> bool:
+    tensors = load_tensors(file, contents).values()
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def _tensors(root: Any) -> Iterator[tuple[str, StoredTensor]]:
+    """Every tensor in a tree by the path to it, each place in the tree once."""
+    pending: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    seen: set[int] = set()
+    while pending:
+        path, node = pending.pop()
+        if isinstance(node, StoredTensor):
+            yield ".".join(path), node
+        elif id(node) not in seen and len(path) < MAX_DEPTH:
+            seen.add(id(node))
+            inner = [((*path, *step), part) for step, part in _parts(node)]
+            pending += reversed(inner)
+
+
+def _parts(node: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(node, Instance):
+        attributes = node.attributes
+        for name in ("_parameters", "_buffers", "_modules"):
+            yield (), attributes.pop(name, None)
+        yield from (((name,), part) for name, part in attributes.items())
+        yield from (((str(place),), part) for place, part in enumerate(node.args))
+    elif isinstance(node, Mapping):
+        yield from (((str(key),), part) for key, part in node.items())
+    elif isinstance(node, list | tuple):
+        yield from (((str(place),), part) for place, part in enumerate(node))

@@ -1,0 +1,81 @@
+"""Names for the classes of a model."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from batchdigit.errors import UsageError, one_line
+
+MAX_BYTES = 1 << 20
+_FORMULA_STARTS = ("=", "+", "-", "@")
+
+
+def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names in ``path``, in the order of the classes.
+
+    The file is UTF-8: one name a line, or JSON: ``["zero", "one"]`` or ``{"0": "zero", "1":
+    "one"}``. Raises UsageError for anything else and for what :func:`check_labels` refuses.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the labels {path}: {error.strerror or error}",
+            "give --labels a file with one name a line, or JSON",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the labels {path} are not UTF-8 text", "save them as UTF-8") from error
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"the labels {path} are larger than 1 MiB", "give one name a line")
+    names = _json_names(text, path) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
+    try:
+        return check_labels(names)
+    except UsageError as error:
+        raise UsageError(f"the labels {path}: {error.problem}", error.remedy) from error
+
+
+def check_labels(names: object) -> tuple[str, ...]:
+    """The names as a tuple; raises UsageError unless each can stand in a cell and tells a class.
+
+    No name may be empty, stand twice, hold a control character, or begin as a spreadsheet's
+    formulas do.
+    """
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UsageError("labels are not a list of names", 'write ["zero", "one", ...]')
+    for place, name in enumerate(names):
+        if not name.strip() or not name.isprintable():
+            raise UsageError(
+                f"the label of class {place} is empty or not printable", "give each class a name"
+            )
+        if name.startswith(_FORMULA_STARTS):
+            raise UsageError(
+                f"a spreadsheet would take the label {one_line(name, 40)!r} for a formula",
+                "spell it out: minus, equals, ...",
+            )
+    if doubles := sorted(name for name in set(names) if names.count(name) > 1):
+        raise UsageError(
+            f"the label {one_line(doubles[0], 40)!r} stands twice", "give each class its own name"
+        )
+    return tuple(names)
+
+
+def _json_names(text: str, path: Path) -> object:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the labels {path} are not valid JSON", "or give one name a line"
+        ) from error
+    if isinstance(names, dict):
+        numbers = [str(number) for number in range(len(names))]
+        if set(names) != set(numbers):
+            raise UsageError(
+                f"the labels {path} do not name the classes 0 to {len(names) - 1}",
+                'write {"0": "zero", "1": "one", ...}',
+            )
+        return [names[number] for number in numbers]
+    return names

@@ -1,0 +1,128 @@
+"""Model files: their bytes, and which format they are in.
+
+Three formats hold weights:
+
+- PyTorch's archive (``torch.save`` since 1.6): an uncompressed ZIP with the pickle
+  ``NAME/data.pkl`` and one member ``NAME/data/KEY`` for each storage;
+- PyTorch's old format: five pickles (magic number, version, system, content, storage keys), then
+  for each storage its number of elements (int64, little-endian) and its bytes;
+- safetensors: the header's length (uint64, little-endian), a JSON header, the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from batchdigit.errors import CheckpointError
+
+MAX_BYTES = 256 << 20  # the CNN takes 9 MB; with an optimizer's state and in float64, 56 MB
+MAX_PICKLE_BYTES = 4 << 20  # the CNN's state dict takes 4 KB, the whole model 10 KB
+
+ARCHIVE = "PyTorch archive"
+OLD_FORMAT = "PyTorch's old format (before 1.6)"
+SAFETENSORS = "safetensors"
+
+SAVE_STATE = "torch.save(model.state_dict(), ...)"
+SAVE_ANEW = f"save it again by {SAVE_STATE}"
+SAVE_AGAIN = f"copy it again, or save it again by {SAVE_STATE}"
+
+_OLD_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+
+# What people give in place of a model file, by how it starts.
+_FOREIGN: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
+    (b"<!doctype html", "a web page", "download the file itself, not the page that shows it"),
+    (b"<html", "a web page", "download the file itself, not the page that shows it"),
+    (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip first"),
+    (b"BZh", "compressed by bzip2", "unpack it with bunzip2 first"),
+    (b"\xfd7zXZ", "compressed by xz", "unpack it with unxz first"),
+    (b"\x89HDF", "an HDF5 file, as Keras writes it", f"train in PyTorch and use {SAVE_STATE}"),
+    (b"GGUF", "a GGUF file", f"give the file that {SAVE_STATE} wrote"),
+    (b"\x80", "a pickle that torch.save did not write", f"save the weights by {SAVE_STATE}"),
+)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The bytes of a model file."""
+
+    path: Path
+    data: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @cached_property
+    def format(self) -> str:
+        """``ARCHIVE``, ``OLD_FORMAT``, ``SAFETENSORS``, or what else the first bytes say it is."""
+        if self.data[:4] == b"PK\x03\x04":
+            return ARCHIVE
+        if self.data.startswith(_OLD_START):
+            return OLD_FORMAT
+        if safetensors_header(self.data) is not None:
+            return SAFETENSORS
+        return self.describe_foreign()[0]
+
+    def refusal(self, problem: str, remedy: str = SAVE_AGAIN) -> CheckpointError:
+        """The error for this file."""
+        return CheckpointError(f"the model {self.path} {problem}", remedy)
+
+    def describe_foreign(self) -> tuple[str, str]:
+        """What a file of no known format is, and what to do about it."""
+        if not self.data:
+            return "an empty file", SAVE_AGAIN
+        if self.data[257:262] == b"ustar":
+            return "a tar archive", f"unpack it, or save it again by {SAVE_STATE}"
+        if self.path.suffix.lower() == ".onnx":
+            return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
+        start = self.data[:32].lstrip().lower()
+        for magic, what, remedy in _FOREIGN:
+            if self.data.startswith(magic) or start.startswith(magic):
+                return what, remedy
+        return "not a PyTorch or safetensors file", f"give the file that {SAVE_STATE} wrote"
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """The bytes of ``path``; raises CheckpointError for what is no regular file of fair size."""
+    remedy = f"give --model the file that {SAVE_STATE} wrote"
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise CheckpointError(f"the model {path} is a folder", remedy)
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointError(f"the model {path} is not a regular file", remedy)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # it may grow
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read the model {path}: {error.strerror or error}", remedy
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise CheckpointError(
+            f"the model {path} is larger than {MAX_BYTES >> 20} MiB, which the CNN never is",
+            f"save the weights alone, by {SAVE_STATE}",
+        )
+    return ModelFile(path, data)
+
+
+def safetensors_header(data: bytes) -> dict[str, Any] | None:
+    """The JSON header of a safetensors file; None where the bytes are none."""
+    if len(data) < 10 or data[8:9] != b"{":
+        return None
+    (length,) = struct.unpack_from("<Q", data)
+    if length > min(len(data) - 8, MAX_PICKLE_BYTES):
+        return None
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError):
+        return None
+    return header if isinstance(header, dict) else None

@@ -1,0 +1,255 @@
+"""What a model file declares, held against its bytes before any of it is built.
+
+No size, count or place that a file declares is believed. What passes is what
+:mod:`batchdigit.checkpoint` may hand to a loader.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zipfile
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchdigit.modelfile import (
+    ARCHIVE,
+    OLD_FORMAT,
+    SAFETENSORS,
+    SAVE_ANEW,
+    SAVE_STATE,
+    ModelFile,
+    safetensors_header,
+)
+from batchdigit.pickled import Pickle, PickleError, read_pickle
+from batchdigit.storedtensor import Declarations, StoredTensor, check_sizes
+
+MAX_MEMBERS = 10_000
+
+CLASS_WITHOUT_SOURCE = "batchdigit.class_without_source"
+
+_OLD_MAGIC = 0x1950A86A20F9469CFC6C
+
+_SAFETENSORS_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a model file holds: plain Python data with StoredTensor and Instance in it.
+
+    ``globals`` are the classes and functions that its pickles name, ``opcodes`` the
+    instructions that they use. ``excess`` says what it declares beyond what it holds, or is
+    empty. ``loadable`` are the bytes for torch.load, or the file's own for safetensors.
+    """
+
+    root: Any
+    loadable: bytes
+    globals: tuple[str, ...] = ()
+    opcodes: frozenset[str] = frozenset()
+    excess: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    checksums: bool = False
+
+
+def scan(file: ModelFile) -> Contents:
+    """What the file holds, read as data.
+
+    Raises CheckpointError where the file is damaged and where it is of another format.
+    """
+    scanners = {ARCHIVE: _scan_archive, OLD_FORMAT: _scan_old, SAFETENSORS: _scan_safetensors}
+    if (scanner := scanners.get(file.format)) is not None:
+        return scanner(file)
+    what, remedy = file.describe_foreign()
+    raise file.refusal(f"is {what}", remedy)
+
+
+def _scan_archive(file: ModelFile) -> Contents:
+    """Check directory, sizes and checksums of a ZIP, then read its pickle."""
+    # Each member has such an entry; a million of them take zipfile a minute and a gigabyte.
+    if file.data.count(b"PK\x01\x02") > MAX_MEMBERS:
+        raise file.refusal(f"is an archive of more than {MAX_MEMBERS} members", SAVE_ANEW)
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(file.data))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise file.refusal("is damaged: its directory is not whole") from error
+    with archive:
+        members = archive.infolist()
+        _check_archive(file, members)
+        root = members[0].filename.partition("/")[0]
+        checksums = any(member.CRC for member in members)
+        sizes: dict[str, int] = {}
+        for member in members:
+            if not checksums:  # torch.serialization.set_crc32_options(False)
+                member.CRC = None  # type: ignore[assignment]
+            try:
+                sizes[member.filename] = len(archive.read(member))
+            except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+                raise file.refusal(
+                    f"is damaged: {member.filename} is not what was saved"
+                ) from error
+        pickled = archive.read(f"{root}/data.pkl")
+    declarations = Declarations()
+    pickle = _read_pickle(file, pickled, 0, declarations)
+    for key, (elements, size) in declarations.storages.items():
+        held = sizes.get(f"{root}/data/{key}")
+        if held != elements * size:
+            declarations.excess = declarations.excess or (
+                f"declares {elements * size} bytes in storage {key} and holds {held or 0}"
+            )
+    return Contents(
+        root=pickle.root,
+        loadable=file.data,
+        globals=tuple(pickle.globals),
+        opcodes=frozenset(pickle.opcodes),
+        excess=declarations.excess,
+        checksums=checksums,
+    )
+
+
+def _check_archive(file: ModelFile, members: list[zipfile.ZipInfo]) -> None:
+    """Raise CheckpointError unless the archive is one of ``torch.save`` that reads one way only."""
+    names = [member.filename for member in members]
+    if not names:
+        raise file.refusal("is an empty archive")
+    _check_kind(file, names)
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise file.refusal("is a compressed archive, which torch.save never writes", SAVE_ANEW)
+    if any(member.flag_bits & 1 for member in members):
+        raise file.refusal("is an encrypted archive", SAVE_ANEW)
+    declared = sum(member.file_size for member in members)
+    if declared > len(file.data):
+        raise file.refusal(
+            f"declares {len(members)} members of {declared} bytes in a file of {len(file.data)}"
+        )
+    # torch's reader finds members whatever the case of their names.
+    if (
+        len({name.lower() for name in names}) < len(names)
+        or len({name.partition("/")[0] for name in names}) > 1
+    ):
+        raise file.refusal("is an archive with ambiguous names")
+    # Python's reader puts up with bytes before the archive, and with a comment after its
+    # directory (Zip Appnote 4.3.16: 22 bytes, the last two the comment's length). Another
+    # reader could find another archive there.
+    if min(member.header_offset for member in members) != 0:
+        raise file.refusal("is damaged: its first member does not start the file")
+    if file.data[-22:-18] != b"PK\x05\x06" or file.data[-2:] != b"\0\0":
+        raise file.refusal("is damaged: its directory does not end the file")
+
+
+def _check_kind(file: ModelFile, names: list[str]) -> None:
+    """Raise CheckpointError where members that only other archives have stand in this one."""
+    inner = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise file.refusal(
+            "is a TorchScript program, which is code",
+            f"convert it, if you trust it: torch.save(torch.jit.load({file.path.name!r})"
+            ".state_dict(), 'weights.pt')",
+        )
+    exported = ("/archive_format", "serialized_exported_program.json")  # since torch 2.8; before
+    if any(name.endswith(exported) for name in names):
+        raise file.refusal(
+            "is a torch.export program, which is code",
+            f"convert it, if you trust it: torch.save(torch.export.load({file.path.name!r})"
+            ".state_dict, 'weights.pt')",
+        )
+    if "data.pkl" not in inner:
+        raise file.refusal(
+            "is a ZIP archive that torch.save did not write", f"give the file of {SAVE_STATE}"
+        )
+
+
+def _scan_old(file: ModelFile) -> Contents:
+    """Read the five pickles, then check the storages behind them."""
+    pickles: list[Pickle] = []
+    position = 0
+    declarations = Declarations()
+    for _ in range(5):
+        pickles.append(_read_pickle(file, file.data, position, declarations))
+        position = pickles[-1].end
+    magic, _version, system, content, keys = pickles
+    if magic.root != _OLD_MAGIC or not isinstance(system.root, dict):
+        raise file.refusal("is damaged: it does not start as torch.save starts a file")
+    if system.root.get("little_endian") is not True:
+        raise file.refusal(
+            "was saved on a big-endian machine",
+            f"save it there with torch 1.6 or later: {SAVE_STATE}",
+        )
+    excess = _check_old_storages(file.data, position, keys.root, declarations.storages)
+    return Contents(
+        root=content.root,
+        loadable=_without_class_sources(file.data, content),
+        globals=tuple({name: None for pickle in pickles for name in pickle.globals}),
+        opcodes=frozenset().union(*(pickle.opcodes for pickle in pickles)),
+        excess=declarations.excess or excess,
+    )
+
+
+def _check_old_storages(
+    data: bytes, position: int, keys: Any, storages: dict[str, tuple[int, int]]
+) -> str:
+    """What is wrong with the storages that follow the pickles, or nothing."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        return "does not list its storages"
+    if sorted(keys) != sorted(storages):
+        return "does not list the storages that it declares"
+    for key in keys:
+        elements, size = storages[key]
+        end = position + 8 + elements * size
+        if end > len(data) or struct.unpack_from("<q", data, position) != (elements,):
+            return f"declares {elements} elements in storage {key}, which are not there"
+        position = end
+    return "" if position == len(data) else "has bytes behind its end"
+
+
+def _without_class_sources(data: bytes, content: Pickle) -> bytes:
+    """The file with each stored class's tuple (kind, class, file, source) turned into a call.
+
+    torch.load(weights_only=True) takes no reference to anything but a storage. The call is of
+    CLASS_WITHOUT_SOURCE, which gives the class back.
+    """
+    module, name = CLASS_WITHOUT_SOURCE.rsplit(".", 1)
+    parts, done = [], 0
+    for start, end in content.class_sources:
+        parts += [data[done:start], f"c{module}\n{name}\n".encode(), data[start:end], b"R"]
+        done = end + 1
+    return b"".join([*parts, data[done:]])
+
+
+def _read_pickle(file: ModelFile, data: bytes, position: int, declarations: Declarations) -> Pickle:
+    try:
+        pickle = read_pickle(data, position, declarations.resolve)
+    except PickleError as error:
+        raise file.refusal(f"holds {error}") from error
+    return pickle
+
+
+def _scan_safetensors(file: ModelFile) -> Contents:
+    """What the header declares; that it fits the bytes is checked by the safetensors package."""
+    header = safetensors_header(file.data) or {}
+    metadata = header.pop("__metadata__", None) or {}
+    try:
+        tensors = {name: _safetensors_entry(**entry) for name, entry in header.items()}
+        metadata = {str(key): str(value) for key, value in metadata.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise file.refusal("is damaged: its header is not of the safetensors format") from error
+    return Contents(root=tensors, loadable=file.data, metadata=metadata)
+
+
+def _safetensors_entry(dtype: str, shape: list[int], data_offsets: list[int]) -> StoredTensor:
+    check_sizes([*shape, *data_offsets])
+    start, end = data_offsets
+    if math.prod(shape) > end - start:  # every dtype that is accepted takes a byte at least
+        raise ValueError("more elements than bytes")
+    return StoredTensor(_SAFETENSORS_DTYPES.get(dtype, str(dtype)), tuple(shape))

@@ -1,0 +1,103 @@
+"""What the program says of an outcome: lines of text for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from batchdigit.errors import ExitCode, one_line
+from batchdigit.filenames import escape_filename
+from batchdigit.records import STDOUT, Job, RunSummary, TrainJob
+
+if TYPE_CHECKING:
+    from batchdigit.convert import Conversion
+    from batchdigit.inspection import Inspection
+    from batchdigit.train import TrainSummary
+
+
+def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
+    """How many images, how fast, where to."""
+    failures = ", ".join(f"{count} {stage}" for stage, count in summary.failures_by_stage.items())
+    yield (
+        f"{summary.found} images found = {summary.predicted} predicted + "
+        f"{summary.failed} failed" + (f" ({failures})" if failures else "")
+    )
+    where = "" if job.out == STDOUT else f"; report in {job.out}"
+    yield (
+        f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "
+        f"on {summary.device}{where}"
+    )
+    if ignored := len(summary.ignored):
+        yield f"{ignored} other files ignored (--verbose names them)"
+
+
+def run_details(summary: RunSummary) -> Iterator[str]:
+    """Ignored files, settings and seconds by stage."""
+    for name in summary.ignored:
+        yield f"ignored: {escape_filename(name)}"
+    reader = summary.account["reader"]
+    yield "settings: " + ", ".join(f"{key} {value}" for key, value in reader.items())
+    times = summary.seconds.items()
+    yield "seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in times)
+
+
+def run_complaints(summary: RunSummary, job: Job) -> Iterator[str]:
+    """What is wrong with a finished run."""
+    if summary.exit_code is ExitCode.BAD_IMAGES:
+        yield (
+            f"{summary.failed} of {summary.found} rows are errors, more than --max-bad "
+            f"{job.max_bad} tolerates; the column error says why"
+        )
+
+
+def training_lines(summary: TrainSummary, job: TrainJob) -> Iterator[str]:
+    """The epoch that was kept, its scores, where to."""
+    yield f"kept epoch {summary.epoch} of {job.epochs}, by its loss on the validation images"
+    for name, score in (("validation", summary.validation), ("test", summary.test)):
+        yield f"{name}: {score.accuracy:.2%} ({score.errors} of {score.images} wrong)"
+    yield f"weights in {job.out}, settings and scores in {job.out}.train.json"
+
+
+def inspection_lines(inspection: Inspection) -> Iterator[str]:
+    """A model file in a page: what it is, its tensors, what its pickles name."""
+    values = {True: "yes", False: "no", None: "not looked at"}
+    facts = {
+        "format": inspection.format,
+        "kind": inspection.kind or "no weights found",
+        "size": f"{inspection.size:,} bytes",
+        "sha256": inspection.sha256,
+        "parameters": f"{inspection.parameters:,}",
+        "classes": inspection.classes or "unknown",
+        "finite": values[inspection.finite],
+        "checksums": "right" if inspection.checksums else "none",
+        **{f"metadata {name}": value for name, value in inspection.metadata.items()},
+        "usable": f"no: {inspection.problem}; {inspection.remedy}" if inspection.problem else "yes",
+    }
+    yield inspection.path
+    yield from _aligned(facts)
+    yield f"tensors: {len(inspection.tensors)}"
+    yield from _aligned(
+        {name: f"{tensor.dtype}{list(tensor.shape)}" for name, tensor in inspection.tensors.items()}
+    )
+    if inspection.globals:
+        yield f"classes and functions that its pickles name: {len(inspection.globals)}"
+    yield from _aligned(
+        {name: role or "REFUSED: not tensor data" for name, role in inspection.globals.items()}
+    )
+
+
+def _aligned(table: Mapping[str, object]) -> Iterator[str]:
+    # Names come from the file, and could hold what commands a terminal.
+    cells = [(one_line(name, 100), one_line(str(value), 400)) for name, value in table.items()]
+    width = max((len(name) for name, _ in cells), default=0)
+    for name, value in cells:
+        yield f"  {name:<{width}}  {value}"
+
+
+def conversion_lines(conversion: Conversion) -> Iterator[str]:
+    """What was written, and how it was checked."""
+    yield (
+        f"{conversion.path}: {conversion.format}, {conversion.bytes:,} bytes, "
+        f"{conversion.classes} classes, from a {conversion.kind}"
+    )
+    yield f"checked: {conversion.checked}"

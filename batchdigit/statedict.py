@@ -1,0 +1,294 @@
+"""The CNN's state dict in what a model file holds: finding it, and holding it against the CNN.
+
+Everything here works on what a file declares (:class:`~batchdigit.storedtensor.StoredTensor`) as
+well as on what a loader made of it (:class:`torch.Tensor`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from batchdigit.model import CNN
+from batchdigit.modelfile import SAVE_STATE, ModelFile
+from batchdigit.modelscan import Contents
+from batchdigit.pickled import Instance
+from batchdigit.storedtensor import TENSOR_DATA, StoredTensor
+
+MAX_CLASSES = 1000
+MAX_NESTING = 4
+
+NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
+WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
+LAST_WEIGHT = "fc.4.weight"
+COUNTER = "num_batches_tracked"  # BatchNorm's, used in training only
+
+DATA_PARALLEL = "torch.nn.parallel.data_parallel.DataParallel"
+LAYER_CLASSES = frozenset(
+    {
+        "torch.nn.modules.container.Sequential",
+        "torch.nn.modules.conv.Conv2d",
+        "torch.nn.modules.batchnorm.BatchNorm2d",
+        "torch.nn.modules.activation.ReLU",
+        "torch.nn.modules.pooling.MaxPool2d",
+        "torch.nn.modules.linear.Linear",
+        DATA_PARALLEL,
+        "torch.nn.backends.thnn._get_thnn_function_backend",  # in models from before torch 1.2
+    }
+)
+"""What a pickled CNN is made of, besides its own class and its weights. None is ever called."""
+
+# What of a layer does not change what it computes in eval().
+_WITHOUT_EFFECT = {"training", "inplace", "momentum"}
+
+# The instructions that torch.load(weights_only=True) knows.
+_LOADABLE_OPCODES = {
+    *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"),
+    *("BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
+    *("EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"),
+}
+
+State = Mapping[str, StoredTensor]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where in a file the weights are: ``where`` leads to ``node``, a dictionary or a module."""
+
+    node: Any
+    where: tuple[str, ...] = ()
+
+    @property
+    def class_name(self) -> str:
+        """The class of a whole model, else an empty string."""
+        return self.node.global_name if isinstance(self.node, Instance) else ""
+
+    @property
+    def kind(self) -> str:
+        """In words."""
+        kind = f"whole model {self.class_name}" if self.class_name else "state dict"
+        return kind + (f" under {'.'.join(self.where)}" if self.where else "")
+
+
+def role_of(global_name: str, class_name: str | None) -> str:
+    """What a pickled class or function is to this program; empty for what it does not accept."""
+    if global_name in TENSOR_DATA:
+        return "tensor data"
+    if global_name in LAYER_CLASSES:
+        return "layer, read as data"
+    if global_name == class_name or global_name.rpartition(".")[2] in ("CNN", class_name):
+        return "model, read as data"
+    return ""
+
+
+def find_weights(file: ModelFile, root: Any) -> Weights:
+    """The state dict or the whole model in what a file holds; raises CheckpointError."""
+    found = locate_weights(root)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = [".".join(weights.where) for weights in found]
+        raise file.refusal(f"holds several models, under {_few(places)}", "save one alone")
+    raise file.refusal(f"holds no state dict, but {_describe(root)}", f"save it by {SAVE_STATE}")
+
+
+def locate_weights(node: Any, where: tuple[str, ...] = (), depth: int = 0) -> list[Weights]:
+    """Every state dict and whole model in what a file holds."""
+    if depth > MAX_NESTING:
+        return []
+    if _is_module(node):
+        if node.global_name == DATA_PARALLEL:
+            return locate_weights(_submodules(node).get("module"), where, depth + 1)
+        return [Weights(node, where)]
+    if _is_state_dict(node):
+        return [Weights(node, where)]
+    if not isinstance(node, Mapping):
+        return []
+    inner = [(node[key], (*where, key)) for key in NESTING_KEYS if key in node]
+    return [weights for part, place in inner for weights in locate_weights(part, place, depth + 1)]
+
+
+def _is_module(node: Any) -> bool:
+    return isinstance(node, Instance) and isinstance(node.attributes.get("_modules"), dict)
+
+
+def _submodules(module: Instance) -> dict[str, Any]:
+    return dict(module.attributes["_modules"])
+
+
+def _is_tensor(node: Any) -> bool:
+    return isinstance(node, StoredTensor | torch.Tensor)
+
+
+def _is_state_dict(node: Any) -> bool:
+    return (
+        isinstance(node, Mapping)
+        and bool(node)
+        and all(isinstance(key, str) and _is_tensor(value) for key, value in node.items())
+    )
+
+
+def _describe(node: Any) -> str:
+    if isinstance(node, Mapping):
+        return f"a dictionary of {_few(node)}" if node else "an empty dictionary"
+    if isinstance(node, Instance):
+        return f"an object of {node.global_name}"
+    return "a single tensor" if _is_tensor(node) else f"a {type(node).__name__}"
+
+
+def state_of(weights: Weights) -> dict[str, Any]:
+    """The tensors of ``weights`` by name, without the prefixes that wrappers add."""
+    whole = bool(weights.class_name)
+    state = dict(_module_state(weights.node, set()) if whole else weights.node)
+    for _ in range(MAX_NESTING):
+        if (prefix := _common_prefix(state)) is None:
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _common_prefix(names: Collection[str]) -> str | None:
+    for prefix in PREFIXES:
+        if names and all(name.startswith(prefix) for name in names):
+            return prefix
+    return None
+
+
+def _module_state(module: Any, seen: set[int], depth: int = 0) -> Iterable[tuple[str, Any]]:
+    """What ``module.state_dict()`` would give; each module once, however it is nested."""
+    if not _is_module(module) or id(module) in seen or depth > MAX_NESTING:
+        return
+    seen.add(id(module))
+    for collection in ("_parameters", "_buffers"):
+        tensors = module.attributes.get(collection)
+        for name, tensor in tensors.items() if isinstance(tensors, Mapping) else ():
+            if _is_tensor(tensor):
+                yield str(name), tensor
+    for name, submodule in _submodules(module).items():
+        for inner, tensor in _module_state(submodule, seen, depth + 1):
+            yield f"{name}.{inner}", tensor
+
+
+def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -> None:
+    """Raise CheckpointError unless all that the pickles call and do is known to be data."""
+    foreign = [name for name in contents.globals if not role_of(name, class_name)]
+    model = next((weights.class_name for weights in locate_weights(contents.root)), "")
+    layers = [name.rpartition(".")[2] for name in foreign if name.startswith("torch.nn.")]
+    if foreign == [model]:
+        raise file.refusal(
+            f"is a whole model of the class {model}, not CNN",
+            f"if its layers are the CNN's, add --class-name {model}",
+        )
+    if layers and len(layers) == len(foreign) - (model in foreign):
+        raise file.refusal(
+            f"is a model of another architecture: it has {_few(layers)}",
+            "only the network that ARCHITECTURE.md describes can be used",
+        )
+    if foreign:
+        raise file.refusal(
+            f"would call {_few(foreign)}, which is not tensor data",
+            f"if you trust its origin, save the weights alone there, by {SAVE_STATE}",
+        )
+    if unknown := sorted(contents.opcodes - _LOADABLE_OPCODES):
+        raise file.refusal(
+            f"is pickled by instructions that weights do not need ({_few(unknown)})",
+            f"save it again by {SAVE_STATE}, without pickle_protocol",
+        )
+    if contents.excess:
+        raise file.refusal(contents.excess)
+
+
+def check_fit(file: ModelFile, weights: Weights) -> State:
+    """Hold names, shapes, types and layers against the CNN's."""
+    state = state_of(weights)
+    last = state.get(LAST_WEIGHT)
+    classes = last.shape[0] if last is not None and last.shape else 10
+    if not 1 <= classes <= MAX_CLASSES:
+        raise file.refusal(
+            f"has {classes} classes", f"the CNN is used with 1 to {MAX_CLASSES} classes"
+        )
+    with torch.device("meta"):
+        expected = CNN(classes)
+    problem = _misfit(state, expected.state_dict())
+    if not problem and weights.class_name:
+        problem = _other_layer(weights.node, expected)
+    if problem:
+        raise file.refusal(
+            f"does not fit the CNN: {problem}",
+            f"compare `batchdigit model inspect {file.path.name}` with ARCHITECTURE.md",
+        )
+    return state
+
+
+def _misfit(state: State, expected: Mapping[str, torch.Tensor]) -> str:
+    missing = [name for name in expected if name not in state and not name.endswith(COUNTER)]
+    extra = [name for name in state if name not in expected]
+    if missing or extra:
+        parts = [
+            f"{what} {_few(names)}"
+            for what, names in (("missing", missing), ("unexpected", extra))
+            if names
+        ]
+        likely = [name for name in extra[:1000] if len(name) < 100]  # the search takes its time
+        pairs = [(name, difflib.get_close_matches(name, likely, n=1)) for name in missing[:3]]
+        if near := [f"{name} ~ {match[0]}" for name, match in pairs if match]:
+            parts.append(f"nearest names {', '.join(near)}")
+        return "; ".join(parts)
+    for name, tensor in state.items():
+        if tensor.shape != tuple(expected[name].shape):
+            wanted = tuple(expected[name].shape)
+            return f"{name} has the shape {tensor.shape} where {wanted} belongs"
+        if tensor.dtype not in WEIGHT_DTYPES and not name.endswith(COUNTER):
+            return f"{name} is of {tensor.dtype}, which holds no weights"
+    return ""
+
+
+def _other_layer(module: Instance, expected: nn.Module, name: str = "") -> str:
+    """How the layers of a whole model compute otherwise than the CNN's, or nothing.
+
+    A state dict cannot tell: another activation or stride leaves the shapes as they are.
+    """
+    theirs, ours = _submodules(module), dict(expected.named_children())
+    place = name or "it"
+    if list(theirs) != list(ours):
+        other = [key for key in [*theirs, *ours] if (key in theirs) != (key in ours)]
+        return f"{place} has other layers ({_few(other or theirs)})"
+    for key, value in vars(expected).items():
+        found = module.attributes.get(key, value)  # older versions lack the later ones
+        if key.startswith("_") or key in _WITHOUT_EFFECT or _pair(found) == _pair(value):
+            continue
+        return f"{place} has {key} {_shown(found)} where {value} belongs"
+    for key, layer in ours.items():
+        inner = f"{name}.{key}".lstrip(".")
+        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+        if not _is_module(theirs[key]) or theirs[key].global_name != kind:
+            found = getattr(theirs[key], "global_name", "nothing").rpartition(".")[2]
+            return f"{inner} is {found} where {type(layer).__name__} belongs"
+        if problem := _other_layer(theirs[key], layer, inner):
+            return problem
+    return ""
+
+
+def _pair(value: Any) -> Any:
+    """A size as nn.MaxPool2d takes it: 2 is (2, 2)."""
+    return (value, value) if type(value) is int else value
+
+
+def _shown(value: Any) -> str:
+    parts = value if isinstance(value, tuple) else (value,)
+    plain = all(isinstance(part, int | float | str) for part in parts)
+    return str(value) if plain else "another value"
+
+
+def _few(names: Iterable[Any], most: int = 4) -> str:
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,142 @@
+"""Tensors as a pickle of ``torch.save`` declares them, checked before anything is built.
+
+A pickled tensor is a call of ``torch._utils._rebuild_tensor_v2(storage, offset, shape, strides,
+...)``, and its storage a reference ``("storage", type, key, location, elements)`` to bytes outside
+the pickle (torch/serialization.py, torch/_utils.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from batchdigit.pickled import Instance, PersistentId
+
+DTYPES = {  # of torch's storage classes: name and bytes of an element
+    "torch.DoubleStorage": ("float64", 8),
+    "torch.FloatStorage": ("float32", 4),
+    "torch.HalfStorage": ("float16", 2),
+    "torch.BFloat16Storage": ("bfloat16", 2),
+    "torch.LongStorage": ("int64", 8),
+    "torch.IntStorage": ("int32", 4),
+    "torch.ShortStorage": ("int16", 2),
+    "torch.CharStorage": ("int8", 1),
+    "torch.ByteStorage": ("uint8", 1),
+    "torch.BoolStorage": ("bool", 1),
+}
+_REBUILD_TENSOR = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
+_REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
+
+TENSOR_DATA = frozenset(
+    {
+        *DTYPES,
+        *_REBUILD_TENSOR,
+        _REBUILD_PARAMETER,
+        "collections.Counter",
+        "collections.OrderedDict",
+        "builtins.set",
+        "torch.Size",
+        "torch.device",
+    }
+)
+"""The classes and functions by which plain data is pickled; torch's loader knows each."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """What a file declares of a tensor, found to lie within the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class _Storage:
+    dtype: str
+    elements: int
+
+
+class Declarations:
+    """Checks what a pickle declares of its tensors, call by call as the pickle makes them.
+
+    A loader makes every call, also those whose result the pickle drops.
+    """
+
+    def __init__(self) -> None:
+        self.storages: dict[str, tuple[int, int]] = {}  # key to elements and bytes of each
+        self.excess = ""
+
+    def resolve(self, node: Instance | PersistentId) -> Any:
+        """What stands for a call or a reference in the tree."""
+        try:
+            if isinstance(node, PersistentId):
+                return self._storage(node.pid)
+            if node.global_name in _REBUILD_TENSOR:
+                return self._tensor(*node.args[:4])
+            if node.global_name == _REBUILD_PARAMETER:
+                return self._parameter(*node.args[:1])
+        except (TypeError, ValueError) as error:
+            self.excess = self.excess or f"declares a tensor that is none ({error})"
+        return node
+
+    def _storage(self, pid: Any) -> _Storage:
+        kind, storage_type, key, _location, elements, *view = pid
+        if kind != "storage" or not isinstance(key, str):
+            raise ValueError("an unknown reference")
+        dtype, size = DTYPES[_name_of(storage_type)]
+        check_sizes([elements])
+        if self.storages.setdefault(key, (elements, size)) != (elements, size):
+            raise ValueError(f"storage {key} twice, differently")
+        if view and view[0] is not None:
+            _, offset, elements_of_view = view[0]
+            check_sizes([offset, elements_of_view])
+            if offset + elements_of_view > elements:
+                raise ValueError(f"a part of storage {key} that lies outside of it")
+            elements = elements_of_view
+        return _Storage(dtype, elements)
+
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
+        if not isinstance(storage, _Storage):
+            raise TypeError("without a storage")
+        shape, strides = _plain_sizes(shape), _plain_sizes(strides)
+        check_sizes([offset, *shape, *strides])
+        elements = math.prod(shape)
+        steps = zip(shape, strides, strict=True)
+        last = offset + sum((length - 1) * stride for length, stride in steps)
+        # A stride of 0 makes any number of elements of one; no weights are kept so.
+        if elements > storage.elements or (elements and last >= storage.elements):
+            raise ValueError(f"{elements} elements in a storage of {storage.elements}")
+        return StoredTensor(storage.dtype, shape)
+
+    def _parameter(self, data: Any) -> StoredTensor:
+        if not isinstance(data, StoredTensor):
+            raise TypeError("a parameter of something else")
+        return data
+
+
+def _plain_sizes(sizes: Any) -> tuple[int, ...]:
+    """A shape, which old files hold as a torch.Size."""
+    if isinstance(sizes, Instance) and sizes.global_name == "torch.Size":
+        (sizes,) = sizes.args
+    if not isinstance(sizes, tuple | list):
+        raise TypeError("of no shape")
+    return tuple(sizes)
+
+
+def check_sizes(sizes: list[Any]) -> None:
+    """Raise ValueError unless all are whole numbers that fit a file's 64 bits."""
+    if not all(type(size) is int and 0 <= size < 1 << 63 for size in sizes):
+        raise ValueError("of impossible size")
+
+
+def _name_of(storage_type: Any) -> str:
+    name = getattr(storage_type, "global_name", "")
+    if name not in DTYPES:
+        raise ValueError(f"of the unknown type {name}")
+    return str(name)

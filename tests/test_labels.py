@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from batchdigit import UsageError, read_labels
+from batchdigit.labels import check_labels
+
+
+def file(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "labels.txt"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'zero\none\nzwei, "zwo"\n三\n',
+        'zero\r\none\r\nzwei, "zwo"\r\n三',
+        '\ufeffzero\none\nzwei, "zwo"\n三',
+        json.dumps(["zero", "one", 'zwei, "zwo"', "三"]),
+        json.dumps({"3": "三", "1": "one", "0": "zero", "2": 'zwei, "zwo"'}),
+    ],
+    ids=["lines", "Windows lines", "byte order mark", "JSON list", "JSON object"],
+)
+def test_names_are_read_in_the_order_of_the_classes(tmp_path: Path, text: str) -> None:
+    assert read_labels(file(tmp_path, text)) == ("zero", "one", 'zwei, "zwo"', "三")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a\n\nb\n", "class 1 is empty"),
+        ("a\n \nb\n", "class 1 is empty"),
+        ("a\nb\x07\n", "not printable"),
+        ("a\n-\n", "'-' for a formula"),
+        ("=1+1\na\n", "for a formula"),
+        ("a\nb\na\n", "'a' stands twice"),
+        ('["a", 1]', "not a list of names"),
+        ('["a", ["b"]]', "not a list of names"),
+        ('["a", "b"', "not valid JSON"),
+        ('{"0": "a", "2": "b"}', "classes 0 to 1"),
+        ('{"zero": "a"}', "classes 0 to 0"),
+        ("[" * 100_000, "not valid JSON"),
+        ("a" * (1 << 20) + "b", "larger than 1 MiB"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_names_that_cannot_stand_in_a_report_are_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = file(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        read_labels(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_file_that_is_not_there_or_no_text_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_labels(tmp_path / "none")
+    with pytest.raises(UsageError, match="Is a directory"):
+        read_labels(tmp_path)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        read_labels(file(tmp_path, "ä", "latin-1"))
+
+
+def test_names_given_in_python_are_checked_too() -> None:
+    assert check_labels(["a", "b"]) == ("a", "b")
+    for names in ("ab", 5, ["a", None], ["a", "a"]):
+        with pytest.raises(UsageError):
+            check_labels(names)

@@ -1,0 +1,56 @@
+"""Which format a model file is in, and what people give in its place."""
+
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+
+from batchdigit import CheckpointError, modelfile
+from batchdigit.modelfile import ModelFile, read_model_file
+from batchdigit.modelscan import scan
+
+
+def refusal(data: bytes, name: str) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        scan(ModelFile(Path(name), data))
+    message = str(caught.value)
+    assert name in message
+    assert caught.value.remedy
+    return message
+
+
+def header(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "said"),
+    [
+        (b"", "CNN.pt", "an empty file"),
+        (b"hello", "CNN.pt", "not a PyTorch or safetensors file"),
+        (b"\x80\x02", "CNN.pt", "a pickle that torch.save did not write"),
+        (pickle.dumps({"a": 1}), "CNN.pkl", "a pickle that torch.save did not write"),
+        (b"version https://git-lfs.github.com/spec/v1\noid ...", "CNN.pt", "Git LFS pointer"),
+        (b"\n <!DOCTYPE html><html>", "CNN.pt", "a web page"),
+        (b"\x1f\x8b\x08\0", "CNN.pt.gz", "compressed by gzip"),
+        (b"\x89HDF\r\n", "model.h5", "HDF5"),
+        (b"\x08\x0a\x12\x07pytorch", "CNN.onnx", "an ONNX file"),
+        (b"\0" * 257 + b"ustar", "CNN.pt", "a tar archive"),
+        (struct.pack("<Q", 1 << 60) + b"{}", "CNN.safetensors", "not a PyTorch or safetensors"),
+        (header("[1]"), "CNN.safetensors", "not a PyTorch or safetensors"),
+        (header("{" * 100_000), "CNN.safetensors", "not a PyTorch or safetensors"),
+        (b"PK\x03\x04truncated", "CNN.pt", "directory is not whole"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_people_give_by_mistake_is_named(data: bytes, name: str, said: str) -> None:
+    assert said in refusal(data, name)
+
+
+def test_file_larger_than_any_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "CNN.pt"
+    with path.open("wb") as file:
+        file.truncate(modelfile.MAX_BYTES + 1)
+    with pytest.raises(CheckpointError, match="larger than 256 MiB"):
+        read_model_file(path)
