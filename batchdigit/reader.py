@@ -168,6 +168,10 @@ class Reader:
         hold nothing but files open for reading, so those that take longer are killed.
         """
         shut_down = getattr(self._batches, "_shutdown_workers", None)
+        if shut_down is not None and not all(process.is_alive() for process in self._processes):
+            # It may have died with the lock of the event by which torch tells workers to end.
+            self._kill_workers()
+            self._batches._workers_done_event = threading.Event()  # type: ignore[union-attr]
         self._batches = None
         deadline = threading.Timer(SECONDS_TO_FINISH, self._kill_workers)
         deadline.start()
