@@ -22,8 +22,8 @@ from typing import Any
 
 from batchdigit.errors import CheckpointError
 
+MAX_HEADER_BYTES = 4 << 20  # of safetensors; the CNN's has 2 KB
 MAX_BYTES = 256 << 20  # the CNN takes 9 MB; with an optimizer's state and in float64, 56 MB
-MAX_PICKLE_BYTES = 4 << 20  # the CNN's state dict takes 4 KB, the whole model 10 KB
 
 ARCHIVE = "PyTorch archive"
 OLD_FORMAT = "PyTorch's old format (before 1.6)"
@@ -119,7 +119,7 @@ def safetensors_header(data: bytes) -> dict[str, Any] | None:
     if len(data) < 10 or data[8:9] != b"{":
         return None
     (length,) = struct.unpack_from("<Q", data)
-    if length > min(len(data) - 8, MAX_PICKLE_BYTES):
+    if length > min(len(data) - 8, MAX_HEADER_BYTES):
         return None
     try:
         header = json.loads(data[8 : 8 + length])

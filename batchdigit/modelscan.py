@@ -76,7 +76,12 @@ def scan(file: ModelFile) -> Contents:
 
 
 def _scan_archive(file: ModelFile) -> Contents:
-    """Check directory, sizes and checksums of a ZIP, then read its pickle."""
+    """Check directory, sizes and checksums of a ZIP, then read its pickle.
+
+    torch.load gets an archive written anew from the members that were read here: two readers of
+    one archive can differ. Torch's takes a member that is flagged as an MS-DOS directory for an
+    empty one, for instance, and gives memory that nothing was read into as its numbers.
+    """
     # Each member has such an entry; a million of them take zipfile a minute and a gigabyte.
     if file.data.count(b"PK\x01\x02") > MAX_MEMBERS:
         raise file.refusal(f"is an archive of more than {MAX_MEMBERS} members", SAVE_ANEW)
@@ -90,15 +95,14 @@ def _scan_archive(file: ModelFile) -> Contents:
         root = members[0].filename.partition("/")[0]
         checksums = any(member.CRC for member in members)
         sizes: dict[str, int] = {}
-        for member in members:
-            if not checksums:  # torch.serialization.set_crc32_options(False)
-                member.CRC = None  # type: ignore[assignment]
-            try:
-                sizes[member.filename] = len(archive.read(member))
-            except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
-                raise file.refusal(
-                    f"is damaged: {member.filename} is not what was saved"
-                ) from error
+        rewritten = io.BytesIO()
+        with zipfile.ZipFile(rewritten, "w") as copy:
+            for member in members:
+                if not checksums:  # torch.serialization.set_crc32_options(False)
+                    member.CRC = None  # type: ignore[assignment]
+                content = _read_member(file, archive, member)
+                copy.writestr(member.filename, content)
+                sizes[member.filename] = len(content)
         pickled = archive.read(f"{root}/data.pkl")
     declarations = Declarations()
     pickle = _read_pickle(file, pickled, 0, declarations)
@@ -110,12 +114,19 @@ def _scan_archive(file: ModelFile) -> Contents:
             )
     return Contents(
         root=pickle.root,
-        loadable=file.data,
+        loadable=rewritten.getvalue(),
         globals=tuple(pickle.globals),
         opcodes=frozenset(pickle.opcodes),
         excess=declarations.excess,
         checksums=checksums,
     )
+
+
+def _read_member(file: ModelFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        raise file.refusal(f"is damaged: {member.filename} is not what was saved") from error
 
 
 def _check_archive(file: ModelFile, members: list[zipfile.ZipInfo]) -> None:

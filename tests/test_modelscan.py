@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from batchdigit import CNN, CheckpointError, modelfile, modelscan
+from batchdigit import CNN, CheckpointError, modelscan, pickled
 from batchdigit.modelfile import ModelFile
 from batchdigit.storedtensor import StoredTensor
 from tests.modelfiles import archive, old_format
@@ -171,10 +171,19 @@ def doubled(data: bytes) -> bytes:
     return stream.getvalue()
 
 
+def with_other_case(data: bytes) -> bytes:
+    """With a second pickle that torch's reader could take for the first."""
+    stream = io.BytesIO(data)
+    with zipfile.ZipFile(stream, "a") as file:
+        file.writestr("archive/DATA.pkl", pickle.dumps({}, 2))
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (doubled, "ambiguous names"),
+        (with_other_case, "ambiguous names"),
         (lambda data: data + b"PK\x05\x06" + b"\0" * 18, "an empty archive"),
         (lambda data: data + saved({}), "does not start the file"),
         (lambda data: data[:-2] + b"\x05\x00hello", "does not end the file"),
@@ -184,6 +193,7 @@ def doubled(data: bytes) -> bytes:
     ],
     ids=[
         "two members of a name",
+        "two cases of a name",
         "two ends",
         "two archives",
         "comment",
@@ -196,6 +206,18 @@ def test_archive_that_readers_could_take_for_different_ones_is_refused(
     change: Any, said: str
 ) -> None:
     assert said in refusal(change(saved(GOOD)))
+
+
+def test_member_that_torch_takes_for_a_folder_is_read() -> None:
+    """From a folder torch reads nothing, and gives whatever was in memory for its numbers."""
+    ones = torch.ones(10_000_000)  # so many that the allocator maps pages of zeros for them
+    data = bytearray(saved({"ones": ones}))
+    place = data.rindex(b"PK\x01\x02", 0, data.rindex(b"archive/data/0"))
+    assert data[place + 46 :].startswith(b"archive/data/0")
+    data[place + 38] |= 0x10  # the MS-DOS attribute of a folder (Zip Appnote 4.4.15)
+    assert not torch.equal(torch.load(io.BytesIO(data), weights_only=True)["ones"], ones)
+    loadable = scan(bytes(data)).loadable
+    assert torch.equal(torch.load(io.BytesIO(loadable), weights_only=True)["ones"], ones)
 
 
 def test_archive_without_a_pickle_is_refused() -> None:
@@ -270,7 +292,7 @@ def test_impossible_header_of_safetensors_is_refused(text: str) -> None:
 
 
 def test_pickle_larger_than_any_models_is_refused() -> None:
-    data = archive(pickle.dumps({"note": "x" * (modelfile.MAX_PICKLE_BYTES + 1)}, 2))
+    data = archive(pickle.dumps({"note": "x" * (pickled.MAX_BYTES + 1)}, 2))
     assert "a broken pickle" in refusal(data)
 
 
