@@ -20,6 +20,8 @@ from __future__ import annotations
 import signal
 from enum import IntEnum
 
+LONGEST_PROBLEM = 5_000  # a path alone may have 4,096 bytes
+
 
 class ExitCode(IntEnum):
     """What the process tells its caller."""
@@ -53,8 +55,8 @@ class BatchdigitError(Exception):
     exit_code: int = ExitCode.FATAL
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = one_line(problem)
-        self.remedy = one_line(remedy)
+        self.problem = one_line(problem, LONGEST_PROBLEM)
+        self.remedy = one_line(remedy, LONGEST_PROBLEM)
         super().__init__("; ".join(part for part in (self.problem, self.remedy) if part))
 
 

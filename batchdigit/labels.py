@@ -31,7 +31,9 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         raise UsageError(f"the labels {path} are not UTF-8 text", "save them as UTF-8") from error
     if len(text) > MAX_BYTES:
         raise UsageError(f"the labels {path} are larger than 1 MiB", "give one name a line")
-    names = _json_names(text, path) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
+    names = _json_names(text, path) if text.lstrip()[:1] in ("[", "{") else _lines(text)
+    if not names:
+        raise UsageError(f"the labels {path} hold no names", "give one name a line")
     try:
         return check_labels(names)
     except UsageError as error:
@@ -63,12 +65,25 @@ def check_labels(names: object) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _lines(text: str) -> list[str]:
+    """One name a line; an editor may leave empty lines at the end."""
+    return text.rstrip().splitlines()
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; ``json`` itself would keep the last of several equal keys."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a class stands twice")
+    return dict(pairs)
+
+
 def _json_names(text: str, path: Path) -> object:
     try:
-        names = json.loads(text)
+        names = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"the labels {path} are not valid JSON", "or give one name a line"
+            f"the labels {path} begin as JSON does and are none: {error}",
+            'write ["zero", "one", ...], or begin the first name otherwise',
         ) from error
     if isinstance(names, dict):
         numbers = [str(number) for number in range(len(names))]

@@ -81,7 +81,7 @@ class ModelFile:
         if not self.data:
             return "an empty file", SAVE_AGAIN
         if self.data[257:262] == b"ustar":
-            return "a tar archive", f"unpack it, or save it again by {SAVE_STATE}"
+            return "a tar archive", f"save the weights again by {SAVE_STATE}"
         if self.path.suffix.lower() == ".onnx":
             return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
         start = self.data[:32].lstrip().lower()
@@ -93,7 +93,7 @@ class ModelFile:
 
 def read_model_file(path: Path) -> ModelFile:
     """The bytes of ``path``; raises CheckpointError for what is no regular file of fair size."""
-    remedy = f"give --model the file that {SAVE_STATE} wrote"
+    remedy = f"name the file that {SAVE_STATE} wrote"
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

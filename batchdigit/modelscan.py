@@ -22,7 +22,7 @@ from batchdigit.modelfile import (
     ModelFile,
     safetensors_header,
 )
-from batchdigit.pickled import Pickle, PickleError, read_pickle
+from batchdigit.pickled import Pickle, PickleError, PickleTooLargeError, read_pickle
 from batchdigit.storedtensor import Declarations, StoredTensor, check_sizes
 
 MAX_MEMBERS = 10_000
@@ -165,14 +165,14 @@ def _check_kind(file: ModelFile, names: list[str]) -> None:
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise file.refusal(
             "is a TorchScript program, which is code",
-            f"convert it, if you trust it: torch.save(torch.jit.load({file.path.name!r})"
+            f"convert it, if you trust it: torch.save(torch.jit.load({str(file.path)!r})"
             ".state_dict(), 'weights.pt')",
         )
     exported = ("/archive_format", "serialized_exported_program.json")  # since torch 2.8; before
     if any(name.endswith(exported) for name in names):
         raise file.refusal(
             "is a torch.export program, which is code",
-            f"convert it, if you trust it: torch.save(torch.export.load({file.path.name!r})"
+            f"convert it, if you trust it: torch.save(torch.export.load({str(file.path)!r})"
             ".state_dict, 'weights.pt')",
         )
     if "data.pkl" not in inner:
@@ -241,6 +241,10 @@ def _without_class_sources(data: bytes, content: Pickle) -> bytes:
 def _read_pickle(file: ModelFile, data: bytes, position: int, declarations: Declarations) -> Pickle:
     try:
         pickle = read_pickle(data, position, declarations.resolve)
+    except PickleTooLargeError as error:
+        raise file.refusal(
+            f"holds {error}, which weights never are", f"save the weights alone, by {SAVE_STATE}"
+        ) from error
     except PickleError as error:
         raise file.refusal(f"holds {error}") from error
     return pickle

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-MAX_OPCODES = 100_000  # the CNN's state dict takes 1,244, the whole model 3,764
+MAX_OPCODES = 1_000_000  # the CNN's state dict takes 1,244, the whole model 3,764
 
 MAX_BYTES = 4 << 20  # the CNN's state dict takes 4 KB, the whole model 10 KB
 MAX_GLOBALS = 1_000  # each takes kilobytes; the whole model names 13
@@ -28,6 +28,10 @@ _OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
 
 class PickleError(ValueError):
     """The bytes are no pickle, or one that only an attack would hold."""
+
+
+class PickleTooLargeError(PickleError):
+    """It holds more than the weights of any CNN take."""
 
 
 class Instance:
@@ -89,8 +93,8 @@ def read_pickle(data: bytes, start: int = 0, resolve: Resolve = lambda node: nod
     """The pickle in ``data`` from byte ``start``.
 
     ``resolve`` is asked, in order, for what shall stand for each call and each reference.
-    Raises PickleError for bytes that are no pickle, and for more than a
-    hundred thousand instructions.
+    Raises PickleError for bytes that are no pickle, PickleTooLargeError for more than
+    MAX_BYTES of them or MAX_OPCODES instructions.
     """
     machine = _Machine(resolve)
     stream = io.BytesIO(data[start : start + MAX_BYTES])
@@ -102,9 +106,11 @@ def read_pickle(data: bytes, start: int = 0, resolve: Resolve = lambda node: nod
     except PickleError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        if start + MAX_BYTES < len(data) and not stream.read(1):
+            raise PickleTooLargeError(f"a pickle of more than {MAX_BYTES >> 20} MiB") from error
         raise PickleError(f"a broken pickle ({error})") from error
     if "STOP" not in machine.pickle.opcodes:
-        raise PickleError(f"a pickle of more than {MAX_OPCODES} instructions")
+        raise PickleTooLargeError(f"a pickle of more than {MAX_OPCODES} instructions")
     machine.pickle.end = start + stream.tell()
     return machine.pickle
 

@@ -124,7 +124,7 @@ def _permissions_of_old(target: Path) -> int | None:
     if not stat.S_ISREG(mode):
         raise OutputError(
             f"cannot write {target}: it exists and is not a regular file",
-            "choose another --out, or - for standard output",
+            "choose another name",
         )
     return stat.S_IMODE(mode)
 

@@ -7,6 +7,7 @@ well as on what a loader made of it (:class:`torch.Tensor`).
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,10 @@ def find_weights(file: ModelFile, root: Any) -> Weights:
     if found:
         places = [".".join(weights.where) for weights in found]
         raise file.refusal(f"holds several models, under {_few(places)}", "save one alone")
-    raise file.refusal(f"holds no state dict, but {_describe(root)}", f"save it by {SAVE_STATE}")
+    raise file.refusal(
+        f"holds no state dict, but {_describe(root)}",
+        f"save it by {SAVE_STATE}, alone or under one of {', '.join(NESTING_KEYS)}",
+    )
 
 
 def locate_weights(node: Any, where: tuple[str, ...] = (), depth: int = 0) -> list[Weights]:
@@ -138,6 +142,9 @@ def _is_state_dict(node: Any) -> bool:
 
 def _describe(node: Any) -> str:
     if isinstance(node, Mapping):
+        others = [name for name, value in node.items() if not _is_tensor(value)]
+        if 0 < len(others) < len(node):
+            return f"tensors beside other things ({_few(others)})"
         return f"a dictionary of {_few(node)}" if node else "an empty dictionary"
     if isinstance(node, Instance):
         return f"an object of {node.global_name}"
@@ -177,20 +184,36 @@ def _module_state(module: Any, seen: set[int], depth: int = 0) -> Iterable[tuple
             yield f"{name}.{inner}", tensor
 
 
+def _module_classes(module: Any, depth: int = 0) -> Iterable[str]:
+    """The classes of a module and of all within it."""
+    if _is_module(module) and depth <= MAX_NESTING:
+        yield module.global_name
+        for submodule in _submodules(module).values():
+            yield from _module_classes(submodule, depth + 1)
+
+
 def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -> None:
     """Raise CheckpointError unless all that the pickles call and do is known to be data."""
     foreign = [name for name in contents.globals if not role_of(name, class_name)]
-    model = next((weights.class_name for weights in locate_weights(contents.root)), "")
-    layers = [name.rpartition(".")[2] for name in foreign if name.startswith("torch.nn.")]
+    whole = next((weights for weights in locate_weights(contents.root)), Weights(None))
+    model = whole.class_name
+    torch_nn = [name for name in foreign if name.startswith("torch.nn.")]
     if foreign == [model]:
         raise file.refusal(
             f"is a whole model of the class {model}, not CNN",
             f"if its layers are the CNN's, add --class-name {model}",
         )
-    if layers and len(layers) == len(foreign) - (model in foreign):
+    if foreign and model and {*foreign} <= {*torch_nn, *_module_classes(whole.node)}:
+        state = state_of(whole)
+        classes = _class_count(state)
+        with torch.device("meta"):
+            fits = 1 <= classes <= MAX_CLASSES and not _misfit(state, CNN(classes).state_dict())
+        layers = [name.rpartition(".")[2] for name in foreign if name != model]
         raise file.refusal(
             f"is a model of another architecture: it has {_few(layers)}",
-            "only the network that ARCHITECTURE.md describes can be used",
+            f"its weights fit, so save them alone, by {SAVE_STATE}"
+            if fits
+            else "only the network that ARCHITECTURE.md describes can be used",
         )
     if foreign:
         raise file.refusal(
@@ -209,8 +232,7 @@ def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -
 def check_fit(file: ModelFile, weights: Weights) -> State:
     """Hold names, shapes, types and layers against the CNN's."""
     state = state_of(weights)
-    last = state.get(LAST_WEIGHT)
-    classes = last.shape[0] if last is not None and last.shape else 10
+    classes = _class_count(state)
     if not 1 <= classes <= MAX_CLASSES:
         raise file.refusal(
             f"has {classes} classes", f"the CNN is used with 1 to {MAX_CLASSES} classes"
@@ -221,11 +243,17 @@ def check_fit(file: ModelFile, weights: Weights) -> State:
     if not problem and weights.class_name:
         problem = _other_layer(weights.node, expected)
     if problem:
+        inspect = f"batchdigit model inspect {shlex.quote(str(file.path))}"
         raise file.refusal(
-            f"does not fit the CNN: {problem}",
-            f"compare `batchdigit model inspect {file.path.name}` with ARCHITECTURE.md",
+            f"does not fit the CNN: {problem}", f"compare `{inspect}` with ARCHITECTURE.md"
         )
     return state
+
+
+def _class_count(state: State) -> int:
+    """How many classes the last layer has; 10 where it cannot be told."""
+    last = state.get(LAST_WEIGHT)
+    return last.shape[0] if last is not None and last.shape else 10
 
 
 def _misfit(state: State, expected: Mapping[str, torch.Tensor]) -> str:

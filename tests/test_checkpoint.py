@@ -444,3 +444,33 @@ def test_safetensors_that_are_not_installed_are_an_error_with_a_remedy(
     assert done.returncode == 1
     assert "pip install safetensors" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Scorer(CNN):
+    """The CNN with a part that holds no weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.criterion = nn.CrossEntropyLoss()
+
+
+def test_whole_model_of_other_layers_whose_weights_fit_is_told_how_to_save_them(
+    tmp_path: Path,
+) -> None:
+    model = Scorer()
+    assert "its weights fit, so save them alone" in refusal(saved(tmp_path / "CNN.pt", model))
+    assert load_checkpoint(saved(tmp_path / "state.pt", model.state_dict()))
+
+
+def test_weights_beside_other_things_are_refused_by_their_names(tmp_path: Path) -> None:
+    state = CNN().state_dict()
+    assert "other things (epoch)" in refusal(saved(tmp_path / "CNN.pt", {**state, "epoch": 3}))
+
+
+def test_long_history_beside_the_weights_does_not_matter(tmp_path: Path) -> None:
+    content = {"state_dict": CNN().state_dict(), "losses": [0.5 + step for step in range(200_000)]}
+    assert load_checkpoint(saved(tmp_path / "CNN.pt", content))
+    content["losses"] *= 3
+    message = refusal(saved(tmp_path / "CNN.pt", content))
+    assert "a pickle of more than 4 MiB" in message
+    assert "save the weights alone" in message

@@ -39,10 +39,14 @@ def test_names_are_read_in_the_order_of_the_classes(tmp_path: Path, text: str) -
         ("a\nb\na\n", "'a' stands twice"),
         ('["a", 1]', "not a list of names"),
         ('["a", ["b"]]', "not a list of names"),
-        ('["a", "b"', "not valid JSON"),
+        ('["a", "b"', "begin as JSON does"),
+        ('{"0": "a", "1": "b", "1": "c"}', "a class stands twice"),
+        ("", "hold no names"),
+        ("[]", "hold no names"),
+        (" \n", "hold no names"),
         ('{"0": "a", "2": "b"}', "classes 0 to 1"),
         ('{"zero": "a"}', "classes 0 to 0"),
-        ("[" * 100_000, "not valid JSON"),
+        ("[" * 100_000, "begin as JSON does"),
         ("a" * (1 << 20) + "b", "larger than 1 MiB"),
     ],
     ids=lambda value: value[:20],
@@ -72,3 +76,8 @@ def test_names_given_in_python_are_checked_too() -> None:
     for names in ("ab", 5, ["a", None], ["a", "a"]):
         with pytest.raises(UsageError):
             check_labels(names)
+
+
+def test_empty_lines_at_the_end_are_none(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("a\nb\n\n \n")
+    assert read_labels(tmp_path / "labels") == ("a", "b")
