@@ -179,6 +179,15 @@ def run(
     follow_symlinks: Annotated[
         bool, typer.Option("--follow-symlinks", help="Read linked files, enter linked folders.")
     ] = RUN.follow_symlinks,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Give up on a file after that long.")
+    ] = RUN.timeout,
+    max_bytes: Annotated[
+        int, typer.Option(metavar="N", help="Read no file that is larger.")
+    ] = RUN.max_bytes,
+    max_pixels: Annotated[
+        int, typer.Option(metavar="N", help="Decode no image that is larger.")
+    ] = RUN.max_pixels,
     max_bad: Annotated[
         str,
         typer.Option(
@@ -215,6 +224,9 @@ def run(
             device=device,
             precision=precision,
             follow_symlinks=follow_symlinks,
+            timeout=timeout,
+            max_bytes=max_bytes,
+            max_pixels=max_pixels,
             max_bad=Tolerance.parse(max_bad),
         )
         if out == STDOUT and as_json:

@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchdigit.errors import ImageError
+from batchdigit.records import MAX_BYTES, MAX_PIXELS
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-MAX_BYTES = 256 * 1024 * 1024
-MAX_PIXELS = 100_000_000
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -62,7 +61,11 @@ def read_file(path: bytes, *, follow_symlinks: bool = False, max_bytes: int = MA
                 raise ImageError(
                     "too-large", f"{status.st_size} bytes, more than the limit of {max_bytes}"
                 )
-            return _read_to_end(descriptor, status.st_size)
+            data = _read_to_end(descriptor, status.st_size)
+            after = os.fstat(descriptor)
+            if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+                raise ImageError("read", "the file changed while it was being read")
+            return data
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -89,19 +92,19 @@ def _read_to_end(descriptor: int, size: int) -> bytes:
 
 
 @contextlib.contextmanager
-def strict_pillow() -> Iterator[None]:
+def strict_pillow(max_pixels: int = MAX_PIXELS) -> Iterator[None]:
     """Hold Pillow to this module's rules, whatever the process around it has set.
 
     Entered once a batch rather than once an image: the settings are global in Pillow, so one
     thread at a time decodes.
     """
     with _ONE_AT_A_TIME:
-        yield from _strict_pillow()
+        yield from _strict_pillow(max_pixels)
 
 
-def _strict_pillow() -> Iterator[None]:
+def _strict_pillow(max_pixels: int) -> Iterator[None]:
     truncated, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -130,7 +133,7 @@ def decode_image(data: bytes) -> Image.Image:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("too-large", f"more than {MAX_PIXELS} pixels") from error
+        raise ImageError("too-large", f"more than {Image.MAX_IMAGE_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageError("decode", f"not a whole image in {', '.join(FORMATS)}") from error
     except MemoryError as error:

@@ -99,8 +99,8 @@ class AccountingError(BatchdigitError):
 class ImageError(Exception):
     """One image could not be used; the reader turns it into an error row.
 
-    ``stage`` says what failed (``read``, ``decode``, ``too-large``) and becomes the first word
-    of the row's ``error``.
+    ``stage`` says what failed (``read``, ``decode``, ``too-large``, ``timeout``) and becomes the
+    first word of the row's ``error``.
     """
 
     def __init__(self, stage: str, message: str) -> None:

@@ -23,7 +23,7 @@ from batchdigit.errors import AccountingError, ExitCode, OutputError, SourceErro
 from batchdigit.filenames import FileList
 from batchdigit.predictor import Predictor
 from batchdigit.publish import Publication, writing
-from batchdigit.reader import Reader, available_cores
+from batchdigit.reader import Reader, available_cores, default_start_method
 from batchdigit.records import (
     STDOUT,
     Job,
@@ -164,8 +164,7 @@ def open_session(job: Job, stopwatch: Stopwatch) -> Iterator[Session]:
         batch_size=job.batch_size or _batch_size(device),
         workers=_workers(device, len(listing.images)) if job.workers is None else job.workers,
         start_method=job.start_method,
-        follow_symlinks=job.follow_symlinks,
-        pin_memory=device.type == "cuda",
+        reading=job.reading,
     ) as reader:
         with stopwatch.stage("load"):
             predictor = Predictor(
@@ -212,14 +211,15 @@ def _batch_size(device: torch.device) -> int:
 def _workers(device: torch.device, images: int) -> int:
     """Worker processes for a run that did not ask for a number.
 
-    On a CPU the network takes four times the work of reading: one worker to four cores keeps up,
-    and on fewer cores a worker only takes from the network (2 cores, 10,000 digits: 4.5 s without
-    and 4.7 s with one). A GPU takes all that the cores can read. A small folder is read before a
-    worker has started.
+    On a CPU the network takes four times the work of reading: one worker to four cores keeps up.
+    A GPU takes all that the cores can read. A small folder is read before a second worker has
+    started. There is at least one where starting it costs no more than a fork: a file that
+    crashes or stalls its reader must not do so to this process.
     """
     cores = available_cores()
     wanted = cores // 4 if device.type == "cpu" else cores
-    return min(wanted, MOST_WORKERS, images // IMAGES_WORTH_A_WORKER)
+    most = min(wanted, MOST_WORKERS, images // IMAGES_WORTH_A_WORKER)
+    return max(most, 1 if default_start_method() == "fork" else 0)
 
 
 def _judge(job: Job, failed: int, found: int) -> ExitCode:

@@ -69,6 +69,10 @@ class Predictor:
             yield ahead.land()
 
     def _launch(self, batch: Batch) -> _InFlight:
+        if self._asynchronous:
+            # Not by the DataLoader: its thread would wait for ever for the rest of a message
+            # that a worker died in.
+            batch = batch.pin_memory()
         with torch.inference_mode(), _IEEE_FP32:
             # Labels ride with the probabilities, as floats (exact to 2**24): one copy back.
             result_B2k = self._top_k(batch.images).to("cpu", non_blocking=self._asynchronous)

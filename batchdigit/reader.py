@@ -1,45 +1,51 @@
 """Batches of images from a list of files: a Dataset that decodes whole batches, a DataLoader.
 
 A worker process sends one message a batch, as bytes through a pipe, and what failed travels in
-it. Nothing that a file holds can end a worker's loop with an exception.
+it. Nothing that a file holds can end a worker's loop with an exception; when a worker dies all
+the same, the files that it may have died of are read again, each by itself.
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
 import multiprocessing
-import multiprocessing.process
 import os
-import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, get_worker_info
 
 from batchdigit.decode import decode_image, read_file, strict_pillow
-from batchdigit.errors import ImageError, WorkerError, one_line
+from batchdigit.errors import ImageError, one_line
 from batchdigit.filenames import FileList
+from batchdigit.isolation import LoneReader
 from batchdigit.preprocess import SIZE, to_model_input
-from batchdigit.records import Batch, Failure
+from batchdigit.records import Batch, Failure, Reading
+from batchdigit.workerprocess import Watchdog, blocked_signals, settle_in
+from batchdigit.workers import Plan, WorkerDied, Workers
 
-SECONDS_TO_FINISH = 1.0  # for a worker that is busy when its batches are no longer wanted
+if TYPE_CHECKING:
+    from torch.utils.data._utils.worker import WorkerInfo
 
-_STOP_SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
+_DEFAULT_READING = Reading()
 
 
 class DigitFiles(Dataset[Batch]):
-    """Digit images by their position in a file list; ``__getitems__`` reads a whole batch."""
+    """Digit images by their position in a file list; ``__getitems__`` reads a whole batch.
 
-    def __init__(self, files: FileList, *, follow_symlinks: bool = False) -> None:
+    ``watchdog``, where set, is told of each file that is begun.
+    """
+
+    def __init__(self, files: FileList, reading: Reading = _DEFAULT_READING) -> None:
         self.files = files
-        self.follow_symlinks = follow_symlinks
+        self.reading = reading
+        self.watchdog: Watchdog | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -56,12 +62,12 @@ class DigitFiles(Dataset[Batch]):
         pixels = images.numpy()
         usable: list[int] = []
         failures: list[Failure] = []
-        with strict_pillow():
+        with strict_pillow(self.reading.max_pixels):
             for index in indices:
+                if self.watchdog is not None:
+                    self.watchdog.on_file()
                 try:
-                    path = self.files.path(index)
-                    data = read_file(path, follow_symlinks=self.follow_symlinks)
-                    pixels[len(usable), 0] = to_model_input(decode_image(data))
+                    pixels[len(usable), 0] = to_model_input(decode_image(self._contents(index)))
                     usable.append(index)
                 except ImageError as error:
                     failures.append(Failure(index, error.stage, error.message))
@@ -69,8 +75,17 @@ class DigitFiles(Dataset[Batch]):
                     # One file must not take its batch along, whatever Pillow or numpy raised.
                     message = one_line(f"{type(error).__name__}: {error}")
                     failures.append(Failure(index, "decode", message))
+        if self.watchdog is not None:
+            self.watchdog.on_file(begun=False)
         return Batch(
             torch.tensor(usable, dtype=torch.int64), images[: len(usable)], tuple(failures)
+        )
+
+    def _contents(self, index: int) -> bytes:
+        return read_file(
+            self.files.path(index),
+            follow_symlinks=self.reading.follow_symlinks,
+            max_bytes=self.reading.max_bytes,
         )
 
 
@@ -79,9 +94,12 @@ class Reader:
 
     A context manager: entering it starts the worker processes at once, so that they read while
     the caller loads its model, and before the caller starts threads of its own; leaving it ends
-    them. ``workers`` 0 reads in this process.
+    them. ``workers`` 0 reads in this process. ``places``, int64[N] ascending, are the positions
+    in the list to read, all where it is None.
 
-    Entering, and the block itself, raise WorkerError when a worker cannot start or dies.
+    A worker that dies is replaced. What it was reading is read by itself, file after file, and a
+    file that ends or stalls that process too becomes a failure. Raises WorkerError where
+    processes cannot be started.
     """
 
     def __init__(
@@ -91,50 +109,24 @@ class Reader:
         batch_size: int,
         workers: int,
         start_method: str | None = None,
-        follow_symlinks: bool = False,
-        pin_memory: bool = False,
+        reading: Reading = _DEFAULT_READING,
+        places: NDArray[np.int64] | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.workers = workers
         self.start_method = (start_method or default_start_method()) if workers else None
-        self._options: dict[str, Any] = {
-            "dataset": DigitFiles(files, follow_symlinks=follow_symlinks),
-            "batch_size": batch_size,
-            "num_workers": workers,
-            "collate_fn": _as_it_is,
-            "pin_memory": pin_memory,
-            "multiprocessing_context": self.start_method,
-            "worker_init_fn": _block_signals if workers else None,
-            "in_order": True,
-        }
-        self._batches: Iterator[Batch] | None = None
-        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._dataset = DigitFiles(files, reading)
+        self._places = np.arange(len(files)) if places is None else places
+        self._workers: Workers | None = None
+        self._suspects: set[int] = set()
+        self._lone_reader: LoneReader | None = None
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return math.ceil(len(self._places) / self.batch_size)
 
     def __enter__(self) -> Reader:
-        before = multiprocessing.active_children()
-        # Workers inherit the blocked signals and never unblock them: a Ctrl-C or a service
-        # manager signals every process at once, and this one alone decides what follows.
-        with _blocked_signals(), warnings.catch_warnings():
-            # The number of workers was asked for, whatever torch thinks of it.
-            warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
-            # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
-            # of a BLAS library, which are safe; default_start_method() rules out the others.
-            warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-            try:
-                self._batches = iter(DataLoader(**self._options))
-            except OSError as error:
-                raise WorkerError(
-                    f"cannot start {self.workers} processes that read: {error.strerror or error}",
-                    "ask for fewer --workers; 0 reads without them",
-                ) from error
-            finally:
-                self._processes = [
-                    process
-                    for process in multiprocessing.active_children()
-                    if process not in before
-                ]
-                if self._batches is None:
-                    self._end_workers()
+        self._start(0)
         return self
 
     def __exit__(
@@ -143,53 +135,50 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._processes:
-            with _blocked_signals():
-                self._end_workers()
-        self._batches = None
-        # torch notices a dead worker in a signal handler, and raises wherever the main thread
-        # happens to be: in the middle of the network, most likely.
-        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            raise WorkerError(
-                f"a process that reads images died: {error}",
-                "run again with --workers 0 to read without such processes",
-            ) from error
+        with blocked_signals():
+            if self._workers is not None:
+                self._workers.end()
+                self._workers = None
+            if self._lone_reader is not None:
+                self._lone_reader.end()
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._batches is None:
+        if self._workers is None:
             raise ValueError("a Reader is iterated inside its with block")
-        return self._batches
+        number = 0
+        while number < len(self):
+            try:
+                batch = self._read(number, self._workers)
+            except WorkerDied as death:
+                self._suspects |= death.suspects
+                self._start(number)
+            else:
+                yield batch
+                number += 1
 
-    def _end_workers(self) -> None:
-        """End the workers within moments, whatever they are doing.
+    def _start(self, first: int) -> None:
+        """Start workers that read the batches from ``first`` on, without those under suspicion."""
+        if self._suspects and self._lone_reader is None:  # it starts best before any thread does
+            self._lone_reader = LoneReader(
+                self._dataset.__getitems__,
+                seconds=self._dataset.reading.timeout,
+                start_method=self.start_method or default_start_method(),
+            )
+        numbers = [number for number in range(first, len(self)) if number not in self._suspects]
+        self._workers = Workers(
+            self._dataset, Plan(numbers, self._indices), self.workers, self.start_method, _settle_in
+        )
 
-        torch would wait five seconds for each one that is busy with a large image, and only when
-        its iterator is collected, which the traceback of an exception may hold back. Workers
-        hold nothing but files open for reading, so those that take longer are killed.
-        """
-        shut_down = getattr(self._batches, "_shutdown_workers", None)
-        if shut_down is not None and not all(process.is_alive() for process in self._processes):
-            # It may have died with the lock of the event by which torch tells workers to end.
-            self._kill_workers()
-            self._batches._workers_done_event = threading.Event()  # type: ignore[union-attr]
-        self._batches = None
-        deadline = threading.Timer(SECONDS_TO_FINISH, self._kill_workers)
-        deadline.start()
-        try:
-            if shut_down is not None:
-                with _unnoticed_deaths():
-                    shut_down()
-        finally:
-            deadline.cancel()
-            deadline.join()
-            self._kill_workers()
-            for process in self._processes:
-                process.join()
-            self._processes = []
+    def _read(self, number: int, workers: Workers) -> Batch:
+        if number in self._suspects and self._lone_reader is not None:
+            return _join([self._lone_reader.read(index) for index in self._indices(number)])
+        return next(workers)
 
-    def _kill_workers(self) -> None:
-        for process in self._processes:
-            process.kill()
+    def _indices(self, number: int) -> list[int]:
+        """The positions in the file list that batch ``number`` reads."""
+        start = number * self.batch_size
+        indices: list[int] = self._places[start : start + self.batch_size].tolist()
+        return indices
 
 
 def default_start_method() -> str:
@@ -213,37 +202,16 @@ def available_cores() -> int:
     return multiprocessing.cpu_count()
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _settle_in(_worker: int) -> None:
+    """Begin life as a worker: watched, and deaf to the signals that stop a run."""
+    dataset = cast("DigitFiles", cast("WorkerInfo", get_worker_info()).dataset)
+    dataset.watchdog = Watchdog(dataset.reading.timeout)
+    settle_in(dataset.watchdog)
 
 
-@contextlib.contextmanager
-def _blocked_signals() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _unnoticed_deaths() -> Iterator[None]:
-    """Keep torch, which watches SIGCHLD, from raising because of workers that we end ourselves."""
-    watched = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
-    if not watched:
-        yield
-        return
-    before = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-
-
-def _block_signals(_worker: int) -> None:
-    """Block them in a worker whose parent is a forkserver that was there before."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+def _join(batches: list[Batch]) -> Batch:
+    return Batch(
+        torch.cat([batch.indices for batch in batches]),
+        torch.cat([batch.images for batch in batches]),
+        tuple(failure for batch in batches for failure in batch.failures),
+    )

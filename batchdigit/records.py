@@ -32,6 +32,9 @@ FORMATS = ("csv", "tsv", "parquet", "jsonl")
 PRECISIONS = ("fp32", "bf16", "fp16")
 START_METHODS = ("fork", "forkserver", "spawn")
 MAX_BATCH_SIZE = 1_000_000
+MAX_BYTES = 256 << 20
+MAX_PIXELS = 100_000_000
+MAX_SECONDS = 20.0
 STDOUT = Path("-")
 
 OnProgress = Callable[[int, int, int], None]
@@ -79,7 +82,8 @@ class Job:
     the extension of ``out``, CSV where it has none. ``start_method`` None means the cheapest
     that is safe (see :mod:`batchdigit.reader`). ``class_name`` is what the class of a whole
     pickled model may be called besides ``CNN``; ``labels`` are the names of the classes, in order,
-    or none, and then the report has their numbers.
+    or none, and then the report has their numbers. ``max_bytes``, ``max_pixels`` and ``timeout``
+    (seconds) are limits for each file; what exceeds one becomes an error row.
     """
 
     source: tuple[Path, ...]
@@ -96,6 +100,9 @@ class Job:
     device: str = "auto"
     precision: str = "fp32"
     follow_symlinks: bool = False
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
+    timeout: float = MAX_SECONDS
     max_bad: Tolerance = Tolerance()
 
     def __post_init__(self) -> None:
@@ -105,11 +112,17 @@ class Job:
             raise UsageError(f"--topk {self.topk} is less than 1", "ask for 1 label or more")
         object.__setattr__(self, "labels", check_labels(self.labels))  # frozen
         _check_loader(self.batch_size, self.workers)
+        _check_limits(self.reading)
         _check_choice("--format", self.format, FORMATS)
         _check_choice("--precision", self.precision, PRECISIONS)
         _check_choice("start_method", self.start_method, START_METHODS)
         check_device_name(self.device)
         self.report_format  # noqa: B018  (raises for a name that says no format)
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read."""
+        return Reading(self.follow_symlinks, self.max_bytes, self.max_pixels, self.timeout)
 
     @property
     def report_format(self) -> tuple[str, bool]:
@@ -134,6 +147,19 @@ class Job:
                 "Parquet is compressed already", "leave .gz off the name of a Parquet report"
             )
         return chosen, gzipped
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which files are read: links too or not, up to how many bytes and pixels, for how long.
+
+    ``timeout`` is in seconds for one file; only worker processes are held to it.
+    """
+
+    follow_symlinks: bool = False
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
+    timeout: float = MAX_SECONDS
 
 
 @dataclass(frozen=True)
@@ -202,7 +228,7 @@ class Batch:
         return len(self.indices)
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; a DataLoader calls this by its name."""
+        """The same batch in page-locked memory, from which a GPU copies by itself."""
         return Batch(self.indices, self.images.pin_memory(), self.failures)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -303,6 +329,17 @@ def _check_loader(batch_size: int | None, workers: int | None) -> None:
         )
     if workers is not None and workers < 0:
         raise UsageError(f"--workers {workers} is negative", "0 reads in the main process")
+
+
+def _check_limits(reading: Reading) -> None:
+    if reading.max_bytes < 1:
+        raise UsageError(f"--max-bytes {reading.max_bytes} is less than 1", "try 1000000")
+    if reading.max_pixels < 1:
+        raise UsageError(f"--max-pixels {reading.max_pixels} is less than 1", "try 1000000")
+    if not 0 < reading.timeout < 1e6:
+        raise UsageError(
+            f"--timeout {reading.timeout:g} is not between 0 and 1000000 seconds", "try 20"
+        )
 
 
 def _check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:

@@ -34,7 +34,8 @@ def list_images(
 
     An image is what has one of EXTENSIONS, in any case; the rest is ignored and listed. Names
     that start with a dot are hidden: neither listed nor entered. Links to folders are entered
-    only with ``follow_symlinks``, and never twice on one path. A folder inside a source that
+    only with ``follow_symlinks``, and never twice on one path. A folder that has the name of an
+    image is entered and listed as well; it will fail as an image. A folder inside a source that
     cannot be listed stays in the list, with a slash at its end, and will fail as an image: an
     unknown number of images must not vanish silently.
 
@@ -139,12 +140,21 @@ def _entries(
         ancestors = (*ancestors, identity)
     with os.scandir(folder) as scan:
         names = [
-            entry.name + b"/" if _is_folder(entry, follow_symlinks) else entry.name
+            name
             for entry in scan
             if not entry.name.startswith(b".")
+            for name in _names(entry, follow_symlinks)
         ]
     names.sort()
     return iter(names), ancestors
+
+
+def _names(entry: os.DirEntry[bytes], follow_symlinks: bool) -> tuple[bytes, ...]:
+    """The entry as a file, as a folder, or as both where a folder has the name of an image."""
+    if not _is_folder(entry, follow_symlinks):
+        return (entry.name,)
+    folder = entry.name + b"/"
+    return (entry.name, folder) if entry.name.lower().endswith(EXTENSIONS) else (folder,)
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_symlinks: bool) -> bool:

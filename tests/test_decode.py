@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from batchdigit import decode
 from batchdigit.decode import check_png, decode_image, read_file, strict_pillow
 from batchdigit.errors import ImageError
 
@@ -89,6 +88,23 @@ class TestReadFile:
         with pytest.raises(ImageError, match=word):
             read_file(os.fsencode(path))
 
+    def test_file_that_is_written_to_while_it_is_read_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(b"x" * 1000)
+        read = os.read
+
+        def read_and_write(descriptor: int, size: int) -> bytes:
+            data = read(descriptor, size)
+            path.write_bytes(b"y" * 1000)
+            os.utime(path, ns=(0, 0))
+            return data
+
+        monkeypatch.setattr(os, "read", read_and_write)
+        with pytest.raises(ImageError, match="changed while it was being read"):
+            read_file(os.fsencode(path))
+
     def test_short_reads_are_put_together(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -148,11 +164,11 @@ class TestDecodeImage:
         assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
     @pytest.mark.parametrize("factor", [1.5, 3])  # Pillow warns from 1 and raises from 2
-    def test_too_many_pixels_are_refused_before_they_are_decoded(
-        self, monkeypatch: pytest.MonkeyPatch, factor: float
-    ) -> None:
-        monkeypatch.setattr(decode, "MAX_PIXELS", int(28 * 28 / factor))
-        assert refused(encoded()).stage == "too-large"
+    def test_too_many_pixels_are_refused_before_they_are_decoded(self, factor: float) -> None:
+        limit = int(28 * 28 / factor)
+        with strict_pillow(limit), pytest.raises(ImageError, match=f"{limit} pixels") as caught:
+            decode_image(encoded())
+        assert caught.value.stage == "too-large"
 
     def test_bomb_is_refused_by_its_header_alone(self) -> None:
         header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import os
+import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
+from batchdigit import reader as reader_module
 from batchdigit.errors import AccountingError, ExitCode
 from tests.conftest import SAMPLES
 from tests.oracle import SeedRow
@@ -103,27 +106,64 @@ def test_damaged_file_changes_no_other_row(
 def test_every_kind_of_bad_file_is_one_row(tmp_path: Path, digits: Path) -> None:
     (digits / "empty.png").touch()
     (digits / "text.png").write_text("hello")
+    (digits / "folder.png").mkdir()
+    Image.new("L", (28, 28)).save(digits / "folder.png" / "1.png")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(digits / "socket.png"))
+    os.symlink(".", digits / "loop.png")
+    (digits / "cut.png").write_bytes((digits / "00.png").read_bytes()[:100])
     os.mkfifo(digits / "fifo.png")
     os.symlink("01.png", digits / "link.png")
     os.symlink("nowhere.png", digits / "dangling.png")
-    Image.new("1", (20_000, 20_000)).save(digits / "huge.png")
+    Image.new("1", (30_000, 30_000)).save(digits / "huge.png")
     names = [b"=cmd.png", b"new\nline.png", b"\xff.png"]
     for name in names:
         with open(os.path.join(os.fsencode(digits), name), "wb") as file:
             file.write((digits / "00.png").read_bytes())
     summary = run(Job((digits,), tmp_path / "out.csv"))
     rows = {row["filename"]: row for row in report(tmp_path / "out.csv")}
-    assert summary.found == summary.predicted + summary.failed == len(rows) == 19
-    assert summary.failures_by_stage == {"decode": 2, "read": 3, "too-large": 1}
+    assert summary.found == summary.predicted + summary.failed == len(rows) == 24
+    assert summary.failures_by_stage == {"decode": 3, "read": 6, "too-large": 1}
     assert summary.exit_code is ExitCode.BAD_IMAGES
     errors = {name: row["error"] for name, row in rows.items() if row["error"]}
     assert errors["empty.png"] == "decode: the file is empty"
     assert errors["text.png"].startswith("decode: not a whole image")
+    assert errors["cut.png"].startswith("decode: truncated PNG")
     assert errors["fifo.png"] == "read: not a regular file but a FIFO"
+    assert errors["folder.png"] == "read: not a regular file but a folder"
+    assert "folder.png/1.png" not in errors
+    assert errors["socket.png"].startswith("read: ")
+    assert "--follow-symlinks" in errors["loop.png"]
     assert "--follow-symlinks" in errors["link.png"]
     assert errors["huge.png"].startswith("too-large: ")
     for name in ("./=cmd.png", "new\nline.png", "\\xff.png"):
         assert rows[name]["prediction"] == rows["00.png"]["prediction"]
+
+
+def test_image_that_crashes_its_reader_costs_no_other_row(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_to(tmp_path / "whole.csv", digits, workers=0, batch_size=3)
+    decode = reader_module.decode_image
+
+    def decode_or_die(data: bytes) -> Image.Image:
+        if data == b"crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode(data)
+
+    monkeypatch.setattr(reader_module, "decode_image", decode_or_die)
+    (digits / "10.png").write_bytes(b"crash")
+    rows = run_to(tmp_path / "out.csv", digits, workers=2, batch_size=3, start_method="fork")
+    assert rows[:10] == whole
+    assert rows[10]["error"] == "decode: crashed the process that read it (SIGKILL)"
+
+
+def test_limits_of_the_job_reach_the_reader(tmp_path: Path, digits: Path) -> None:
+    size = (digits / "00.png").stat().st_size
+    rows = run_to(tmp_path / "out.csv", digits, max_bytes=size - 1)
+    assert rows[0]["error"].startswith(f"too-large: {size} bytes")
+    rows = run_to(tmp_path / "out.csv", digits, max_pixels=28 * 28 - 1)
+    assert {row["error"] for row in rows} == {"too-large: more than 783 pixels"}
 
 
 def test_folder_of_nothing_but_bad_files_is_reported(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from batchdigit import WorkerError
+from batchdigit import reader as reader_module
 from batchdigit.filenames import FileList
 from batchdigit.reader import DigitFiles, Reader
-from batchdigit.records import Batch
+from batchdigit.records import Batch, Reading
 from tests.conftest import save_grey
 
 
@@ -104,24 +104,141 @@ def test_workers_start_with_the_reader(files: FileList) -> None:
         assert len(multiprocessing.active_children()) == 2
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["waiting", "computing"])
-def test_killed_worker_is_an_error_wherever_the_main_thread_is(tmp_path: Path, busy: bool) -> None:
+def kill_workers() -> None:
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
+def test_killed_workers_cost_no_file(tmp_path: Path, start_method: str) -> None:
+    save_grey(tmp_path / "a.png")
+    many = FileList(os.fsencode(tmp_path), [b"a.png"] * 5_000)
+    numbers: list[int] = []
+    with Reader(many, batch_size=10, workers=2, start_method=start_method) as reader:
+        for batch in reader:
+            numbers += batch.indices.tolist()
+            if len(numbers) in (30, 2_000):
+                kill_workers()
+    assert numbers == list(range(5_000))
+    assert multiprocessing.active_children() == []
+
+
+def test_worker_killed_in_the_middle_of_a_message_costs_no_file(tmp_path: Path) -> None:
+    """A batch of 4 MB does not fit into the pipe: workers wait there, with half of it written."""
     save_grey(tmp_path / "a.png")
     many = FileList(os.fsencode(tmp_path), [b"a.png"] * 20_000)
-    with (
-        pytest.raises(WorkerError, match="--workers 0"),
-        # The parent of a forked worker learns of its death wherever it is. That of one from a
-        # forkserver, which would be chosen where an earlier test left a thread, does not.
-        Reader(many, batch_size=10, workers=1, start_method="fork") as reader,
-    ):
-        for number, _ in enumerate(reader):
-            if number == 3:
-                for child in multiprocessing.active_children():
-                    os.kill(child.pid or 0, signal.SIGKILL)
-            deadline = time.monotonic() + 30
-            while busy and number == 3:
-                assert time.monotonic() < deadline, "nobody noticed that the worker died"
+    found = 0
+    with Reader(many, batch_size=5_000, workers=2, start_method="fork") as reader:
+        time.sleep(3)  # for both to have read a batch
+        kill_workers()
+        for batch in reader:
+            found += len(batch)
+    assert found == 20_000
+
+
+KILLERS = {
+    b"segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    b"abort": lambda: os.kill(os.getpid(), signal.SIGABRT),
+    b"out of memory": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    b"exit": lambda: os._exit(7),
+    b"hang": lambda: time.sleep(1000),
+}
+
+
+@pytest.fixture
+def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileList:
+    """A hundred images, among them five that end or stall the process that decodes them."""
+    decode = reader_module.decode_image
+
+    def decode_or_die(data: bytes) -> Image.Image:
+        KILLERS.get(data, lambda: None)()
+        return decode(data)
+
+    monkeypatch.setattr(reader_module, "decode_image", decode_or_die)
+    for number in range(100):
+        save_grey(tmp_path / f"{number:02}.png", seed=number)
+    for number, kind in zip((0, 13, 14, 57, 99), KILLERS, strict=True):
+        (tmp_path / f"{number:02}.png").write_bytes(kind)
+    return FileList(os.fsencode(tmp_path), [b"%02d.png" % number for number in range(100)])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_file_that_ends_its_process_costs_itself_only(
+    killers: FileList, tmp_path: Path, workers: int, batch_size: int
+) -> None:
+    batches = read_all(
+        killers, batch_size=batch_size, workers=workers, start_method="fork",
+        reading=Reading(timeout=1),
+    )  # fmt: skip
+    failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
+    assert failures == {
+        0: "decode: crashed the process that read it (SIGSEGV)",
+        13: "decode: crashed the process that read it (SIGABRT)",
+        14: "decode: crashed the process that read it (SIGKILL)",
+        57: "decode: crashed the process that read it (exit code 7)",
+        99: "timeout: not read within 1 s",
+    }
+    assert [len(batch) + len(batch.failures) for batch in batches[:-1]] == [batch_size] * (
+        len(batches) - 1
+    )
+    images = {
+        index: image
+        for batch in batches
+        for index, image in zip(batch.indices.tolist(), batch.images.numpy(), strict=True)
+    }
+    assert list(images) == [number for number in range(100) if number not in failures]
+    for index, image in images.items():
+        assert np.array_equal(image[0], save_grey(tmp_path / "again.png", seed=index))
     assert multiprocessing.active_children() == []
+
+
+def test_killers_do_kill(killers: FileList) -> None:
+    """What the test above shows to be survived does happen."""
+    context = multiprocessing.get_context("fork")
+    ends = []
+    for index in (0, 13, 14, 57, 99):
+        process = context.Process(target=DigitFiles(killers).__getitems__, args=([index],))
+        process.start()
+        process.join(2)
+        ends.append(process.exitcode)
+        process.kill()
+        process.join()
+    assert ends == [-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGKILL, 7, None]
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    save_grey(tmp_path / "a.png")
+    code = (
+        "import multiprocessing, os, signal, sys\n"
+        "from batchdigit.filenames import FileList\n"
+        "from batchdigit.reader import Reader\n"
+        "if __name__ == '__main__':\n"
+        "    files = FileList(os.fsencode(sys.argv[1]), [b'a.png'] * 1_000_000)\n"
+        "    with Reader(files, batch_size=500_000, workers=2, start_method=sys.argv[2]):\n"
+        "        print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    for start_method in ("fork", "forkserver"):
+        done = subprocess.run(
+            [sys.executable, tmp_path / "run.py", tmp_path, start_method],
+            stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL
+        workers = [int(pid) for pid in done.stdout.split()]
+        assert len(workers) == 2
+        deadline = time.monotonic() + 10
+        while any(map(is_alive, workers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_busy_worker_is_ended_within_moments(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Reading one file at a time, to find the one that ends or stalls the process that reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from batchdigit.errors import WorkerError
+from batchdigit.records import Batch, Failure
+from batchdigit.workerprocess import Watchdog, blocked_signals, settle_in
+
+ATTEMPTS = 2  # a process may have been killed for no fault of the file
+SECONDS_TO_DIE = 0.5
+
+
+class LoneReader:
+    """Reads one file at a time in a process of its own, which is replaced when a file ends it.
+
+    ``read`` gives the batch of one file and must be picklable. ``end`` it when all is read.
+    """
+
+    def __init__(
+        self, read: Callable[[list[int]], Batch], *, seconds: float, start_method: str
+    ) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._context: Any = multiprocessing.get_context(start_method)
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._ready()
+
+    def read(self, index: int) -> Batch:
+        """The batch of the file at ``index``; it holds a failure where the file ends or stalls us.
+
+        Raises WorkerError when no process can be started.
+        """
+        for _ in range(ATTEMPTS):
+            pipe = self._ready()
+            try:
+                pipe.send(index)
+                if not pipe.poll(self._seconds):
+                    self.end()
+                    return _failed(index, "timeout", f"not read within {self._seconds:g} s")
+                answer: Batch = pipe.recv()
+            except (EOFError, OSError):
+                exit_code = self.end()
+            else:
+                return answer
+        return _failed(index, "decode", f"crashed the process that read it ({_died(exit_code)})")
+
+    def _ready(self) -> Connection:
+        if self._pipe is None:
+            self._pipe, theirs = self._context.Pipe()
+            self._process = self._context.Process(
+                target=_serve, args=(theirs, self._read), daemon=True
+            )
+            try:
+                with blocked_signals():
+                    self._process.start()
+            except OSError as error:
+                self._pipe = self._process = None
+                raise WorkerError(
+                    f"cannot start a process that reads: {error.strerror or error}",
+                    "free some memory or processes, then run again",
+                ) from error
+            finally:
+                theirs.close()
+            with contextlib.suppress(EOFError):
+                self._pipe.recv()  # it is ready: starting may take longer than a file does
+        return self._pipe
+
+    def end(self) -> int | None:
+        """End the process, and give its exit code."""
+        if self._process is None or self._pipe is None:
+            return None
+        process, self._process = self._process, None
+        self._pipe.close()
+        self._pipe = None
+        process.join(SECONDS_TO_DIE)  # how it ended by itself, if it did
+        process.kill()
+        process.join()
+        return process.exitcode
+
+
+def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
+    settle_in(Watchdog())
+    with contextlib.suppress(EOFError, OSError):  # nobody asks any more
+        pipe.send(None)
+        while True:
+            pipe.send(read([pipe.recv()]))
+
+
+def _failed(index: int, stage: str, message: str) -> Batch:
+    nothing = torch.empty((0, 1, 28, 28), dtype=torch.uint8)
+    return Batch(torch.empty(0, dtype=torch.int64), nothing, (Failure(index, stage, message),))
+
+
+def _died(exit_code: int | None) -> str:
+    """How a process ended, in words."""
+    if exit_code is not None and exit_code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-exit_code).name
+    return f"exit code {exit_code}"
