@@ -1,34 +1,28 @@
 """Model files: the CNN's weights out of every way in which a ``CNN.pt`` is saved.
 
 A file is first read as data (:mod:`batchdigit.modelscan`), and everything that it declares is
-held against the network. Only then does a loader get it: ``torch.load`` with
-``weights_only=True``, or the safetensors package. Of a whole pickled model the loader makes inert
-stand-ins: the weights are taken out of them, and the network is always the CNN of this package.
+held against the network. Of what torch saved, a state dict is then written anew for ``torch.load``
+with ``weights_only=True``; a safetensors file goes to the safetensors package. The network is
+always the CNN of this package.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import threading
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from batchdigit.errors import BatchdigitError
 from batchdigit.model import CNN
-from batchdigit.modelfile import OLD_FORMAT, SAFETENSORS, ModelFile, read_model_file
-from batchdigit.modelscan import CLASS_WITHOUT_SOURCE, Contents, scan
-from batchdigit.pickled import stand_in
+from batchdigit.modelfile import SAFETENSORS, ModelFile, read_model_file
+from batchdigit.modelscan import Contents, scan
+from batchdigit.statearchive import write_state_archive
 from batchdigit.statedict import LAST_WEIGHT, check_fit, check_globals, find_weights, state_of
-from batchdigit.storedtensor import TENSOR_DATA
-
-# torch's list of safe globals and Python's of warnings are those of the whole process.
-_LOADING = threading.Lock()
+from batchdigit.storedtensor import StoredTensor
 
 
 @dataclass(frozen=True)
@@ -89,30 +83,26 @@ def load_contents(file: ModelFile, contents: Contents, class_name: str | None) -
 def load_tensors(file: ModelFile, contents: Contents) -> dict[str, torch.Tensor]:
     """The state dict in a file whose pickles :func:`check_globals` has found to be data."""
     declared = state_of(find_weights(file, contents.root))
-    loaded = state_of(find_weights(file, _load(file, contents)))
+    if file.format == SAFETENSORS:
+        loaded = state_of(find_weights(file, _load_safetensors(file)))
+    else:
+        loaded = _load_archive(write_state_archive(declared, contents.storages, contents.byteorder))
     tensors = {name: tensor.detach() for name, tensor in loaded.items()}
-    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != {
-        name: tensor.shape for name, tensor in declared.items()
-    }:
+    if {name: _described(tensor) for name, tensor in tensors.items()} != declared:
         raise file.refusal("is damaged: two ways of reading it disagree")
     return tensors
 
 
-def _load(file: ModelFile, contents: Contents) -> Any:
-    if file.format == SAFETENSORS:
-        return _load_safetensors(file)
-    replaced: list[Any] = [
-        (stand_in(name), name) for name in contents.globals if name not in TENSOR_DATA
-    ]
-    if file.format == OLD_FORMAT:
-        replaced.append((lambda _kind, stored_class, *_source: stored_class, CLASS_WITHOUT_SOURCE))
-    try:
-        with _LOADING, torch.serialization.safe_globals(replaced), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(contents.loadable), map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch's words are not passed on: some advise to load the file unsafely.
-        raise file.refusal("is damaged: PyTorch cannot read it") from error
+def _described(tensor: torch.Tensor) -> StoredTensor:
+    return StoredTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def _load_archive(data: bytes) -> dict[str, torch.Tensor]:
+    # ``mmap`` is given because torch has a setting for its default, which takes file names only.
+    state: dict[str, torch.Tensor] = torch.load(
+        io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False
+    )
+    return state
 
 
 def _load_safetensors(file: ModelFile) -> dict[str, torch.Tensor]:
@@ -133,7 +123,7 @@ def _load_safetensors(file: ModelFile) -> dict[str, torch.Tensor]:
 def _build(file: ModelFile, tensors: Mapping[str, torch.Tensor]) -> CNN:
     """The CNN in single precision; raises CheckpointError for values that no network has."""
     with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
-        model = CNN(tensors[LAST_WEIGHT].shape[0])
+        model = CNN(tensors[LAST_WEIGHT].shape[0]).float()  # whatever torch's default is
     state = {}
     for name, blank in model.state_dict().items():
         tensor = tensors.get(name, torch.zeros((), device="cpu"))  # only a counter may be missing

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from batchdigit.checkpoint import load_contents, load_tensors
-from batchdigit.errors import CheckpointError
+from batchdigit.errors import CheckpointError, one_line
 from batchdigit.modelfile import ModelFile, read_model_file
 from batchdigit.modelscan import Contents, scan
 from batchdigit.pickled import Instance
-from batchdigit.statedict import check_globals, locate_weights, role_of
+from batchdigit.statedict import check_globals, find_weights, locate_weights, role_of, state_of
 from batchdigit.storedtensor import StoredTensor
 
 MAX_DEPTH = 20
@@ -104,7 +104,11 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
     return Inspection(**known)
 
 
-def _is_finite(file: ModelFile, contents: Contents) -> bool:
+def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
+    """Whether all weights are; None where that would take more work than the file is worth."""
+    declared = state_of(find_weights(file, contents.root)).values()
+    if sum(tensor.elements for tensor in declared) > len(file.data):
+        return None  # the same numbers under one name after another
     tensors = load_tensors(file, contents).values()
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
@@ -128,9 +132,14 @@ def _parts(node: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         attributes = node.attributes
         for name in ("_parameters", "_buffers", "_modules"):
             yield (), attributes.pop(name, None)
-        yield from (((name,), part) for name, part in attributes.items())
+        yield from (((_shown(name),), part) for name, part in attributes.items())
         yield from (((str(place),), part) for place, part in enumerate(node.args))
     elif isinstance(node, Mapping):
-        yield from (((str(key),), part) for key, part in node.items())
+        yield from (((_shown(key),), part) for key, part in node.items())
     elif isinstance(node, list | tuple):
         yield from (((str(place),), part) for place, part in enumerate(node))
+
+
+def _shown(key: object) -> str:
+    """A key as part of a path; one that is long would stand in the path of each of its items."""
+    return one_line(str(key), 100)

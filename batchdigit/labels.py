@@ -9,6 +9,7 @@ from pathlib import Path
 from batchdigit.errors import UsageError, one_line
 
 MAX_BYTES = 1 << 20
+MAX_LABELS = 1000
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
 
@@ -21,7 +22,8 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+            data = file.read(MAX_BYTES + 1)
+            text = data.decode("utf-8-sig") if len(data) <= MAX_BYTES else ""
     except OSError as error:
         raise UsageError(
             f"cannot read the labels {path}: {error.strerror or error}",
@@ -29,7 +31,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"the labels {path} are not UTF-8 text", "save them as UTF-8") from error
-    if len(text) > MAX_BYTES:
+    if len(data) > MAX_BYTES:
         raise UsageError(f"the labels {path} are larger than 1 MiB", "give one name a line")
     names = _json_names(text, path) if text.lstrip()[:1] in ("[", "{") else _lines(text)
     if not names:
@@ -48,6 +50,8 @@ def check_labels(names: object) -> tuple[str, ...]:
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise UsageError("labels are not a list of names", 'write ["zero", "one", ...]')
+    if len(names) > MAX_LABELS:
+        raise UsageError(f"{len(names)} labels are more than any model has classes", "check them")
     for place, name in enumerate(names):
         if not name.strip() or not name.isprintable():
             raise UsageError(

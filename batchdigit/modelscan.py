@@ -10,6 +10,7 @@ import io
 import math
 import struct
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +24,17 @@ from batchdigit.modelfile import (
     safetensors_header,
 )
 from batchdigit.pickled import Pickle, PickleError, PickleTooLargeError, read_pickle
-from batchdigit.storedtensor import Declarations, StoredTensor, check_sizes
+from batchdigit.storedtensor import MAX_DIMENSIONS, Declarations, StoredTensor, check_sizes
 
 MAX_MEMBERS = 10_000
 
-CLASS_WITHOUT_SOURCE = "batchdigit.class_without_source"
+Buffer = bytes | memoryview
+
+# What zipfile raises for damage of every kind.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, ValueError, NotImplementedError, EOFError),
+    *(OverflowError, IndexError, struct.error),
+)
 
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -49,15 +56,15 @@ _SAFETENSORS_DTYPES = {
 class Contents:
     """What a model file holds: plain Python data with StoredTensor and Instance in it.
 
-    ``globals`` are the classes and functions that its pickles name, ``opcodes`` the
-    instructions that they use. ``excess`` says what it declares beyond what it holds, or is
-    empty. ``loadable`` are the bytes for torch.load, or the file's own for safetensors.
+    ``globals`` are the classes and functions that its pickles name. ``excess`` says what it
+    declares beyond what it holds, or is empty. ``storages`` are the bytes of each storage by its
+    key, in the order that ``byteorder`` names; safetensors has none.
     """
 
     root: Any
-    loadable: bytes
+    storages: Mapping[str, Buffer] = field(default_factory=dict)
+    byteorder: str = "little"
     globals: tuple[str, ...] = ()
-    opcodes: frozenset[str] = frozenset()
     excess: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     checksums: bool = False
@@ -76,47 +83,44 @@ def scan(file: ModelFile) -> Contents:
 
 
 def _scan_archive(file: ModelFile) -> Contents:
-    """Check directory, sizes and checksums of a ZIP, then read its pickle.
-
-    torch.load gets an archive written anew from the members that were read here: two readers of
-    one archive can differ. Torch's takes a member that is flagged as an MS-DOS directory for an
-    empty one, for instance, and gives memory that nothing was read into as its numbers.
-    """
+    """Check directory, sizes and checksums of a ZIP, then read its pickle."""
     # Each member has such an entry; a million of them take zipfile a minute and a gigabyte.
     if file.data.count(b"PK\x01\x02") > MAX_MEMBERS:
         raise file.refusal(f"is an archive of more than {MAX_MEMBERS} members", SAVE_ANEW)
     try:
         archive = zipfile.ZipFile(io.BytesIO(file.data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except _ZIP_ERRORS as error:
         raise file.refusal("is damaged: its directory is not whole") from error
     with archive:
         members = archive.infolist()
         _check_archive(file, members)
         root = members[0].filename.partition("/")[0]
         checksums = any(member.CRC for member in members)
-        sizes: dict[str, int] = {}
-        rewritten = io.BytesIO()
-        with zipfile.ZipFile(rewritten, "w") as copy:
-            for member in members:
-                if not checksums:  # torch.serialization.set_crc32_options(False)
-                    member.CRC = None  # type: ignore[assignment]
-                content = _read_member(file, archive, member)
-                copy.writestr(member.filename, content)
-                sizes[member.filename] = len(content)
-        pickled = archive.read(f"{root}/data.pkl")
+        contents: dict[str, bytes] = {}
+        for member in members:
+            if not checksums:  # torch.serialization.set_crc32_options(False)
+                member.CRC = None  # type: ignore[assignment]
+            contents[member.filename.removeprefix(f"{root}/")] = _read_member(file, archive, member)
     declarations = Declarations()
-    pickle = _read_pickle(file, pickled, 0, declarations)
+    pickle = _read_pickle(file, contents["data.pkl"], 0, declarations)
     for key, (elements, size) in declarations.storages.items():
-        held = sizes.get(f"{root}/data/{key}")
+        held = len(contents.get(f"data/{key}", b""))
         if held != elements * size:
             declarations.excess = declarations.excess or (
-                f"declares {elements * size} bytes in storage {key} and holds {held or 0}"
+                f"declares {elements * size} bytes in storage {key} and holds {held}"
             )
+    byteorder = contents.get("byteorder", b"little")
+    if byteorder not in (b"little", b"big"):
+        raise file.refusal("is damaged: it names no order of bytes")
     return Contents(
         root=pickle.root,
-        loadable=rewritten.getvalue(),
+        storages={
+            name.removeprefix("data/"): content
+            for name, content in contents.items()
+            if name.startswith("data/")
+        },
+        byteorder=byteorder.decode(),
         globals=tuple(pickle.globals),
-        opcodes=frozenset(pickle.opcodes),
         excess=declarations.excess,
         checksums=checksums,
     )
@@ -125,7 +129,7 @@ def _scan_archive(file: ModelFile) -> Contents:
 def _read_member(file: ModelFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(member)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+    except _ZIP_ERRORS as error:
         raise file.refusal(f"is damaged: {member.filename} is not what was saved") from error
 
 
@@ -197,45 +201,32 @@ def _scan_old(file: ModelFile) -> Contents:
             "was saved on a big-endian machine",
             f"save it there with torch 1.6 or later: {SAVE_STATE}",
         )
-    excess = _check_old_storages(file.data, position, keys.root, declarations.storages)
+    storages, excess = _old_storages(file.data, position, keys.root, declarations.storages)
     return Contents(
         root=content.root,
-        loadable=_without_class_sources(file.data, content),
+        storages=storages,
         globals=tuple({name: None for pickle in pickles for name in pickle.globals}),
-        opcodes=frozenset().union(*(pickle.opcodes for pickle in pickles)),
         excess=declarations.excess or excess,
     )
 
 
-def _check_old_storages(
-    data: bytes, position: int, keys: Any, storages: dict[str, tuple[int, int]]
-) -> str:
-    """What is wrong with the storages that follow the pickles, or nothing."""
+def _old_storages(
+    data: bytes, position: int, keys: Any, declared: dict[str, tuple[int, int]]
+) -> tuple[dict[str, Buffer], str]:
+    """The storages that follow the pickles, and what is wrong with them, or nothing."""
+    storages: dict[str, Buffer] = {}
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        return "does not list its storages"
-    if sorted(keys) != sorted(storages):
-        return "does not list the storages that it declares"
+        return storages, "does not list its storages"
+    if sorted(keys) != sorted(declared):
+        return storages, "does not list the storages that it declares"
     for key in keys:
-        elements, size = storages[key]
+        elements, size = declared[key]
         end = position + 8 + elements * size
         if end > len(data) or struct.unpack_from("<q", data, position) != (elements,):
-            return f"declares {elements} elements in storage {key}, which are not there"
+            return storages, f"declares {elements} elements in storage {key}, which are not there"
+        storages[key] = memoryview(data)[position + 8 : end]
         position = end
-    return "" if position == len(data) else "has bytes behind its end"
-
-
-def _without_class_sources(data: bytes, content: Pickle) -> bytes:
-    """The file with each stored class's tuple (kind, class, file, source) turned into a call.
-
-    torch.load(weights_only=True) takes no reference to anything but a storage. The call is of
-    CLASS_WITHOUT_SOURCE, which gives the class back.
-    """
-    module, name = CLASS_WITHOUT_SOURCE.rsplit(".", 1)
-    parts, done = [], 0
-    for start, end in content.class_sources:
-        parts += [data[done:start], f"c{module}\n{name}\n".encode(), data[start:end], b"R"]
-        done = end + 1
-    return b"".join([*parts, data[done:]])
+    return storages, "" if position == len(data) else "has bytes behind its end"
 
 
 def _read_pickle(file: ModelFile, data: bytes, position: int, declarations: Declarations) -> Pickle:
@@ -259,10 +250,12 @@ def _scan_safetensors(file: ModelFile) -> Contents:
         metadata = {str(key): str(value) for key, value in metadata.items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise file.refusal("is damaged: its header is not of the safetensors format") from error
-    return Contents(root=tensors, loadable=file.data, metadata=metadata)
+    return Contents(root=tensors, metadata=metadata)
 
 
 def _safetensors_entry(dtype: str, shape: list[int], data_offsets: list[int]) -> StoredTensor:
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError("more dimensions than any layer has")
     check_sizes([*shape, *data_offsets])
     start, end = data_offsets
     if math.prod(shape) > end - start:  # every dtype that is accepted takes a byte at least

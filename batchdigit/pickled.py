@@ -9,11 +9,10 @@ The opcodes are those of Python's ``pickletools``, protocols 0 to 5.
 
 from __future__ import annotations
 
-import _compat_pickle
 import io
 import itertools
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -23,6 +22,9 @@ MAX_BYTES = 4 << 20  # the CNN's state dict takes 4 KB, the whole model 10 KB
 MAX_GLOBALS = 1_000  # each takes kilobytes; the whole model names 13
 
 _KEY_TYPES = (str, bytes, int, float, bool, type(None))
+_DISTINCT_HASHES = 2**60  # larger numbers can share one; a dictionary of those takes for ever
+# What Python 2 wrote; the modules that torch.save names have kept their names.
+_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
 
 
@@ -77,15 +79,11 @@ class Pickle:
     """What one pickle holds.
 
     ``globals`` are the classes and functions that it names (``module.name``), in order; ``end``
-    is the position behind its STOP. ``class_sources`` are the places of the classes that
-    ``torch.save`` kept with their source code before torch 1.6: from the MARK of the tuple
-    to its BINPERSID.
+    is the position behind its STOP.
     """
 
     root: Any = None
     globals: dict[str, type[Instance]] = field(default_factory=dict)
-    opcodes: set[str] = field(default_factory=set)
-    class_sources: list[tuple[int, int]] = field(default_factory=list)
     end: int = 0
 
 
@@ -100,16 +98,15 @@ def read_pickle(data: bytes, start: int = 0, resolve: Resolve = lambda node: nod
     stream = io.BytesIO(data[start : start + MAX_BYTES])
     instructions = itertools.islice(pickletools.genops(stream), MAX_OPCODES)
     try:
-        for opcode, argument, position in instructions:
-            machine.pickle.opcodes.add(opcode.name)
-            machine.step(opcode.name, argument, start + (position or 0))
+        for opcode, argument, _ in instructions:
+            machine.step(opcode.name, argument)
     except PickleError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         if start + MAX_BYTES < len(data) and not stream.read(1):
             raise PickleTooLargeError(f"a pickle of more than {MAX_BYTES >> 20} MiB") from error
         raise PickleError(f"a broken pickle ({error})") from error
-    if "STOP" not in machine.pickle.opcodes:
+    if not machine.stopped:
         raise PickleTooLargeError(f"a pickle of more than {MAX_OPCODES} instructions")
     machine.pickle.end = start + stream.tell()
     return machine.pickle
@@ -120,12 +117,12 @@ class _Machine:
         self.resolve = resolve
         self.pickle = Pickle()
         self.stack: list[Any] = []
-        self.marks: list[tuple[list[Any], int]] = []  # the stack below a MARK, and its position
+        self.marks: list[list[Any]] = []  # the stack below each MARK
         self.memo: dict[int, Any] = {}
-        self.tuple_start = 0
-        self.pairs = 0
+        self.items = 0
+        self.stopped = False
 
-    def step(self, name: str, argument: Any, position: int) -> None:  # noqa: PLR0912, PLR0915
+    def step(self, name: str, argument: Any) -> None:  # noqa: PLR0912, PLR0915
         """Run one instruction; the names are pickletools'."""
         stack = self.stack
         match name:
@@ -142,7 +139,7 @@ class _Machine:
             case "EMPTY_LIST" | "EMPTY_SET":  # a set's items need not be hashable here
                 stack.append([])
             case "MARK":
-                self.marks.append((stack, position))
+                self.marks.append(stack)
                 self.stack = []
             case "POP_MARK":
                 self._pop_to_mark()
@@ -210,9 +207,10 @@ class _Machine:
             case "PERSID":
                 stack.append(self.resolve(PersistentId(argument)))
             case "BINPERSID":
-                stack.append(self._reference(stack.pop(), position))
+                stack.append(self._reference(stack.pop()))
             case "STOP":
                 self.pickle.root = stack.pop()
+                self.stopped = True
             case _ if _OPCODES[name].arg is not None and not _OPCODES[name].stack_before:
                 stack.append(argument)  # all others push the constant that follows them
             case _:
@@ -220,35 +218,39 @@ class _Machine:
 
     def _pop_to_mark(self) -> list[Any]:
         items = self.stack
-        self.stack, self.tuple_start = self.marks.pop()
+        self.stack = self.marks.pop()
         return items
 
     def _global(self, module: Any, name: Any) -> type[Instance]:
         """The stand-in for a class or function, by the names that Python 3 has for modules."""
         if not (isinstance(module, str) and isinstance(name, str)):
             module, name = "a name", "that is computed"
-        elif (module, name) in _compat_pickle.NAME_MAPPING:
-            module, name = _compat_pickle.NAME_MAPPING[module, name]
-        elif module in _compat_pickle.IMPORT_MAPPING:
-            module = _compat_pickle.IMPORT_MAPPING[module]
-        full = f"{module}.{name}"
+        full = f"{_MODULES.get(module, module)}.{name}"
         if len(self.pickle.globals) >= MAX_GLOBALS:
             raise PickleError(f"a pickle that names more than {MAX_GLOBALS} classes and functions")
         return self.pickle.globals.setdefault(full, stand_in(full))
 
     def _call(self, function: Any, arguments: Any) -> Any:
+        if not isinstance(arguments, tuple | list):
+            raise PickleError("a pickle with a call that has no list of arguments")
+        self._count(arguments)
         if isinstance(function, type) and issubclass(function, Instance):
             if function.global_name == "collections.OrderedDict":
-                self.pairs += sum(len(pairs) for pairs in arguments)
-                if self.pairs > MAX_OPCODES:
-                    raise PickleError("a pickle that repeats its dictionaries")
+                for pairs in arguments:
+                    self._count(pairs)
                 return _dictionary(arguments)
             return self.resolve(function(*arguments))
         return self.resolve(Instance(function, *arguments))  # what a call gave is called, say
 
-    def _reference(self, pid: Any, position: int) -> Any:
+    def _count(self, items: Sized) -> None:
+        """Items that stand once in the pickle can be used, and copied, any number of times."""
+        self.items += len(items)
+        if self.items > MAX_OPCODES:
+            raise PickleError("a pickle that repeats its contents")
+
+    def _reference(self, pid: Any) -> Any:
+        # Before torch 1.6 a class stood with its file and its source code.
         if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module":
-            self.pickle.class_sources.append((self.tuple_start, position))
             return pid[1]
         return self.resolve(PersistentId(pid))
 
@@ -267,6 +269,8 @@ def _set_items(target: Any, items: list[Any]) -> None:
         # The hash of a tuple of tuples of ... can take for ever.
         if not isinstance(key, _KEY_TYPES):
             raise PickleError("a pickle with a dictionary key that is neither text nor number")
+        if isinstance(key, int) and abs(key) >= _DISTINCT_HASHES:
+            raise PickleError("a pickle with a dictionary key that no dictionary has")
         if isinstance(target, dict):  # else an Instance, whose items nobody asks for
             target[key] = value
 

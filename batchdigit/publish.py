@@ -67,8 +67,9 @@ class Publication:
             _, temporary, target = self._files[0]
             with writing(target):
                 if target in self._new:
-                    _check_absent(target)
-                os.replace(temporary, target)
+                    _move_to_free_name(temporary, target)
+                else:
+                    os.replace(temporary, target)
             self._files.pop(0)
         for folder in folders:
             _flush_folder(folder)
@@ -107,6 +108,19 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {name}: {error.strerror or error}",
             "make room or choose another place, then run again",
         ) from error
+
+
+def _move_to_free_name(temporary: Path, target: Path) -> None:
+    """Rename, but never over a file, not even over one that appears this moment."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        _check_absent(target)
+    except OSError:  # a file system without hard links
+        _check_absent(target)
+        os.replace(temporary, target)
+    else:
+        os.unlink(temporary)
 
 
 def _check_absent(target: Path) -> None:

@@ -48,15 +48,6 @@ LAYER_CLASSES = frozenset(
 # What of a layer does not change what it computes in eval().
 _WITHOUT_EFFECT = {"training", "inplace", "momentum"}
 
-# The instructions that torch.load(weights_only=True) knows.
-_LOADABLE_OPCODES = {
-    *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"),
-    *("BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT"),
-    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
-    *("EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "NONE", "NEWTRUE", "NEWFALSE"),
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"),
-}
-
 State = Mapping[str, StoredTensor]
 
 
@@ -220,11 +211,6 @@ def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -
             f"would call {_few(foreign)}, which is not tensor data",
             f"if you trust its origin, save the weights alone there, by {SAVE_STATE}",
         )
-    if unknown := sorted(contents.opcodes - _LOADABLE_OPCODES):
-        raise file.refusal(
-            f"is pickled by instructions that weights do not need ({_few(unknown)})",
-            f"save it again by {SAVE_STATE}, without pickle_protocol",
-        )
     if contents.excess:
         raise file.refusal(contents.excess)
 
@@ -286,6 +272,10 @@ def _other_layer(module: Instance, expected: nn.Module, name: str = "") -> str:
     """
     theirs, ours = _submodules(module), dict(expected.named_children())
     place = name or "it"
+    tensors = [module.attributes.get(kind) for kind in ("_parameters", "_buffers")]
+    hidden = {"forward", *theirs}.union(*(names for names in tensors if isinstance(names, dict)))
+    if own := hidden & module.attributes.keys():
+        return f"{place} has an attribute of its own in place of {_few(sorted(own))}"
     if list(theirs) != list(ours):
         other = [key for key in [*theirs, *ours] if (key in theirs) != (key in ours)]
         return f"{place} has other layers ({_few(other or theirs)})"

@@ -8,7 +8,7 @@ the pickle (torch/serialization.py, torch/_utils.py).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchdigit.pickled import Instance, PersistentId
@@ -40,15 +40,25 @@ TENSOR_DATA = frozenset(
         "torch.device",
     }
 )
-"""The classes and functions by which plain data is pickled; torch's loader knows each."""
+"""The classes and functions by which plain data is pickled."""
+
+
+MAX_DIMENSIONS = 8  # convolutions have 4
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a file declares of a tensor, found to lie within the file."""
+    """What a file declares of a tensor, found to lie within the file.
+
+    ``storage`` is the key of the storage that its numbers are in; ``offset`` and ``strides`` say
+    where there, in elements.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    storage: str = field(default="", compare=False)
+    offset: int = field(default=0, compare=False)
+    strides: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def elements(self) -> int:
@@ -58,7 +68,9 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class _Storage:
+    key: str
     dtype: str
+    start: int
     elements: int
 
 
@@ -93,13 +105,14 @@ class Declarations:
         check_sizes([elements])
         if self.storages.setdefault(key, (elements, size)) != (elements, size):
             raise ValueError(f"storage {key} twice, differently")
+        start = 0
         if view and view[0] is not None:
-            _, offset, elements_of_view = view[0]
-            check_sizes([offset, elements_of_view])
-            if offset + elements_of_view > elements:
+            _, start, elements_of_view = view[0]
+            check_sizes([start, elements_of_view])
+            if start + elements_of_view > elements:
                 raise ValueError(f"a part of storage {key} that lies outside of it")
             elements = elements_of_view
-        return _Storage(dtype, elements)
+        return _Storage(key, dtype, start, elements)
 
     def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
         if not isinstance(storage, _Storage):
@@ -112,7 +125,7 @@ class Declarations:
         # A stride of 0 makes any number of elements of one; no weights are kept so.
         if elements > storage.elements or (elements and last >= storage.elements):
             raise ValueError(f"{elements} elements in a storage of {storage.elements}")
-        return StoredTensor(storage.dtype, shape)
+        return StoredTensor(storage.dtype, shape, storage.key, storage.start + offset, strides)
 
     def _parameter(self, data: Any) -> StoredTensor:
         if not isinstance(data, StoredTensor):
@@ -126,6 +139,8 @@ def _plain_sizes(sizes: Any) -> tuple[int, ...]:
         (sizes,) = sizes.args
     if not isinstance(sizes, tuple | list):
         raise TypeError("of no shape")
+    if len(sizes) > MAX_DIMENSIONS:
+        raise ValueError(f"of {len(sizes)} dimensions")
     return tuple(sizes)
 
 

@@ -209,8 +209,8 @@ def test_last_layer_gives_the_number_of_classes(tmp_path: Path, classes: int) ->
     assert same_weights(checkpoint.model, state)
 
 
-@pytest.mark.parametrize("protocol", [2, 3])
-def test_pickle_protocols_that_torch_reads_are_read(tmp_path: Path, protocol: int) -> None:
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_binary_pickle_protocol_is_read(tmp_path: Path, protocol: int) -> None:
     path = saved(tmp_path / "CNN.pt", GOOD, pickle_protocol=protocol)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -444,6 +444,13 @@ def test_safetensors_that_are_not_installed_are_an_error_with_a_remedy(
     assert done.returncode == 1
     assert "pip install safetensors" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_layer_with_a_tensor_in_place_of_its_weight_is_refused(tmp_path: Path) -> None:
+    model = CNN()
+    vars(model.fc[4])["weight"] = -model.fc[4].weight.detach()
+    message = refusal(saved(tmp_path / "CNN.pt", model))
+    assert "fc.4 has an attribute of its own in place of weight" in message
 
 
 class Scorer(CNN):

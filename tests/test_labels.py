@@ -48,6 +48,8 @@ def test_names_are_read_in_the_order_of_the_classes(tmp_path: Path, text: str) -
         ('{"zero": "a"}', "classes 0 to 0"),
         ("[" * 100_000, "begin as JSON does"),
         ("a" * (1 << 20) + "b", "larger than 1 MiB"),
+        ("ä" * 600_000, "larger than 1 MiB"),
+        ("\n".join(map(str, range(100_000))), "100000 labels"),
     ],
     ids=lambda value: value[:20],
 )

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from batchdigit.pickled import Instance, PersistentId, PickleError, read_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-KEYS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+NUMBERS = st.integers(1 - 2**60, 2**60 - 1)
+KEYS = st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False) | st.text()
 PLAIN = st.recursive(
     KEYS,
     lambda inner: (
@@ -82,8 +83,10 @@ def test_globals_are_those_that_pickletools_shows(data: object, protocol: int) -
 
 
 def test_names_are_those_of_python_3() -> None:
-    text = b"\x80\x02c__builtin__\neval\nc__builtin__\nset\ncexceptions\nOSError\n\x87."
-    assert list(read_pickle(text).globals) == ["builtins.eval", "builtins.set", "builtins.OSError"]
+    text = b"\x80\x02c__builtin__\neval\nc__builtin__\nset\nccopy_reg\n_reconstructor\n\x87."
+    assert list(read_pickle(text).globals) == [
+        *("builtins.eval", "builtins.set", "copyreg._reconstructor")
+    ]
 
 
 def test_reference_without_a_pickler_is_kept() -> None:
@@ -138,3 +141,22 @@ def test_pickle_of_thousands_of_names_is_an_error() -> None:
     names = b"".join(b"ca\nb%d\n" % number for number in range(2_000))
     with pytest.raises(PickleError, match="more than 1000 classes"):
         read_pickle(b"\x80\x02" + names + b".")
+
+
+def test_numbers_that_share_a_hash_are_no_keys() -> None:
+    """Twenty thousand multiples of 2**61 - 1 in one dictionary take seconds, ten times as many
+    minutes."""
+    pairs = b"".join(b"\x8a\x09" + (n * (2**61 - 1)).to_bytes(9, "little") + b"N" for n in (1, 2))
+    with pytest.raises(PickleError, match="no dictionary has"):
+        read_pickle(b"\x80\x02}(" + pairs + b"u.")
+
+
+@pytest.mark.parametrize("function", [b"cbuiltins\nset\n", b"ccollections\nOrderedDict\n"])
+def test_contents_that_are_used_over_and_over_are_an_error(function: bytes) -> None:
+    """Each call copies a thousand items that stand in the file once."""
+    thousand = b"(" + b"NN\x86" * 1_000 + b"tq\x00"
+    calls = (b"h\x00" if function.endswith(b"set\n") else b"h\x00\x85").join(
+        [b"", *[b"R0" + function] * 2_000]
+    )
+    with pytest.raises(PickleError, match="repeats its contents"):
+        read_pickle(b"\x80\x02" + thousand + b"0" + function + calls + b"NR.")
