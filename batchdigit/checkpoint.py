@@ -128,9 +128,14 @@ def _build(file: ModelFile, tensors: Mapping[str, torch.Tensor]) -> CNN:
     for name, blank in model.state_dict().items():
         tensor = tensors.get(name, torch.zeros((), device="cpu"))  # only a counter may be missing
         state[name] = tensor.to(blank.dtype, copy=True).contiguous()
-        if not bool(torch.isfinite(state[name]).all()):
+        if not _is_finite(state[name]):
             raise file.refusal(f"holds values that are not finite in {name}", "train it again")
         if name.endswith("running_var") and bool((state[name] < 0).any()):
             raise file.refusal(f"holds a negative variance in {name}", "train it again")
     model.load_state_dict(state, assign=True)
     return model.eval()
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    # A sum takes a tenth of the time. It is finite only if every number is; it can also overflow.
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
