@@ -86,7 +86,8 @@ def load_tensors(file: ModelFile, contents: Contents) -> dict[str, torch.Tensor]
     if file.format == SAFETENSORS:
         loaded = state_of(find_weights(file, _load_safetensors(file)))
     else:
-        loaded = _load_archive(write_state_archive(declared, contents.storages, contents.byteorder))
+        archive = write_state_archive(declared, contents.storages, contents.byteorder)
+        loaded = _load_archive(file, archive)
     tensors = {name: tensor.detach() for name, tensor in loaded.items()}
     if {name: _described(tensor) for name, tensor in tensors.items()} != declared:
         raise file.refusal("is damaged: two ways of reading it disagree")
@@ -97,11 +98,15 @@ def _described(tensor: torch.Tensor) -> StoredTensor:
     return StoredTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
 
-def _load_archive(data: bytes) -> dict[str, torch.Tensor]:
-    # ``mmap`` is given because torch has a setting for its default, which takes file names only.
-    state: dict[str, torch.Tensor] = torch.load(
-        io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False
-    )
+def _load_archive(file: ModelFile, archive: bytes) -> dict[str, torch.Tensor]:
+    try:
+        # ``mmap`` is given because torch has a setting for its default, for file names only.
+        state: dict[str, torch.Tensor] = torch.load(
+            io.BytesIO(archive), map_location="cpu", weights_only=True, mmap=False
+        )
+    except Exception as error:
+        # torch's words are not passed on: some advise to load the file unsafely.
+        raise file.refusal("is damaged: PyTorch cannot read it") from error
     return state
 
 
@@ -128,7 +133,7 @@ def _build(file: ModelFile, tensors: Mapping[str, torch.Tensor]) -> CNN:
     for name, blank in model.state_dict().items():
         tensor = tensors.get(name, torch.zeros((), device="cpu"))  # only a counter may be missing
         state[name] = tensor.to(blank.dtype, copy=True).contiguous()
-        if not _is_finite(state[name]):
+        if not is_finite(state[name]):
             raise file.refusal(f"holds values that are not finite in {name}", "train it again")
         if name.endswith("running_var") and bool((state[name] < 0).any()):
             raise file.refusal(f"holds a negative variance in {name}", "train it again")
@@ -136,6 +141,7 @@ def _build(file: ModelFile, tensors: Mapping[str, torch.Tensor]) -> CNN:
     return model.eval()
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether every number is."""
     # A sum takes a tenth of the time. It is finite only if every number is; it can also overflow.
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

@@ -20,6 +20,9 @@ from __future__ import annotations
 import signal
 from enum import IntEnum
 
+STOP_SIGNALS = [  # Windows has no SIGHUP
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 LONGEST_PROBLEM = 5_000  # a path alone may have 4,096 bytes
 
 

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from batchdigit.checkpoint import load_contents, load_tensors
+from batchdigit.checkpoint import is_finite, load_contents, load_tensors
 from batchdigit.errors import CheckpointError, one_line
 from batchdigit.modelfile import ModelFile, read_model_file
 from batchdigit.modelscan import Contents, scan
@@ -109,8 +107,7 @@ def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
     declared = state_of(find_weights(file, contents.root)).values()
     if sum(tensor.elements for tensor in declared) > len(file.data):
         return None  # the same numbers under one name after another
-    tensors = load_tensors(file, contents).values()
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    return all(map(is_finite, load_tensors(file, contents).values()))
 
 
 def _tensors(root: Any) -> Iterator[tuple[str, StoredTensor]]:

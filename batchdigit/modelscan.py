@@ -148,7 +148,7 @@ def _check_archive(file: ModelFile, members: list[zipfile.ZipInfo]) -> None:
         raise file.refusal(
             f"declares {len(members)} members of {declared} bytes in a file of {len(file.data)}"
         )
-    # torch's reader finds members whatever the case of their names.
+    # Other readers, torch's for one, find members whatever the case of their names.
     if (
         len({name.lower() for name in names}) < len(names)
         or len({name.partition("/")[0] for name in names}) > 1

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import typer
 
-from batchdigit.errors import BatchdigitError, StoppedBySignal
+from batchdigit.errors import STOP_SIGNALS, BatchdigitError, StoppedBySignal
 
 
 def occupy_standard_streams() -> None:
@@ -64,11 +64,9 @@ def _signals_as_exceptions() -> Iterator[None]:
     def stop(signum: int, _frame: object) -> None:
         raise StoppedBySignal(signum)
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    signums = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {signum: signal.getsignal(signum) for signum in signums}
+    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     # What the caller ignores (nohup and SIGHUP) stays ignored.
-    handled = [signum for signum in signums if before[signum] is not signal.SIG_IGN]
+    handled = [signum for signum in STOP_SIGNALS if before[signum] is not signal.SIG_IGN]
     for signum in handled:
         signal.signal(signum, stop)
     try:

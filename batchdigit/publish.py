@@ -114,8 +114,8 @@ def _move_to_free_name(temporary: Path, target: Path) -> None:
     """Rename, but never over a file, not even over one that appears this moment."""
     try:
         os.link(temporary, target)
-    except FileExistsError:
-        _check_absent(target)
+    except FileExistsError as error:
+        raise _taken(target) from error
     except OSError:  # a file system without hard links
         _check_absent(target)
         os.replace(temporary, target)
@@ -125,9 +125,13 @@ def _move_to_free_name(temporary: Path, target: Path) -> None:
 
 def _check_absent(target: Path) -> None:
     if os.path.lexists(target):
-        raise OutputError(
-            f"{target} exists already", "choose another name, or add --force to replace it"
-        )
+        raise _taken(target)
+
+
+def _taken(target: Path) -> OutputError:
+    return OutputError(
+        f"{target} exists already", "choose another name, or add --force to replace it"
+    )
 
 
 def _permissions_of_old(target: Path) -> int | None:

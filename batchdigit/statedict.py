@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from batchdigit.errors import CheckpointError
 from batchdigit.model import CNN
 from batchdigit.modelfile import SAVE_STATE, ModelFile
 from batchdigit.modelscan import Contents
@@ -186,7 +187,7 @@ def _module_classes(module: Any, depth: int = 0) -> Iterable[str]:
 def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -> None:
     """Raise CheckpointError unless all that the pickles call and do is known to be data."""
     foreign = [name for name in contents.globals if not role_of(name, class_name)]
-    whole = next((weights for weights in locate_weights(contents.root)), Weights(None))
+    whole = next(iter(locate_weights(contents.root)), Weights(None))
     model = whole.class_name
     torch_nn = [name for name in foreign if name.startswith("torch.nn.")]
     if foreign == [model]:
@@ -195,17 +196,13 @@ def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -
             f"if its layers are the CNN's, add --class-name {model}",
         )
     if foreign and model and {*foreign} <= {*torch_nn, *_module_classes(whole.node)}:
-        state = state_of(whole)
-        classes = _class_count(state)
-        with torch.device("meta"):
-            fits = 1 <= classes <= MAX_CLASSES and not _misfit(state, CNN(classes).state_dict())
+        remedy = f"its weights fit, so save them alone, by {SAVE_STATE}"
+        try:
+            check_fit(file, Weights(state_of(whole)))
+        except CheckpointError:
+            remedy = "only the network that ARCHITECTURE.md describes can be used"
         layers = [name.rpartition(".")[2] for name in foreign if name != model]
-        raise file.refusal(
-            f"is a model of another architecture: it has {_few(layers)}",
-            f"its weights fit, so save them alone, by {SAVE_STATE}"
-            if fits
-            else "only the network that ARCHITECTURE.md describes can be used",
-        )
+        raise file.refusal(f"is a model of another architecture: it has {_few(layers)}", remedy)
     if foreign:
         raise file.refusal(
             f"would call {_few(foreign)}, which is not tensor data",
@@ -218,7 +215,8 @@ def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -
 def check_fit(file: ModelFile, weights: Weights) -> State:
     """Hold names, shapes, types and layers against the CNN's."""
     state = state_of(weights)
-    classes = _class_count(state)
+    last = state.get(LAST_WEIGHT)
+    classes = last.shape[0] if last is not None and last.shape else 10
     if not 1 <= classes <= MAX_CLASSES:
         raise file.refusal(
             f"has {classes} classes", f"the CNN is used with 1 to {MAX_CLASSES} classes"
@@ -234,12 +232,6 @@ def check_fit(file: ModelFile, weights: Weights) -> State:
             f"does not fit the CNN: {problem}", f"compare `{inspect}` with ARCHITECTURE.md"
         )
     return state
-
-
-def _class_count(state: State) -> int:
-    """How many classes the last layer has; 10 where it cannot be told."""
-    last = state.get(LAST_WEIGHT)
-    return last.shape[0] if last is not None and last.shape else 10
 
 
 def _misfit(state: State, expected: Mapping[str, torch.Tensor]) -> str:

@@ -42,7 +42,6 @@ TENSOR_DATA = frozenset(
 )
 """The classes and functions by which plain data is pickled."""
 
-
 MAX_DIMENSIONS = 8  # convolutions have 4
 
 
@@ -77,7 +76,7 @@ class _Storage:
 class Declarations:
     """Checks what a pickle declares of its tensors, call by call as the pickle makes them.
 
-    A loader makes every call, also those whose result the pickle drops.
+    Every call counts, also one whose result the pickle drops: no torch.save wrote it.
     """
 
     def __init__(self) -> None:

@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 
-SECONDS_BETWEEN_LOOKS = 0.5
+from batchdigit.errors import STOP_SIGNALS
 
-_STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @contextlib.contextmanager
-def blocked_signals(*names: str) -> Iterator[None]:
-    """Hold back the signals that stop a run, and ``names``; processes started within inherit that.
+def blocked_signals(*others: int) -> Iterator[None]:
+    """Hold back the signals that stop a run, and ``others``; processes started within inherit that.
 
     A Ctrl-C or a service manager signals every process at once; the parent alone decides what
     follows.
@@ -25,9 +25,7 @@ def blocked_signals(*names: str) -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, [getattr(signal, name) for name in (*_STOP_SIGNALS, *names)]
-    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOP_SIGNALS, *others])
     try:
         yield
     finally:
@@ -37,7 +35,7 @@ def blocked_signals(*names: str) -> Iterator[None]:
 def settle_in(watchdog: Watchdog) -> None:
     """To be called first in a process that reads."""
     if hasattr(signal, "pthread_sigmask"):  # a forkserver's children inherit from that server
-        signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in _STOP_SIGNALS])
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     # When memory runs out, the kernel shall end a process that can be replaced.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")

@@ -73,7 +73,7 @@ class Workers:
         children_before = multiprocessing.active_children()
         # torch's handler shall not see a death before ours is set. A forkserver, which may start
         # here, must see them.
-        death = ["SIGCHLD"] if start_method == "fork" else []
+        death = [signal.SIGCHLD] if start_method == "fork" else []
         with blocked_signals(*death), warnings.catch_warnings():
             # The number of workers was asked for, whatever torch thinks of it.
             warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
@@ -126,10 +126,8 @@ class Workers:
     def _suspects(self) -> set[int]:
         """The next batch, and those that the dead workers were given: torch gives them in turn."""
         ahead = range(self._received, self._received + BATCHES_AHEAD * self._count)
-        places = [place for place in ahead if place % self._count in self._dead]
-        return set(self._plan.numbers[self._received : self._received + 1]).union(
-            number for place in places for number in self._plan.numbers[place : place + 1]
-        )
+        places = [self._received, *(place for place in ahead if place % self._count in self._dead)]
+        return {self._plan.numbers[place] for place in places if place < len(self._plan)}
 
     def _watch_over(self) -> None:
         sentinels = [process.sentinel for process in self._processes]

@@ -62,6 +62,24 @@ def archive(content: bytes, records: dict[str, bytes] | None = None) -> bytes:
     return stream.getvalue()
 
 
+def pushed(*values: object) -> bytes:
+    """The instructions of a pickle that push plain values."""
+    return b"".join(pickle.dumps(value, 2)[2:-1] for value in values)
+
+
+def reference(elements: int, key: str | bytes = "0", kind: bytes = b"FloatStorage") -> bytes:
+    """The instructions for a storage as torch writes it; bytes as ``key`` are its instructions."""
+    name = pushed(key) if isinstance(key, str) else key
+    start = b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"\n"
+    return start + name + pushed("cpu", elements) + b"tQ"
+
+
+def rebuild(storage: bytes, offset: int, shape: object, strides: object) -> bytes:
+    """The pickle of one tensor as torch writes it."""
+    sizes = pushed(offset, shape, strides)
+    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + sizes + b"\x89}tR."
+
+
 def old_format(
     content: bytes,
     records: dict[str, tuple[int, bytes]] | None = None,

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from batchdigit import CNN, CheckpointError, modelscan, pickled
 from batchdigit.modelfile import ModelFile
 from batchdigit.storedtensor import StoredTensor
-from tests.modelfiles import archive, old_format
+from tests.modelfiles import archive, old_format, rebuild, reference
 
 GOOD = CNN().state_dict()
 
@@ -65,17 +65,6 @@ def test_views_and_shared_storages_are_no_excess(saver: Any) -> None:
     contents = scan(saver(tensors))
     assert contents.excess == ""
     assert [tensor.shape for tensor in contents.root.values()] == [(4, 6), (6,), (4,), (6, 4)]
-
-
-def rebuild(storage: bytes, offset: int, shape: Any, strides: Any) -> bytes:
-    """The pickle of one tensor as torch writes it."""
-    sizes = b"".join(pickle.dumps(part, 2)[2:-1] for part in (offset, shape, strides))
-    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + sizes + b"\x89}tR."
-
-
-def reference(elements: int, key: str = "0", kind: bytes = b"FloatStorage") -> bytes:
-    text = b"".join(pickle.dumps(part, 2)[2:-1] for part in (key, "cpu", elements))
-    return b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"\n" + text + b"tQ"
 
 
 FOUR = {"0": b"\0" * 16}

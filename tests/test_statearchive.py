@@ -1,7 +1,6 @@
 """What was verified is what is loaded, however torch would read the file."""
 
 import io
-import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,39 +9,29 @@ import pytest
 import torch
 
 from batchdigit import CNN, load_checkpoint
-from tests.modelfiles import archive
+from tests.modelfiles import archive, pushed, rebuild, reference
 
 NAME = "fc.4.bias"
 GOOD = CNN().state_dict()
 OTHER = torch.full_like(GOOD[NAME], 7.0)
 
 
-def dumped(value: object) -> bytes:
-    """The instructions that push a plain value."""
-    return pickle.dumps(value, 2)[2:-1]
-
-
-def tensor(tensor: torch.Tensor, key: bytes) -> bytes:
-    """The instructions that rebuild a tensor out of the storage that ``key`` pushes."""
+def tensor(tensor: torch.Tensor, key: str | bytes) -> bytes:
+    """The instructions that rebuild a tensor out of the storage ``key``."""
     kind = {torch.float32: b"FloatStorage", torch.int64: b"LongStorage"}[tensor.dtype]
-    count = tensor.numel()
-    reference = b"(" + dumped("storage") + b"ctorch\n" + kind + b"\n" + key + dumped("cpu")
-    sizes = dumped(0) + dumped(tuple(tensor.shape)) + dumped(tensor.stride())
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference + dumped(count) + b"tQ" + sizes
-        + b"\x89}tR"
-    )  # fmt: skip
+    storage = reference(tensor.numel(), key, kind)
+    return rebuild(storage, 0, tuple(tensor.shape), tensor.stride())[2:-1]
 
 
-def model_file(key: bytes, held: dict[str, torch.Tensor], after: bytes = b"") -> bytes:
-    """The CNN's archive; ``key`` pushes the name of ``NAME``'s storage, ``after`` follows it."""
+def model_file(key: str | bytes, held: dict[str, torch.Tensor], after: bytes = b"") -> bytes:
+    """The CNN's archive; ``key`` is ``NAME``'s storage, ``after`` are instructions behind it."""
     content = b"\x80\x02}("
     records = {}
     for place, (name, value) in enumerate(GOOD.items()):
         if name == NAME:
-            content += dumped(name) + tensor(value, key) + after
+            content += pushed(name) + tensor(value, key) + after
             continue
-        content += dumped(name) + tensor(value, dumped(str(place)))
+        content += pushed(name) + tensor(value, str(place))
         records[str(place)] = value.numpy().tobytes()
     records |= {name: value.numpy().tobytes() for name, value in held.items()}
     return archive(content + b"u.", records)
@@ -59,37 +48,35 @@ def loaded(tmp_path: Path, data: bytes) -> torch.Tensor:
 
 
 def test_handmade_file_is_as_torch_makes_it(tmp_path: Path) -> None:
-    data = model_file(dumped("x"), {"x": GOOD[NAME]})
+    data = model_file("x", {"x": GOOD[NAME]})
     assert torch.equal(loaded_by_torch(data), GOOD[NAME])
     assert torch.equal(loaded(tmp_path, data), GOOD[NAME])
 
 
 def test_storage_whose_name_is_a_folder_s_is_read(tmp_path: Path) -> None:
     """torch takes a member whose name ends in a slash for an empty folder."""
-    data = model_file(dumped("x/"), {"x/": GOOD[NAME]})
+    data = model_file("x/", {"x/": GOOD[NAME]})
     assert torch.equal(loaded(tmp_path, data), GOOD[NAME])
 
 
 def test_member_that_is_flagged_as_a_folder_is_read(tmp_path: Path) -> None:
     """From such a member torch reads nothing, and gives whatever was in memory for its numbers."""
-    stream = io.BytesIO()
     ones = torch.ones(10_000_000)  # so many that the allocator maps pages of zeros for them
-    torch.save({**GOOD, "ones": ones}, stream)
-    data = bytearray(stream.getvalue())
-    flag = 38  # in an entry of the directory, where 0x10 marks a folder (Zip Appnote 4.4.15)
-    names = [f"archive/data/{place}".encode() for place in range(len(GOOD) + 1)]
-    for name in names:
-        entry = data.rindex(b"PK\x01\x02", 0, data.rindex(name))
-        data[entry + flag] |= 0x10
+    data = with_flagged_member({"ones": ones})
     assert not torch.equal(torch.load(io.BytesIO(data), weights_only=True)["ones"], ones)
-    stream = io.BytesIO()
-    torch.save(GOOD, stream)
-    data = bytearray(stream.getvalue())
-    entry = data.rindex(b"PK\x01\x02", 0, data.rindex(b"archive/data/0"))
-    data[entry + flag] |= 0x10
-    (tmp_path / "CNN.pt").write_bytes(data)
+    (tmp_path / "CNN.pt").write_bytes(with_flagged_member(GOOD))
     state = load_checkpoint(tmp_path / "CNN.pt").state
     assert all(torch.equal(state[name], value) for name, value in GOOD.items())
+
+
+def with_flagged_member(content: object) -> bytes:
+    """A saved file whose first storage has the MS-DOS attribute of a folder (Appnote 4.4.15)."""
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    data = bytearray(stream.getvalue())
+    entry = data.rindex(b"PK\x01\x02", 0, data.rindex(b"archive/data/0"))
+    data[entry + 38] |= 0x10
+    return bytes(data)
 
 
 def test_name_of_a_storage_is_read_in_one_encoding(tmp_path: Path) -> None:
@@ -103,9 +90,9 @@ def test_name_of_a_storage_is_read_in_one_encoding(tmp_path: Path) -> None:
 
 def test_state_that_is_set_on_a_tensor_changes_nothing(tmp_path: Path) -> None:
     """torch calls ``set_`` with it, which puts other numbers into the tensor."""
-    other = tensor(OTHER, dumped("y"))
-    state = b"(" + other + dumped(0) + dumped((10,)) + dumped((1,)) + b"tb"
-    data = model_file(dumped("x"), {"x": GOOD[NAME], "y": OTHER}, after=state)
+    other = tensor(OTHER, "y")
+    state = b"(" + other + pushed(0, (10,), (1,)) + b"tb"
+    data = model_file("x", {"x": GOOD[NAME], "y": OTHER}, after=state)
     assert torch.equal(loaded_by_torch(data), OTHER)
     assert torch.equal(loaded(tmp_path, data), GOOD[NAME])
 
