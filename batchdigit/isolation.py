@@ -18,6 +18,7 @@ from batchdigit.workerprocess import Watchdog, blocked_signals, settle_in
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
 SECONDS_TO_DIE = 0.5
+SECONDS_TO_START = 60.0
 
 
 class LoneReader:
@@ -72,8 +73,12 @@ class LoneReader:
                 ) from error
             finally:
                 theirs.close()
+            # Starting may take longer than a file does, but not for ever.
+            if not self._pipe.poll(SECONDS_TO_START):
+                self.end()
+                raise WorkerError("a process that reads does not start", "run again")
             with contextlib.suppress(EOFError):
-                self._pipe.recv()  # it is ready: starting may take longer than a file does
+                self._pipe.recv()
         return self._pipe
 
     def end(self) -> int | None:

@@ -150,7 +150,7 @@ class Workers:
         if self._watch is None:
             return
         self._kill()
-        self._watch.join()
+        self._watch.join(SECONDS_TO_DIE)
         for process in self._processes:
             process.join(SECONDS_TO_DIE)
         # A worker may have died with the lock of the event by which torch tells them to end.
