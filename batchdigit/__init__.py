@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from batchdigit.filenames import unescape_filename as unescape_filename
     from batchdigit.inspection import Inspection as Inspection
     from batchdigit.inspection import inspect_model as inspect_model
+    from batchdigit.jobs import Job as Job
+    from batchdigit.jobs import Tolerance as Tolerance
     from batchdigit.labels import read_labels as read_labels
     from batchdigit.model import CNN as CNN
     from batchdigit.pipeline import run as run
     from batchdigit.records import Failure as Failure
-    from batchdigit.records import Job as Job
     from batchdigit.records import Predictions as Predictions
     from batchdigit.records import RunSummary as RunSummary
-    from batchdigit.records import Tolerance as Tolerance
 
 _EXPORTS = {
     "api": ("predict", "stream"),
@@ -58,7 +58,8 @@ _EXPORTS = {
     "labels": ("read_labels",),
     "model": ("CNN",),
     "pipeline": ("run",),
-    "records": ("Failure", "Job", "Predictions", "RunSummary", "Tolerance"),
+    "jobs": ("Job", "Tolerance"),
+    "records": ("Failure", "Predictions", "RunSummary"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchdigit import pipeline
-from batchdigit.records import Job, Predictions
+from batchdigit.jobs import Job
+from batchdigit.records import Predictions
 from batchdigit.stopwatch import Stopwatch
 from batchdigit.writer import Columns, Tabulator
 

@@ -11,6 +11,16 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
+from batchdigit.jobs import (
+    FORMATS,
+    MODEL_VARIABLE,
+    PRECISIONS,
+    STDOUT,
+    Job,
+    Tolerance,
+    TrainJob,
+    default_model,
+)
 from batchdigit.labels import read_labels
 from batchdigit.outcome import (
     conversion_lines,
@@ -22,16 +32,6 @@ from batchdigit.outcome import (
 )
 from batchdigit.process import exit_codes, occupy_standard_streams, say
 from batchdigit.progress import show_progress
-from batchdigit.records import (
-    FORMATS,
-    MODEL_VARIABLE,
-    PRECISIONS,
-    STDOUT,
-    Job,
-    Tolerance,
-    TrainJob,
-    default_model,
-)
 from batchdigit.version import __version__
 
 RUN = Job(source=(Path("SOURCE"),))  # the defaults, for --help

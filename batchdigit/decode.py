@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchdigit.errors import ImageError
-from batchdigit.records import MAX_BYTES, MAX_PIXELS
+from batchdigit.jobs import MAX_BYTES, MAX_PIXELS
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 

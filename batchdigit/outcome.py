@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from batchdigit.errors import ExitCode, one_line
 from batchdigit.filenames import escape_filename
-from batchdigit.records import STDOUT, Job, RunSummary, TrainJob
+from batchdigit.jobs import STDOUT, Job, TrainJob
+from batchdigit.records import RunSummary
 
 if TYPE_CHECKING:
     from batchdigit.convert import Conversion

@@ -21,17 +21,11 @@ from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.device import choose_device, describe_device
 from batchdigit.errors import AccountingError, ExitCode, OutputError, SourceError, UsageError
 from batchdigit.filenames import FileList
+from batchdigit.jobs import STDOUT, Job
 from batchdigit.predictor import Predictor
 from batchdigit.publish import Publication, writing
 from batchdigit.reader import Reader, available_cores, default_start_method
-from batchdigit.records import (
-    STDOUT,
-    Job,
-    OnProgress,
-    Predictions,
-    RunSummary,
-    no_progress,
-)
+from batchdigit.records import OnProgress, Predictions, RunSummary, no_progress
 from batchdigit.source import EXTENSIONS, Listing, list_images
 from batchdigit.stopwatch import Stopwatch
 from batchdigit.version import __version__

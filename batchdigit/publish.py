@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from batchdigit.errors import OutputError
-from batchdigit.records import STDOUT
+from batchdigit.jobs import STDOUT
 
 
 class Publication:

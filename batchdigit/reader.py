@@ -25,8 +25,9 @@ from batchdigit.decode import decode_image, read_file, strict_pillow
 from batchdigit.errors import ImageError, one_line
 from batchdigit.filenames import FileList
 from batchdigit.isolation import LoneReader
+from batchdigit.jobs import Reading
 from batchdigit.preprocess import SIZE, to_model_input
-from batchdigit.records import Batch, Failure, Reading
+from batchdigit.records import Batch, Failure
 from batchdigit.workerprocess import Watchdog, blocked_signals, settle_in
 from batchdigit.workers import Plan, WorkerDied, Workers
 

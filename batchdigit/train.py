@@ -27,9 +27,10 @@ from torch.optim.swa_utils import AveragedModel
 from batchdigit.dataset import Digits, Splits, load_splits
 from batchdigit.device import choose_device
 from batchdigit.errors import BatchdigitError, CheckpointError
+from batchdigit.jobs import TrainJob
 from batchdigit.model import CLASSES, CNN
 from batchdigit.publish import Publication, writing
-from batchdigit.records import OnProgress, TrainJob, no_progress
+from batchdigit.records import OnProgress, no_progress
 
 GROUP = 8  # images of a batch that share one random transformation
 # What must be equal for a training to go on where another stopped.

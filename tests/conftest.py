@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchdigit.records import PACKAGED_WEIGHTS
+from batchdigit.jobs import PACKAGED_WEIGHTS
 from tests.modelfiles import save_the_tutorials_way
 from tests.oracle import SeedRow, seed_loop
 

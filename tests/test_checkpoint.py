@@ -12,7 +12,7 @@ from torch import nn
 
 from batchdigit import CNN, CheckpointError
 from batchdigit.checkpoint import load_checkpoint
-from batchdigit.records import PACKAGED_WEIGHTS
+from batchdigit.jobs import PACKAGED_WEIGHTS
 from tests import oracle
 from tests.conftest import Program
 from tests.modelfiles import run

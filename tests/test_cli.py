@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import batchdigit
 from batchdigit import errors
 from batchdigit.cli import app
-from batchdigit.records import PACKAGED_WEIGHTS
+from batchdigit.jobs import PACKAGED_WEIGHTS
 from tests.conftest import SAMPLES, Program
 
 runner = CliRunner()

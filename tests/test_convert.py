@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from batchdigit import CNN, CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
 from batchdigit.convert import real_digits
-from batchdigit.records import PACKAGED_WEIGHTS
+from batchdigit.jobs import PACKAGED_WEIGHTS
 from tests import oracle
 from tests.conftest import SAMPLES, Program
 

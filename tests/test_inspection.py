@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from batchdigit import CNN, CheckpointError, inspect_model
+from batchdigit.jobs import PACKAGED_WEIGHTS
 from batchdigit.outcome import inspection_lines
-from batchdigit.records import PACKAGED_WEIGHTS
 from tests import oracle
 from tests.conftest import Program
 

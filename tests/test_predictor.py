@@ -8,8 +8,9 @@ from PIL import Image
 
 from batchdigit import CNN, DeviceError, Failure, predictor
 from batchdigit.checkpoint import load_checkpoint
+from batchdigit.jobs import PACKAGED_WEIGHTS
 from batchdigit.predictor import Predictor
-from batchdigit.records import PACKAGED_WEIGHTS, Batch
+from batchdigit.records import Batch
 from tests.oracle import SeedRow
 
 CPU = torch.device("cpu")

@@ -13,8 +13,9 @@ from PIL import Image
 
 from batchdigit import reader as reader_module
 from batchdigit.filenames import FileList
+from batchdigit.jobs import Reading
 from batchdigit.reader import DigitFiles, Reader
-from batchdigit.records import Batch, Reading
+from batchdigit.records import Batch
 from tests.conftest import save_grey
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from batchdigit import BatchdigitError, CheckpointError, UsageError, run
 from batchdigit.checkpoint import load_checkpoint
 from batchdigit.cli import app
-from batchdigit.records import Job, TrainJob
+from batchdigit.jobs import Job, TrainJob
 from batchdigit.train import augmentation, train
 from tests.conftest import SAMPLES
 
