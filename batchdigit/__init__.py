@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from batchdigit.errors import CheckpointError as CheckpointError
     from batchdigit.errors import DeviceError as DeviceError
     from batchdigit.errors import ExitCode as ExitCode
+    from batchdigit.errors import OutputBusyError as OutputBusyError
     from batchdigit.errors import OutputError as OutputError
     from batchdigit.errors import SourceError as SourceError
     from batchdigit.errors import UsageError as UsageError
@@ -51,7 +52,7 @@ _EXPORTS = {
     "convert": ("Conversion", "convert_model"),
     "errors": (
         *("AccountingError", "BatchdigitError", "CheckpointError", "DeviceError", "ExitCode"),
-        *("OutputError", "SourceError", "UsageError", "WorkerError"),
+        *("OutputBusyError", "OutputError", "SourceError", "UsageError", "WorkerError"),
     ),
     "filenames": ("escape_filename", "unescape_filename"),
     "inspection": ("Inspection", "inspect_model"),

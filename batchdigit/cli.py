@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,8 @@ from batchdigit.jobs import (
     default_model,
 )
 from batchdigit.labels import read_labels
+from batchdigit.messages import LOG_FORMATS
+from batchdigit.metrics import write_metrics
 from batchdigit.outcome import (
     conversion_lines,
     inspection_lines,
@@ -30,10 +33,11 @@ from batchdigit.outcome import (
     run_lines,
     training_lines,
 )
-from batchdigit.process import exit_codes, occupy_standard_streams, say
+from batchdigit.process import command, occupy_standard_streams
 from batchdigit.progress import show_progress
 from batchdigit.version import __version__
 
+LOG = logging.getLogger(__name__)
 RUN = Job(source=(Path("SOURCE"),))  # the defaults, for --help
 TRAIN = TrainJob(data=Path("DIR"), out=Path("FILE"))
 
@@ -194,6 +198,33 @@ def run(
             "--max-bad", metavar="N|P%", help="Error rows to tolerate before the exit code is 3."
         ),
     ] = str(RUN.max_bad),
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Take over the last report's rows of unchanged files."),
+    ] = RUN.update,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="With --update: but not its error rows.")
+    ] = RUN.retry_errors,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")
+    ] = RUN.fresh,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Let another run that writes FILE end, that long."),
+    ] = RUN.wait,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Append what is said to a file."),
+    ] = None,
+    log_format: Annotated[
+        str, typer.Option(metavar="|".join(LOG_FORMATS), help="How --log-file is written.")
+    ] = LOG_FORMATS[0],
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="Write the outcome for Prometheus' node_exporter."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")
@@ -207,7 +238,17 @@ def run(
 
     Progress and messages go to standard error.
     """
-    with exit_codes(f"{out} is as it was" if out != STDOUT else "the rows are not complete"):
+    after_signal = f"{out} is as it was; the same command goes on from here"
+    with (
+        command(
+            after_signal if out != STDOUT else "the rows are not complete",
+            quiet=quiet,
+            verbose=verbose,
+            log_file=log_file,
+            log_format=log_format,
+        ) as ending,
+        write_metrics(metrics, out) as measured,
+    ):
         if "" in source:
             raise UsageError("a source is an empty name", "name a folder, or . for this one")
         job = Job(
@@ -228,6 +269,10 @@ def run(
             max_bytes=max_bytes,
             max_pixels=max_pixels,
             max_bad=Tolerance.parse(max_bad),
+            update=update,
+            retry_errors=retry_errors,
+            fresh=fresh,
+            wait=wait,
         )
         if out == STDOUT and as_json:
             raise UsageError(
@@ -240,14 +285,13 @@ def run(
             )
         from batchdigit import pipeline  # it imports torch, which takes seconds
 
+        LOG.debug("batchdigit %s: run %s --out %s", __version__, " ".join(source), out)
         with show_progress(sys.stderr, quiet=quiet) as progress:
-            summary = pipeline.run(job, on_progress=progress)
-    with exit_codes("the report is complete"):
-        if not quiet:
-            _say_all(run_lines(summary, job))
-        if verbose:
-            _say_all(run_details(summary))
-        _say_all(run_complaints(summary, job))
+            summary = measured.summary = pipeline.run(job, on_progress=progress)
+        ending.after_signal = "the report is complete"
+        _log(logging.INFO, run_lines(summary, job), summary=summary.as_json())
+        _log(logging.DEBUG, run_details(summary))
+        _log(logging.ERROR, run_complaints(summary, job))
         if as_json:
             _print_json(summary.as_json(), "the report itself is complete")
         raise typer.Exit(summary.exit_code)
@@ -300,7 +344,8 @@ def train(
     Part of the training images is held out to choose the epoch by; the test images are looked
     at once, at the end. Stopped, it resumes from its last whole epoch by the same command.
     """
-    with exit_codes(f"{out} is as it was; the same command resumes after the last whole epoch"):
+    after_signal = f"{out} is as it was; the same command resumes after the last whole epoch"
+    with command(after_signal, quiet=quiet) as ending:
         job = TrainJob(
             data=data,
             out=out,
@@ -324,9 +369,8 @@ def train(
                     f"loss {score.loss:.5f}"
                 ),
             )
-    with exit_codes("the training is complete"):
-        if not quiet:
-            _say_all(training_lines(summary, job))
+        ending.after_signal = "the training is complete"
+        _log(logging.INFO, training_lines(summary, job))
 
 
 @models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
@@ -339,7 +383,7 @@ def inspect(
 
     The exit code is 0 for a file that a run would take and 65 for any other.
     """
-    with exit_codes("nothing was changed"):
+    with command("nothing was changed"):
         from batchdigit.inspection import inspect_model  # it imports torch, which takes seconds
 
         inspection = inspect_model(file, class_name)
@@ -370,13 +414,12 @@ def convert(
     The new file is checked against the old one before it appears: the first two hold the very
     same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
     """
-    with exit_codes(f"{target} is as it was"):
+    with command(f"{target} is as it was", quiet=quiet) as ending:
         from batchdigit.convert import convert_model  # it imports torch, which takes seconds
 
         conversion = convert_model(source, target, class_name=class_name, force=force)
-    with exit_codes("the conversion is complete"):
-        if not quiet:
-            _say_all(conversion_lines(conversion))
+        ending.after_signal = "the conversion is complete"
+        _log(logging.INFO, conversion_lines(conversion))
 
 
 def _number_or_auto(option: str, text: str) -> int | None:
@@ -394,9 +437,11 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _say_all(lines: Iterable[str]) -> None:
+def _log(level: int, lines: Iterable[str], **fields: Any) -> None:
+    """Say ``lines``; a log in JSON gets the ``fields`` with the first."""
     for line in lines:
-        say(line)
+        LOG.log(level, "%s", line, extra={"fields": fields})
+        fields = {}
 
 
 def _print_json(data: dict[str, Any], remedy: str) -> None:

@@ -5,6 +5,7 @@
     ├── CheckpointError       65    a model file that cannot or must not be loaded
     ├── SourceError           66    no images to read
     ├── OutputError           73    the report cannot be written
+    ├── OutputBusyError       75    another run is writing the report
     ├── DeviceError            1    the device that was asked for is not there
     ├── WorkerError            1    a reading process died
     └── AccountingError        1    rows and images do not add up: a bug, nothing is published
@@ -12,7 +13,7 @@
     StoppedBySignal        128+N    SIGINT, SIGTERM or SIGHUP asked the program to end
 
 The codes follow BSD's sysexits.h where it has a fitting one (65 EX_DATAERR, 66 EX_NOINPUT,
-73 EX_CANTCREAT).
+73 EX_CANTCREAT, 75 EX_TEMPFAIL).
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ from __future__ import annotations
 import signal
 from enum import IntEnum
 
-STOP_SIGNALS = [  # Windows has no SIGHUP
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
 LONGEST_PROBLEM = 5_000  # a path alone may have 4,096 bytes
 
 
@@ -36,6 +34,7 @@ class ExitCode(IntEnum):
     MODEL_REFUSED = 65
     NO_IMAGES = 66
     CANNOT_WRITE = 73
+    BUSY = 75
 
 
 EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
@@ -46,6 +45,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.MODEL_REFUSED: "the model file was refused",
     ExitCode.NO_IMAGES: "no images found",
     ExitCode.CANNOT_WRITE: "the output cannot be written",
+    ExitCode.BUSY: "another run is writing this output",
 }
 
 
@@ -85,6 +85,12 @@ class OutputError(BatchdigitError):
     """The report cannot be written; what was there before is untouched."""
 
     exit_code = ExitCode.CANNOT_WRITE
+
+
+class OutputBusyError(BatchdigitError):
+    """Another run is writing the report."""
+
+    exit_code = ExitCode.BUSY
 
 
 class DeviceError(BatchdigitError):

@@ -15,6 +15,11 @@ import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
@@ -54,6 +59,24 @@ class FileList:
             joined += name
             self._offsets.append(len(joined))
         self._names = bytes(joined)
+
+    @classmethod
+    def from_arrays(
+        cls, root: bytes, names: NDArray[np.uint8], offsets: NDArray[np.uint64]
+    ) -> FileList:
+        """Undo :meth:`as_arrays`. Raises ValueError when the two do not fit."""
+        files = cls(root)
+        files._names = names.tobytes()
+        files._offsets = array("Q", offsets.astype("u8").tobytes())
+        if not len(offsets) or offsets[0] or offsets[-1] != len(names):
+            raise ValueError("offsets that are not those of the names")
+        return files
+
+    def as_arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        """The names, one after another, and where each begins, and where the last one ends."""
+        import numpy as np  # here, because this module is imported where no array is needed
+
+        return np.frombuffer(self._names, np.uint8), np.array(self._offsets, np.uint64)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -14,7 +14,8 @@ import torch
 
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch, Failure
-from batchdigit.workerprocess import Watchdog, blocked_signals, settle_in
+from batchdigit.signals import signals_blocked
+from batchdigit.workerprocess import Watchdog, settle_in
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
 SECONDS_TO_DIE = 0.5
@@ -63,7 +64,7 @@ class LoneReader:
                 target=_serve, args=(theirs, self._read), daemon=True
             )
             try:
-                with blocked_signals():
+                with signals_blocked():
                     self._process.start()
             except OSError as error:
                 self._pipe = self._process = None

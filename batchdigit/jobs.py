@@ -68,7 +68,10 @@ class Job:
     that is safe (see :mod:`batchdigit.reader`). ``class_name`` is what the class of a whole
     pickled model may be called besides ``CNN``; ``labels`` are the names of the classes, in order,
     or none, and then the report has their numbers. ``max_bytes``, ``max_pixels`` and ``timeout``
-    (seconds) are limits for each file; what exceeds one becomes an error row.
+    (seconds) are limits for each file; what exceeds one becomes an error row. ``update`` takes
+    over rows of the last report at ``out`` for files that have not changed, with ``retry_errors``
+    all but error rows. ``fresh`` forgets what an unfinished run has done. ``wait`` is how many
+    seconds another run that writes ``out`` has to end.
     """
 
     source: tuple[Path, ...]
@@ -89,6 +92,10 @@ class Job:
     max_pixels: int = MAX_PIXELS
     timeout: float = MAX_SECONDS
     max_bad: Tolerance = Tolerance()
+    update: bool = False
+    retry_errors: bool = False
+    fresh: bool = False
+    wait: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -96,6 +103,12 @@ class Job:
         if self.topk < 1:
             raise UsageError(f"--topk {self.topk} is less than 1", "ask for 1 label or more")
         object.__setattr__(self, "labels", check_labels(self.labels))  # frozen
+        if self.update and self.out == STDOUT:
+            raise UsageError("there is no last report to --update", "give --out a file")
+        if self.retry_errors and not self.update:
+            raise UsageError("--retry-errors says what to --update", "add --update")
+        if not 0 <= self.wait < 1e9:
+            raise UsageError(f"--wait {self.wait:g} is not a time in seconds", "try 3600")
         _check_loader(self.batch_size, self.workers)
         _check_limits(self.reading)
         _check_choice("--format", self.format, FORMATS)

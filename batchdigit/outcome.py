@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     """How many images, how fast, where to."""
     failures = ", ".join(f"{count} {stage}" for stage, count in summary.failures_by_stage.items())
+    reused = f"{summary.reused} reused + " if summary.update else ""
     yield (
-        f"{summary.found} images found = {summary.predicted} predicted + "
+        f"{summary.found} images found = {summary.predicted} predicted + {reused}"
         f"{summary.failed} failed" + (f" ({failures})" if failures else "")
     )
+    if summary.update:
+        counts = ", ".join(f"{count} {name}" for name, count in summary.update.items())
+        yield f"since the last report: {counts}"
     where = "" if job.out == STDOUT else f"; report in {job.out}"
     yield (
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "

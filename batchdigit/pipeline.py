@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import PIL
@@ -19,68 +18,57 @@ import torch
 
 from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.device import choose_device, describe_device
-from batchdigit.errors import AccountingError, ExitCode, OutputError, SourceError, UsageError
+from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
 from batchdigit.filenames import FileList
 from batchdigit.jobs import STDOUT, Job
+from batchdigit.outputs import account_path, open_outputs
+from batchdigit.past import Past
 from batchdigit.predictor import Predictor
-from batchdigit.publish import Publication, writing
 from batchdigit.reader import Reader, available_cores, default_start_method
 from batchdigit.records import OnProgress, Predictions, RunSummary, no_progress
 from batchdigit.source import EXTENSIONS, Listing, list_images
 from batchdigit.stopwatch import Stopwatch
+from batchdigit.update import merge
 from batchdigit.version import __version__
-from batchdigit.writer import Layout, ReportWriter
+from batchdigit.writer import Layout
 
 CPU_BATCH_SIZE = 256
 GPU_BATCH_SIZE = 2048
 IMAGES_WORTH_A_WORKER = 2000
 MOST_WORKERS = 16
 
+Recall = Callable[[FileList, Mapping[str, Any], int], Past]
+
 
 def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
     """Predict every image of ``job.source`` and publish the report at ``job.out``.
 
     ``on_progress(done, failed, found)`` is called after each batch. The account of the run goes
-    to ``job.out`` with ``.run.json`` added, except for a report on standard output.
+    to ``job.out`` with ``.run.json`` added, except for a report on standard output. A run that
+    does not end leaves a journal, from which the same job goes on.
 
-    Raises UsageError, CheckpointError, SourceError, OutputError, DeviceError, WorkerError or
-    AccountingError; whichever it is, ``job.out`` is as it was before.
+    Raises UsageError, CheckpointError, SourceError, OutputError, OutputBusyError, DeviceError,
+    WorkerError or AccountingError; whichever it is, ``job.out`` is as it was before.
     """
     started = datetime.now(timezone.utc)
     stopwatch = Stopwatch()
     failures: Counter[str] = Counter()
-    with Publication() as publication:
-        stream, account = _open_outputs(job, publication)
-        with (
-            open_session(job, stopwatch) as session,
-            ReportWriter(stream, job.report_format, session.files, session.layout) as report,
-        ):
-            for predictions in session.predictions():
-                with stopwatch.stage("write"), writing(job.out):
-                    report.write(predictions)
-                failures.update(failure.stage for failure in predictions.failures)
-                on_progress(report.rows, failures.total(), len(session.files))
+    with (
+        open_outputs(job) as outputs,
+        open_session(job, stopwatch, outputs.recall) as session,
+        outputs.open_table(session.past, session.layout) as table,
+    ):
+        for predictions in session.predictions():
+            with stopwatch.stage("write"):
+                table.write(predictions)
+            failures.update(failure.stage for failure in predictions.failures)
+            on_progress(table.rows, failures.total(), len(session.files))
 
-            summary = RunSummary(
-                found=len(session.files),
-                predicted=report.predicted,
-                failed=failures.total(),
-                ignored=session.ignored,
-                failures_by_stage=dict(failures),
-                seconds=stopwatch.seconds(),
-                device=describe_device(session.device),
-                exit_code=_judge(job, failures.total(), len(session.files)),
-                account=_account(job, session, started),
-            )
-            _check_sums(summary, report.rows)
-            with stopwatch.stage("write"), writing(job.out):
-                report.finish(summary.as_json())
-        if account is not None:
-            described = summary.as_json() | {"report": {"name": job.out.name, **report.digest}}
-            with writing(_account_path(job.out)):
-                account.write(json.dumps(described, indent=1).encode() + b"\n")
+        summary = _summarize(session, failures, started)
+        _check_sums(summary, table.rows)
         with stopwatch.stage("write"):
-            publication.publish()
+            table.finish(summary)
+            outputs.publish()
     return replace(summary, seconds=stopwatch.seconds())
 
 
@@ -100,13 +88,19 @@ class Session:
     """A run that is ready to go: images listed, model on its device, workers reading."""
 
     job: Job
-    files: FileList
-    ignored: FileList
+    listing: Listing
+    past: Past
     checkpoint: Checkpoint
     device: torch.device
     reader: Reader
     predictor: Predictor
     stopwatch: Stopwatch
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def files(self) -> FileList:
+        """The images found."""
+        return self.listing.images
 
     @property
     def layout(self) -> Layout:
@@ -119,25 +113,34 @@ class Session:
         )
 
     def predictions(self) -> Iterator[Predictions]:
-        """What became of each batch, in order, while the stopwatch runs.
+        """What became of every file, in order and by batches, while the stopwatch runs.
 
         Raises AccountingError at the end when that is not what became of every file.
         """
         batches = self.stopwatch.each("read", self.reader)
-        accounted = 0
-        for predictions in self.stopwatch.each("predict", self.predictor.predict(batches)):
-            accounted += len(predictions) + len(predictions.failures)
-            yield predictions
-        if accounted != len(self.files):
+        predicted = self.stopwatch.each("predict", self.predictor.predict(batches))
+        fresh = self._count("predicted", self.past.resume(predicted))
+        reused = self._count("reused", self.past.reused())
+        yield from self.stopwatch.each("journal", merge(reused, fresh))
+        if self.counts.total() != len(self.files):
             raise AccountingError(
-                f"found {len(self.files)} images, but {accounted} were predicted or failed",
+                f"found {len(self.files)} images, but {self.counts.total()} have an outcome",
                 "please report this as a bug",
             )
 
+    def _count(self, outcome: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
+        for predictions in parts:
+            self.counts[outcome] += len(predictions)
+            self.counts["failed"] += len(predictions.failures)
+            yield predictions
+
 
 @contextlib.contextmanager
-def open_session(job: Job, stopwatch: Stopwatch) -> Iterator[Session]:
-    """Get everything ready that ``job`` needs, cheapest checks first; end the workers after."""
+def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -> Iterator[Session]:
+    """Get everything ready that ``job`` needs, cheapest checks first; end the workers after.
+
+    ``recall(files, binding, batch_size)``, where given, says what need not be predicted again.
+    """
     device = choose_device(job.device)
     with stopwatch.stage("load"):
         checkpoint = load_checkpoint(job.model, job.class_name)
@@ -151,42 +154,46 @@ def open_session(job: Job, stopwatch: Stopwatch) -> Iterator[Session]:
             f"--topk {job.topk} is more than the model's {checkpoint.classes} classes",
             "ask for fewer labels",
         )
+    k = checkpoint.classes if job.probs else job.topk
+    batch_size = job.batch_size or _batch_size(device)
     with stopwatch.stage("list"):
         listing = _list(job)
+        past = Past.nothing(listing.images)
+        if recall is not None:
+            binding = _binding(job, checkpoint, device, k, listing)
+            past = recall(listing.images, binding, batch_size)
     with Reader(
         listing.images,
-        batch_size=job.batch_size or _batch_size(device),
-        workers=_workers(device, len(listing.images)) if job.workers is None else job.workers,
+        batch_size=batch_size,
+        workers=_workers(device, len(past.places)) if job.workers is None else job.workers,
         start_method=job.start_method,
         reading=job.reading,
+        places=past.places,
     ) as reader:
         with stopwatch.stage("load"):
-            predictor = Predictor(
-                checkpoint.model,
-                device,
-                precision=job.precision,
-                k=checkpoint.classes if job.probs else job.topk,
-            )
-        yield Session(
-            job, listing.images, listing.ignored, checkpoint, device, reader, predictor, stopwatch
-        )
+            predictor = Predictor(checkpoint.model, device, precision=job.precision, k=k)
+        yield Session(job, listing, past, checkpoint, device, reader, predictor, stopwatch)
 
 
-def _open_outputs(job: Job, publication: Publication) -> tuple[BinaryIO, BinaryIO | None]:
-    """Streams for the report and for the account of the run, opened before any work is done."""
-    if job.out == STDOUT:
-        if sys.stdout is None:
-            raise OutputError("standard output is closed", "give --out a file")
-        return sys.stdout.buffer, None
-    return publication.create(job.out), publication.create(_account_path(job.out))
-
-
-def _account_path(out: Path) -> Path:
-    return out.with_name(out.name + ".run.json")
+def _binding(
+    job: Job, checkpoint: Checkpoint, device: torch.device, k: int, listing: Listing
+) -> dict[str, Any]:
+    """What a row depends on beside its file, each under the name that it has in a message."""
+    return {
+        "versions": _versions(),
+        "model": checkpoint.sha256,
+        "folder": os.fsdecode(listing.images.root),
+        "device": describe_device(device),
+        "--precision": job.precision,
+        "--topk or --probs": k,
+        "limits (--max-bytes, --max-pixels, --timeout, --follow-symlinks)": list(
+            astuple(job.reading)
+        ),
+    }
 
 
 def _list(job: Job) -> Listing:
-    outputs = () if job.out == STDOUT else (job.out, _account_path(job.out))
+    outputs = () if job.out == STDOUT else (job.out, account_path(job.out))
     listing = list_images(job.source, follow_symlinks=job.follow_symlinks, exclude=outputs)
     if not len(listing.images):
         sources = ", ".join(map(str, job.source))
@@ -212,6 +219,8 @@ def _workers(device: torch.device, images: int) -> int:
     """
     cores = available_cores()
     wanted = cores // 4 if device.type == "cpu" else cores
+    if not images:
+        return 0
     most = min(wanted, MOST_WORKERS, images // IMAGES_WORTH_A_WORKER)
     return max(most, 1 if default_start_method() == "fork" else 0)
 
@@ -220,35 +229,57 @@ def _judge(job: Job, failed: int, found: int) -> ExitCode:
     return ExitCode.OK if job.max_bad.allows(failed, found) else ExitCode.BAD_IMAGES
 
 
+def _summarize(session: Session, failures: Mapping[str, int], started: datetime) -> RunSummary:
+    counts, comparison = session.counts, session.past.comparison
+    return RunSummary(
+        found=len(session.files),
+        predicted=counts["predicted"],
+        reused=counts["reused"],
+        failed=counts["failed"],
+        resumed=session.past.resumed,
+        update=comparison.counts() if comparison else None,
+        ignored=session.listing.ignored,
+        failures_by_stage=dict(failures),
+        seconds=session.stopwatch.seconds(),
+        device=describe_device(session.device),
+        exit_code=_judge(session.job, counts["failed"], len(session.files)),
+        account=_account(session, started),
+    )
+
+
 def _check_sums(summary: RunSummary, rows: int) -> None:
-    if not summary.found == summary.predicted + summary.failed == rows:
+    if not summary.found == summary.predicted + summary.reused + summary.failed == rows:
         raise AccountingError(
-            f"found {summary.found} images, but predicted {summary.predicted}, "
-            f"failed {summary.failed} and wrote {rows} rows",
+            f"found {summary.found} images, but predicted {summary.predicted}, reused "
+            f"{summary.reused}, failed {summary.failed} and wrote {rows} rows",
             "nothing was published; please report this as a bug",
         )
 
 
-def _account(job: Job, session: Session, started: datetime) -> dict[str, Any]:
+def _versions() -> dict[str, str]:
+    """Of what a prediction depends on."""
+    return {
+        "batchdigit": __version__,
+        "torch": torch.__version__,
+        "pillow": PIL.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _account(session: Session, started: datetime) -> dict[str, Any]:
     """Who made this report, from what and how: JSON data."""
     return {
         "started": started.isoformat(timespec="seconds"),
-        "versions": {
-            "batchdigit": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pillow": PIL.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": _versions() | {"python": platform.python_version()},
         "platform": platform.platform(),
         "model": {
-            "path": str(job.model),
+            "path": str(session.job.model),
             "sha256": session.checkpoint.sha256,
             "kind": session.checkpoint.kind,
             "format": session.checkpoint.format,
             "classes": session.checkpoint.classes,
         },
-        "options": json.loads(json.dumps(asdict(job), default=str)),
+        "options": json.loads(json.dumps(asdict(session.job), default=str)),
         "reader": {
             "batch_size": session.reader.batch_size,
             "workers": session.reader.workers,

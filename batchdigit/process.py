@@ -1,16 +1,22 @@
-"""The process around a command: its signals, its standard streams, its exit code."""
+"""The process around a command: its standard streams and its exit code."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 
-from batchdigit.errors import STOP_SIGNALS, BatchdigitError, StoppedBySignal
+from batchdigit.errors import BatchdigitError, StoppedBySignal
+from batchdigit.messages import log_to_file, show_messages
+from batchdigit.signals import signals_as_exceptions
+
+_LOG = logging.getLogger(__name__)
 
 
 def occupy_standard_streams() -> None:
@@ -26,22 +32,48 @@ def occupy_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
 
 
+@dataclass
+class Ending:
+    """What is true if a signal stops the command now."""
+
+    after_signal: str
+
+
 @contextlib.contextmanager
-def exit_codes(after_signal: str) -> Iterator[None]:
-    """End the program as the errors module documents, with one line and no traceback."""
-    try:
-        with _signals_as_exceptions():
-            yield
-    except BatchdigitError as error:
-        _give_up_stdout()
-        say(f"batchdigit: {error}")
-        raise typer.Exit(error.exit_code) from error
-    except StoppedBySignal as stop:
-        say(f"batchdigit: stopped by {stop.signal_name}; {after_signal}")
-        raise typer.Exit(stop.exit_code) from stop
-    except BrokenPipeError as error:
-        _give_up_stdout()
-        raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
+def command(
+    after_signal: str,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    log_file: Path | None = None,
+    log_format: str = "text",
+) -> Iterator[Ending]:
+    """Around a command: shows its messages, ends it as the errors module documents.
+
+    Whatever is wrong is one line and an exit code, without a traceback.
+    """
+    ending = Ending(after_signal)
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    with show_messages(level), contextlib.ExitStack() as log:
+        try:
+            with signals_as_exceptions():
+                if log_file is not None:
+                    log.enter_context(log_to_file(log_file, log_format))
+                yield ending
+        except BatchdigitError as error:
+            _give_up_stdout()
+            _say(str(error), error.exit_code)
+            raise typer.Exit(error.exit_code) from error
+        except StoppedBySignal as stop:
+            _say(f"stopped by {stop.signal_name}; {ending.after_signal}", stop.exit_code)
+            raise typer.Exit(stop.exit_code) from stop
+        except BrokenPipeError as error:
+            _give_up_stdout()
+            raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
+
+
+def _say(problem: str, exit_code: int) -> None:
+    _LOG.error("%s", problem, extra={"fields": {"exit_code": int(exit_code)}})
 
 
 def _give_up_stdout() -> None:
@@ -55,28 +87,3 @@ def _give_up_stdout() -> None:
             sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Raise StoppedBySignal on SIGINT, SIGTERM and SIGHUP, so that everything is tidied up."""
-
-    def stop(signum: int, _frame: object) -> None:
-        raise StoppedBySignal(signum)
-
-    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
-    # What the caller ignores (nohup and SIGHUP) stays ignored.
-    handled = [signum for signum in STOP_SIGNALS if before[signum] is not signal.SIG_IGN]
-    for signum in handled:
-        signal.signal(signum, stop)
-    try:
-        yield
-    finally:
-        for signum in handled:
-            signal.signal(signum, before[signum])
-
-
-def say(line: str) -> None:
-    """Print a line to standard error, if that takes it."""
-    with contextlib.suppress(OSError):  # a message that cannot be shown is no failure
-        typer.echo(line, err=True)

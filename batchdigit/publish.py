@@ -1,13 +1,15 @@
 """Files that appear whole or not at all.
 
-A file is written under a hidden name in the folder where it will live, flushed to the disk and
-renamed over its final name; POSIX makes the rename atomic, and the folder is flushed after it.
+A file is written under a hidden name in the folder where it will live, or in one below, flushed to
+the disk and renamed over its final name; POSIX makes the rename atomic, and the folder is flushed
+after it.
 Whoever opens the final name sees the complete old file or the complete new one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -19,15 +21,19 @@ from typing import BinaryIO
 from batchdigit.errors import OutputError
 from batchdigit.jobs import STDOUT
 
+_CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
 
 class Publication:
     """Context manager around files that are published together.
 
     ``create`` opens a file to write, ``publish`` puts all of them in their places in the order
     they were created; leaving the block without ``publish`` removes every trace of them.
+    ``staging`` is the folder to write them in, on the same file system, in place of their own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, staging: Path | None = None) -> None:
+        self._staging = staging
         self._files: list[tuple[BinaryIO, Path, Path]] = []
         self._new: set[Path] = set()
 
@@ -45,7 +51,8 @@ class Publication:
                 _check_absent(target)
             # Not tempfile: its files are private (0600), a report follows the umask, and one
             # that replaces another keeps its permissions.
-            temporary = target.with_name(f".batchdigit-{secrets.token_hex(8)}.tmp")
+            folder = self._staging or target.parent
+            temporary = folder / f".batchdigit-{secrets.token_hex(8)}.tmp"
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
             permissions = _permissions_of_old(target)
             descriptor = os.open(temporary, flags, 0o666)
@@ -55,13 +62,18 @@ class Publication:
                 os.chmod(temporary, permissions)
         return handle
 
+    def flush(self) -> None:
+        """Flush every file to the disk, and close it. Raises OutputError."""
+        for handle, _, target in self._files:
+            if not handle.closed:
+                with writing(target):
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                    handle.close()
+
     def publish(self) -> None:
         """Flush every file to the disk, then rename each over its final name."""
-        for handle, _, target in self._files:
-            with writing(target):
-                handle.flush()
-                os.fsync(handle.fileno())
-                handle.close()
+        self.flush()
         folders = {target.parent for _, _, target in self._files}
         while self._files:
             _, temporary, target = self._files[0]
@@ -72,7 +84,8 @@ class Publication:
                     os.replace(temporary, target)
             self._files.pop(0)
         for folder in folders:
-            _flush_folder(folder)
+            with writing(folder):
+                _flush_folder(folder)
 
     def __enter__(self) -> Publication:
         return self
@@ -150,14 +163,17 @@ def _permissions_of_old(target: Path) -> int | None:
 def _flush_folder(folder: Path) -> None:
     """Make the renames in ``folder`` survive a loss of power, where the system lets us.
 
-    The files are in their places by now. A folder that may not be opened, or a file system that
-    cannot flush one, is no reason to report that they are not.
+    A folder that may not be opened for that, and a file system that does not do it, are no reason
+    to report that the files are not in their places.
     """
     if os.name != "posix":  # folders cannot be opened, hence not flushed, on Windows
         return
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise

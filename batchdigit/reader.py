@@ -28,7 +28,8 @@ from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
 from batchdigit.preprocess import SIZE, to_model_input
 from batchdigit.records import Batch, Failure
-from batchdigit.workerprocess import Watchdog, blocked_signals, settle_in
+from batchdigit.signals import signals_blocked
+from batchdigit.workerprocess import Watchdog, settle_in
 from batchdigit.workers import Plan, WorkerDied, Workers
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with blocked_signals():
+        with signals_blocked():
             if self._workers is not None:
                 self._workers.end()
                 self._workers = None

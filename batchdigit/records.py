@@ -8,7 +8,7 @@ B batch, K classes, k labels reported for each image.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode
@@ -71,7 +71,7 @@ class Predictions:
 
     ``indices`` int64[B] ascending, ``labels`` int64[B, k] and ``probs`` float32[B, k] by falling
     probability (the softmax over all K classes), in main memory. ``files``, where set, resolves
-    the indices.
+    the indices. Failures are in the order of the files too.
     """
 
     indices: NDArray[np.int64]
@@ -84,6 +84,62 @@ class Predictions:
         return len(self.indices)
 
     @property
+    def rows(self) -> int:
+        """How many files this is about, those that failed among them."""
+        return len(self.indices) + len(self.failures)
+
+    @property
+    def first(self) -> int:
+        """The lowest index of a file that this is about."""
+        return min(self._at(0))
+
+    @property
+    def last(self) -> int:
+        """The highest index of a file that this is about."""
+        return max(self._at(-1))
+
+    def _at(self, end: int) -> list[int]:
+        indices = [int(self.indices[end])] if len(self.indices) else []
+        return indices + ([self.failures[end].index] if self.failures else [])
+
+    def split(self, index: int) -> tuple[Predictions, Predictions]:
+        """What this says of files below ``index``, and of the others."""
+        row = int(self.indices.searchsorted(index))
+        failed = sum(failure.index < index for failure in self.failures)
+        return (
+            replace(
+                self,
+                indices=self.indices[:row],
+                labels=self.labels[:row],
+                probs=self.probs[:row],
+                failures=self.failures[:failed],
+            ),
+            replace(
+                self,
+                indices=self.indices[row:],
+                labels=self.labels[row:],
+                probs=self.probs[row:],
+                failures=self.failures[failed:],
+            ),
+        )
+
+    def renumbered(self, index_of: NDArray[np.int64]) -> Predictions:
+        """The same of files with other indices: int64 by their present ones, -1 leaves one out."""
+        indices = index_of[self.indices]
+        kept = indices >= 0
+        return replace(
+            self,
+            indices=indices[kept],
+            labels=self.labels[kept],
+            probs=self.probs[kept],
+            failures=tuple(
+                replace(failure, index=int(index_of[failure.index]))
+                for failure in self.failures
+                if index_of[failure.index] >= 0
+            ),
+        )
+
+    @property
     def filenames(self) -> list[str]:
         """The report's ``filename`` of each image, in the order of ``indices``."""
         if self.files is None:
@@ -93,17 +149,25 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The outcome of a finished run. ``found`` is ``predicted + failed``, always.
+    """The outcome of a finished run. ``found`` is ``predicted + reused + failed``, always.
+
+    ``reused`` predictions were taken over from the last report; ``failed`` counts all error rows,
+    also those that were taken over. ``update`` says how the files compare with those of the last
+    report (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``), None without ``--update``.
+    ``resumed`` rows were done before by an unfinished run.
 
     ``seconds`` holds wall-clock seconds by stage (``load``, ``list``, ``read``, ``predict``,
-    ``write``) and ``total``, which starts once torch and the rest are imported; ``read`` is the
-    time spent waiting for images, not the time the workers spent reading them. ``account`` is
-    JSON data: versions, model, options, settings.
+    ``journal``, ``write``) and ``total``, which starts once torch and the rest are imported;
+    ``read`` is the time spent waiting for images, not the time the workers spent reading them.
+    ``account`` is JSON data: versions, model, options, settings.
     """
 
     found: int
     predicted: int
+    reused: int
     failed: int
+    resumed: int
+    update: dict[str, int] | None
     ignored: FileList
     failures_by_stage: dict[str, int]
     seconds: dict[str, float]
@@ -121,7 +185,10 @@ class RunSummary:
         return {
             "found": self.found,
             "predicted": self.predicted,
+            "reused": self.reused,
             "failed": self.failed,
+            "resumed": self.resumed,
+            "update": self.update,
             "ignored": len(self.ignored),
             "failures_by_stage": self.failures_by_stage,
             "exit_code": int(self.exit_code),

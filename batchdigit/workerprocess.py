@@ -8,28 +8,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
-from batchdigit.errors import STOP_SIGNALS
+from batchdigit.signals import STOP_SIGNALS
 
 SECONDS_BETWEEN_LOOKS = 0.5
-
-
-@contextlib.contextmanager
-def blocked_signals(*others: int) -> Iterator[None]:
-    """Hold back the signals that stop a run, and ``others``; processes started within inherit that.
-
-    A Ctrl-C or a service manager signals every process at once; the parent alone decides what
-    follows.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOP_SIGNALS, *others])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def settle_in(watchdog: Watchdog) -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch
-from batchdigit.workerprocess import blocked_signals
+from batchdigit.signals import signals_blocked
 
 BATCHES_AHEAD = 2  # of each worker
 SECONDS_TO_DIE = 5.0
@@ -74,7 +74,7 @@ class Workers:
         # torch's handler shall not see a death before ours is set. A forkserver, which may start
         # here, must see them.
         death = [signal.SIGCHLD] if start_method == "fork" else []
-        with blocked_signals(*death), warnings.catch_warnings():
+        with signals_blocked(*death), warnings.catch_warnings():
             # The number of workers was asked for, whatever torch thinks of it.
             warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
             # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,12 +35,19 @@ def seed_rows(sample_paths: list[Path]) -> list[SeedRow]:
 
 @pytest.fixture
 def digits(tmp_path: Path, sample_paths: list[Path]) -> Path:
-    """A folder with ten digits of its own, ``00.png`` to ``09.png``."""
+    """A folder with ten digits of its own, ``00.png`` to ``09.png``, an hour old."""
     folder = tmp_path / "digits"
     folder.mkdir()
     for number, path in enumerate(sample_paths[:10]):
         (folder / f"{number:02}.png").write_bytes(path.read_bytes())
+        age(folder / f"{number:02}.png")
     return folder
+
+
+def age(path: Path, hours: float = 1.0) -> None:
+    """Make a file older than it is: what was just written counts as unsettled."""
+    then = time.time() - 3600 * hours
+    os.utime(path, (then, then))
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from batchdigit import AccountingError, Failure, Job, Predictions, records, unescape_filename
+from batchdigit import AccountingError, Failure, Job, Predictions, jobs, unescape_filename
 from batchdigit.filenames import FileList
 from batchdigit.writer import Layout, ReportWriter
 from tests.test_filenames import ODD_NAMES
 
-FORMATS = [*records.FORMATS, *(f"{name}.gz" for name in records.FORMATS if name != "parquet")]
+FORMATS = [*jobs.FORMATS, *(f"{name}.gz" for name in jobs.FORMATS if name != "parquet")]
 ROOT = b"/"
 
 

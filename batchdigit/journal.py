@@ -1,0 +1,235 @@
+"""What an unfinished run has done so far, so that the same command can go on from there.
+
+The journal of ``OUT`` is the hidden folder ``.OUT.journal`` beside it. A run has a folder of its
+own in it, named by the binding: everything that its rows depend on. A run with another binding
+therefore never meets these rows. In it are the binding (``binding.json``) and parts of one frame
+each (``00000000.part``, ...) that hold consecutive batches; a part is written under another name,
+flushed to the disk and renamed, and counts only if it is whole and so are all before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.publish import Publication, writing
+from batchdigit.records import Predictions
+from batchdigit.stored import (
+    DamagedFrameError,
+    pack_predictions,
+    read_frame,
+    unpack_predictions,
+    write_frame,
+)
+
+SECONDS_IN_A_PART = 2.0
+SHARE_IN_A_PART = 0.01  # of the time so far, which bounds the number of parts
+VALUES_IN_A_PART = 1 << 18  # probabilities and labels, which bounds the memory
+
+_BINDING = "binding.json"
+_LOG = logging.getLogger(__name__)
+
+
+class Journal:
+    """The journal of one output. A context manager: leaving it writes what is still in memory.
+
+    ``start`` it with what the run depends on; ``replay`` what was done before, ``record`` what is
+    done now, and ``discard`` it once the report is published. Raises OutputError where the disk
+    does not take what is written.
+    """
+
+    def __init__(self, out: Path) -> None:
+        target = Path(os.path.realpath(out))
+        self.folder = target.with_name(f".{target.name}.journal")
+        self.rows = 0  # of the files to predict, so many are done
+        self._run = self.folder / "not started"
+        self._identity = b""
+        self._parts = 0
+        self._pending: list[Predictions] = []
+        self._pending_values = 0
+        self._started = self._flushed = time.monotonic()
+
+    def __enter__(self) -> Journal:
+        with writing(self.folder), contextlib.suppress(FileExistsError):
+            os.mkdir(self.folder, 0o700)
+        with writing(self.folder):
+            # What a killed run left half written.
+            for name in os.listdir(self.folder):
+                if name.endswith(".tmp"):
+                    os.unlink(self.folder / name)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        # Whatever ended the run, a full disk too: what it has done may count.
+        with contextlib.suppress(Exception):
+            self.flush()
+        # Gone unless it holds something.
+        with contextlib.suppress(OSError):
+            if not self._parts:
+                shutil.rmtree(self._run, ignore_errors=True)
+            os.rmdir(self.folder)
+
+    def start(
+        self,
+        binding: Mapping[str, Any],
+        places: NDArray[np.int64],
+        batch_size: int,
+        *,
+        fresh: bool = False,
+    ) -> None:
+        """Find what a run with this ``binding`` has done of the files at ``places``.
+
+        ``binding`` is JSON data. ``fresh`` forgets all that was done.
+        """
+        if fresh:
+            self.discard_runs()
+        text = json.dumps(binding, sort_keys=True).encode()
+        self._identity = hashlib.sha256(text).digest()
+        self._run = self.folder / self._identity.hex()[:32]
+        self._set_others_aside(binding)
+        if not (self._run / _BINDING).exists():
+            with writing(self._run):
+                os.makedirs(self._run, 0o700, exist_ok=True)
+            self._publish(_BINDING, text)
+        with writing(self.folder):
+            self.rows = self._count_rows(places, batch_size)
+        if self.rows:
+            _LOG.info(
+                "going on where an earlier run stopped: %d of %d images were done",
+                self.rows,
+                len(places),
+            )
+
+    def replay(self) -> Iterator[Predictions]:
+        """What was done before, in order."""
+        for number in range(self._parts):
+            yield self._read(number)
+
+    def record(self, predicted: Iterable[Predictions]) -> Iterator[Predictions]:
+        """``predicted``, each also kept; a part is closed now and then."""
+        for predictions in predicted:
+            self._pending.append(predictions)
+            rows = len(predictions) + len(predictions.failures)
+            self._pending_values += rows * predictions.probs.shape[1]
+            if self._is_due():
+                self.flush()
+            yield predictions
+
+    def flush(self) -> None:
+        """Close the part that is being gathered, if there is one."""
+        if self._pending:
+            self._write(self._parts, self._pending)
+            self._parts += 1
+            self._pending = []
+            self._pending_values = 0
+        self._flushed = time.monotonic()
+
+    def discard(self) -> None:
+        """Forget everything: the report is published, or the journal cannot be right."""
+        self._pending = []
+        self._parts = 0
+        self.discard_runs()
+
+    def discard_runs(self) -> None:
+        """Remove the journals of this output, whatever they are bound to."""
+        for run in self._runs():
+            shutil.rmtree(run, ignore_errors=True)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        seconds = max(SECONDS_IN_A_PART, SHARE_IN_A_PART * (now - self._started))
+        return now - self._flushed >= seconds or self._pending_values >= VALUES_IN_A_PART
+
+    def _runs(self) -> list[Path]:
+        """The folders of runs, the latest first."""
+        with writing(self.folder):
+            runs = [path for path in self.folder.iterdir() if path.is_dir()]
+            return sorted(runs, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+    def _set_others_aside(self, binding: Mapping[str, Any]) -> None:
+        """Say that there is a journal that does not fit, and keep the latest such only."""
+        for place, run in enumerate(run for run in self._runs() if run != self._run):
+            if place == 0:
+                _LOG.warning(
+                    "an earlier run was not finished, but %s; it is set aside until a report is "
+                    "published, and this run starts anew",
+                    _difference(run, binding),
+                )
+            else:
+                shutil.rmtree(run, ignore_errors=True)
+
+    def _count_rows(self, places: NDArray[np.int64], batch_size: int) -> int:
+        """Take in the whole parts from the first on, and remove what follows them."""
+        rows = 0
+        for self._parts in itertools.count():
+            if not self._path(self._parts).exists():
+                break
+            try:
+                done = _rows_of(self._read(self._parts))
+            except (DamagedFrameError, OSError):
+                done = np.empty(0, np.int64)
+            end = rows + len(done)
+            if (
+                not len(done)
+                or not np.array_equal(done, places[rows:end])
+                or (end % batch_size and end != len(places))
+            ):
+                _LOG.warning("part %d of the journal is damaged and is done again", self._parts)
+                break
+            rows = end
+        for number in itertools.count(self._parts):
+            try:
+                os.unlink(self._path(number))
+            except FileNotFoundError:
+                return rows
+        raise AssertionError  # count() does not end
+
+    def _path(self, number: int) -> Path:
+        return self._run / f"{number:08}.part"
+
+    def _context(self, number: int) -> bytes:
+        return self._identity + number.to_bytes(8, "little")
+
+    def _read(self, number: int) -> Predictions:
+        with open(self._path(number), "rb") as stream:
+            payload = read_frame(stream, self._context(number))
+        return unpack_predictions(payload)
+
+    def _write(self, number: int, parts: list[Predictions]) -> None:
+        stream = io.BytesIO()
+        write_frame(stream, pack_predictions(parts), self._context(number))
+        self._publish(self._path(number).name, stream.getvalue())
+
+    def _publish(self, name: str, content: bytes) -> None:
+        with Publication(self.folder) as publication, writing(self.folder):
+            publication.create(self._run / name).write(content)
+            publication.publish()
+
+
+def _rows_of(predictions: Predictions) -> NDArray[np.int64]:
+    """The positions of the files that these predictions are about, int64, ascending."""
+    failed = [failure.index for failure in predictions.failures]
+    return np.sort(np.concatenate([predictions.indices, np.array(failed, dtype=np.int64)]))
+
+
+def _difference(run: Path, binding: Mapping[str, Any]) -> str:
+    """What a journal is bound to that this run is not, in words."""
+    try:
+        theirs = json.loads((run / _BINDING).read_bytes())
+        names = [name for name in binding if theirs.get(name) != binding[name]]
+    except (OSError, ValueError, AttributeError):
+        return "its journal cannot be read"
+    return f"with other {', '.join(names)}"

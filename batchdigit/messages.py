@@ -1,0 +1,108 @@
+"""What the program says: records of the logger ``batchdigit``, on standard error and in a log.
+
+INFO is what a run tells anyway, DEBUG what ``--verbose`` adds, WARNING what may surprise, ERROR
+the one line that says what is wrong, which is all that ``--quiet`` leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from batchdigit.errors import OutputError, UsageError, one_line
+
+LOG_FORMATS = ("text", "json")
+LONGEST_MESSAGE = 10_000
+
+_LOGGER = logging.getLogger("batchdigit")
+
+
+@contextlib.contextmanager
+def show_messages(level: int = logging.INFO) -> Iterator[None]:
+    """Print records from ``level`` on to standard error while the block runs."""
+    with _handling(_StandardError(level)):
+        yield
+
+
+@contextlib.contextmanager
+def log_to_file(path: Path, log_format: str = "text") -> Iterator[None]:
+    """Append all records to ``path``, as text or one JSON object a line.
+
+    Raises UsageError for another format, OutputError when it cannot be opened. A log that cannot
+    be written later, on a full disk, does not stop the run.
+    """
+    if log_format not in LOG_FORMATS:
+        raise UsageError(
+            f"--log-format {log_format!r} is unknown", f"choose from {', '.join(LOG_FORMATS)}"
+        )
+    try:
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the log {path}: {error.strerror or error}",
+            "choose another place for --log-file",
+        ) from error
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    with _handling(handler):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler: logging.Handler) -> Iterator[None]:
+    level_before = _LOGGER.level
+    _LOGGER.setLevel(logging.DEBUG)
+    _LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        _LOGGER.setLevel(level_before)
+        _LOGGER.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _StandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message, if standard error takes it: one that cannot be shown is no failure."""
+        text = one_line(record.getMessage(), LONGEST_MESSAGE)
+        line = f"batchdigit: {text}" if record.levelno >= logging.WARNING else text
+        with contextlib.suppress(OSError):
+            if sys.stderr is not None:
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Go on: the report matters more than the log."""
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """A line like ``2026-01-31T03:15:00.123+00:00 INFO [4242] message``."""
+        text = one_line(record.getMessage(), LONGEST_MESSAGE)
+        return f"{_time(record)} {record.levelname} [{record.process}] {text}"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """A JSON object: ``time``, ``level``, ``process``, ``message``, what ``fields`` add."""
+        return json.dumps(
+            {
+                "time": _time(record),
+                "level": record.levelname.lower(),
+                "process": record.process,
+                "message": one_line(record.getMessage(), LONGEST_MESSAGE),
+                **getattr(record, "fields", {}),
+            }
+        )
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, timezone.utc)
+    return moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,80 @@
+"""The outcome of a run for Prometheus, as a file for the textfile collector of node_exporter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from batchdigit.publish import Publication, writing
+from batchdigit.records import RunSummary
+
+
+class Metrics:
+    """What is known of a run; ``summary`` is set once it has one."""
+
+    def __init__(self) -> None:
+        self.summary: RunSummary | None = None
+
+
+@contextlib.contextmanager
+def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
+    """Write the metrics of the run in the block to ``path``, however it ends.
+
+    The file appears by one rename. A run that fails leaves its exit code, time and duration, and
+    no counts. Raises OutputError when the file cannot be written, before the block where possible.
+    """
+    metrics = Metrics()
+    if path is None:
+        yield metrics
+        return
+    with Publication() as trial:  # its place is looked at before hours of work, not after
+        trial.create(path)
+    start = time.monotonic()
+    exit_code = 1
+    try:
+        yield metrics
+    except BaseException as error:
+        exit_code = int(getattr(error, "exit_code", 1))
+        raise
+    else:
+        exit_code = 0
+    finally:
+        text = _exposition(metrics.summary, exit_code, time.monotonic() - start, out)
+        with Publication() as publication, writing(path):
+            publication.create(path).write(text)
+            publication.publish()
+
+
+def _exposition(summary: RunSummary | None, exit_code: int, seconds: float, out: Path) -> bytes:
+    """The metrics in Prometheus' text format."""
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+    registry = CollectorRegistry()
+    # One file for each report may lie in the collector's folder.
+    report = os.fsencode(os.path.abspath(out)).decode("utf-8", "backslashreplace")
+
+    def gauge(name: str, meaning: str, labels: tuple[str, ...] = ()) -> Gauge:
+        full_name = f"batchdigit_last_run_{name}"
+        return Gauge(full_name, meaning, ("report", *labels), registry=registry)
+
+    gauge("timestamp_seconds", "When the last run ended, in Unix time.").labels(report).set(
+        time.time()
+    )
+    gauge("duration_seconds", "How long the last run took.").labels(report).set(seconds)
+    gauge("exit_code", "Exit code of the last run, 0 when all is well.").labels(report).set(
+        exit_code
+    )
+    if summary is not None:
+        images = gauge("images", "Images of the last run by outcome.", ("outcome",))
+        for outcome in ("predicted", "reused", "failed"):
+            images.labels(report, outcome).set(getattr(summary, outcome))
+        failures = gauge("failures", "Error rows of the last run by what failed.", ("stage",))
+        for stage, count in summary.failures_by_stage.items():
+            failures.labels(report, stage).set(count)
+        gauge("images_per_second", "Images of the last run over its duration.").labels(report).set(
+            summary.images_per_second
+        )
+    return generate_latest(registry)

@@ -1,0 +1,146 @@
+"""Everything that a run writes: the report, its account, its state, and the journal until then."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from batchdigit.errors import AccountingError, OutputError, StoppedBySignal
+from batchdigit.filenames import FileList
+from batchdigit.jobs import STDOUT, Job
+from batchdigit.journal import Journal
+from batchdigit.lock import hold_output
+from batchdigit.past import Past
+from batchdigit.publish import Publication, writing
+from batchdigit.records import Predictions, RunSummary
+from batchdigit.signals import signals_held
+from batchdigit.source import stamp_files
+from batchdigit.state import StateWriter, state_path
+from batchdigit.writer import Layout, ReportWriter
+
+_LOG = logging.getLogger(__name__)
+
+
+def account_path(out: Path) -> Path:
+    """Where the account of the run that made the report ``out`` lies."""
+    return out.with_name(out.name + ".run.json")
+
+
+@contextlib.contextmanager
+def open_outputs(job: Job) -> Iterator[Outputs]:
+    """Open all that a run writes, before any work is done; other runs are kept out meanwhile.
+
+    Unless they are published in the block, the old files stay, and what was predicted stays in
+    the journal. Raises OutputError or OutputBusyError.
+    """
+    if job.out == STDOUT:
+        if sys.stdout is None:
+            raise OutputError("standard output is closed", "give --out a file")
+        yield Outputs(job, sys.stdout.buffer, None)
+        return
+
+    def say_waiting(holder: str) -> None:
+        _LOG.info("waiting for another run that writes %s (%s)", job.out, holder)
+
+    with (
+        hold_output(job.out, wait=job.wait, on_wait=say_waiting),
+        Journal(job.out) as journal,
+        Publication(journal.folder) as publication,
+    ):
+        report = publication.create(job.out)
+        account = publication.create(account_path(job.out))
+        state = publication.create(state_path(job.out))
+        try:
+            yield Outputs(job, report, _Beside(publication, journal, account, state))
+        except AccountingError:  # what the journal holds may be what is wrong
+            journal.discard()
+            raise
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What there is beside a report in a file."""
+
+    publication: Publication
+    journal: Journal
+    account: BinaryIO
+    state: BinaryIO
+
+
+class Outputs:
+    """What a run knows from earlier ones, and where its rows go."""
+
+    def __init__(self, job: Job, report: BinaryIO, beside: _Beside | None) -> None:
+        self._job = job
+        self._report = report
+        self._beside = beside
+
+    def recall(self, files: FileList, binding: Mapping[str, Any], batch_size: int) -> Past:
+        """What earlier runs have done of ``files``, if their ``binding`` (JSON data) was the same.
+
+        What is to be predicted is so in batches of ``batch_size``, and taken up by whole ones.
+        """
+        if self._beside is None:
+            return Past.nothing(files)
+        job = self._job
+        stamps = stamp_files(files, follow_symlinks=job.follow_symlinks)
+        past = Past.nothing(files, stamps, binding)
+        if job.update:
+            past = past.with_report(job.out, retry_errors=job.retry_errors)
+        return past.with_journal(self._beside.journal, batch_size, fresh=job.fresh)
+
+    @contextlib.contextmanager
+    def open_table(self, past: Past, layout: Layout) -> Iterator[Table]:
+        """The report's table, open for rows."""
+        with ReportWriter(self._report, self._job.report_format, past.files, layout) as report:
+            yield Table(self._job.out, report, past, self._beside)
+
+    def publish(self) -> None:
+        """Put everything in its place; what was done is no longer unfinished.
+
+        A signal that comes once the files are flushed to the disk is too late to stop anything.
+        """
+        if self._beside is not None:
+            self._beside.publication.flush()
+            with contextlib.suppress(StoppedBySignal), signals_held():
+                self._beside.publication.publish()
+                self._beside.journal.discard()
+
+
+class Table:
+    """The rows of a report on their way to it and to its state."""
+
+    def __init__(self, out: Path, report: ReportWriter, past: Past, beside: _Beside | None) -> None:
+        self._out = out
+        self._report = report
+        self._past = past
+        self._beside = beside
+        self._state = StateWriter(beside.state) if beside else None
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._report.rows
+
+    def write(self, predictions: Predictions) -> None:
+        """Append one row for each file of a batch. Raises AccountingError or OutputError."""
+        with writing(self._out):
+            self._report.write(predictions)
+            if self._state is not None:
+                self._state.write(predictions)
+
+    def finish(self, summary: RunSummary) -> None:
+        """Complete all that will be published, with the account of the run. Raises OutputError."""
+        with writing(self._out):
+            self._report.finish(summary.as_json())
+            if self._state is not None and self._beside is not None:
+                digest = self._report.digest
+                described = summary.as_json() | {"report": {"name": self._out.name, **digest}}
+                self._beside.account.write(json.dumps(described, indent=1).encode() + b"\n")
+                self._state.finish(self._past.files, self._past.stamps, self._past.binding, digest)

@@ -1,0 +1,141 @@
+"""What a run need not predict: rows of the last report, and what an unfinished run has done."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.filenames import FileList
+from batchdigit.journal import Journal
+from batchdigit.records import Predictions
+from batchdigit.source import UNSETTLED, Stamps
+from batchdigit.state import State, read_state, state_path
+from batchdigit.stored import DamagedFrameError
+from batchdigit.update import Comparison, compare
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of ``files`` (N) before they are read.
+
+    ``places`` int64[M] ascending are the positions of those that are still to be predicted.
+    ``stamps`` tell whether a file changes, ``binding`` (JSON data) is what rows depend on besides.
+    """
+
+    files: FileList
+    places: NDArray[np.int64]
+    stamps: Stamps
+    binding: Mapping[str, Any]
+    journal: Journal | None = None
+    state: State | None = None
+    comparison: Comparison | None = None
+
+    @classmethod
+    def nothing(
+        cls, files: FileList, stamps: Stamps | None = None, binding: Mapping[str, Any] | None = None
+    ) -> Past:
+        """Every file is to be predicted."""
+        places = np.arange(len(files), dtype=np.int64)
+        return cls(files, places, stamps or Stamps.unknown(len(files)), binding or {})
+
+    def with_report(self, out: Path, *, retry_errors: bool = False) -> Past:
+        """The rows of the last report that still hold; says so when there is none to take over."""
+        state = _read_last_state(out, self.binding)
+        if state is None:
+            return self
+        comparison = compare(state, self.files, self.stamps, retry_errors=retry_errors)
+        taken = comparison.index_of[comparison.index_of >= 0]
+        places = np.delete(self.places, taken)
+        return replace(self, places=places, state=state, comparison=comparison)
+
+    def with_journal(self, journal: Journal, batch_size: int, *, fresh: bool = False) -> Past:
+        """What an unfinished run has done of ``places``, in whole batches; the rest goes there.
+
+        ``fresh`` forgets what was done.
+        """
+        bound = dict(self.binding) | {
+            "batch size": batch_size,
+            "files": _digest_files(self.files, self.stamps),
+        }
+        if self.state is not None and self.comparison is not None:
+            taken = _sha256([self.comparison.index_of.tobytes()])
+            bound["last report"] = [self.state.report["sha256"], taken]
+        journal.start(bound, self.places, batch_size, fresh=fresh)
+        return replace(self, places=self.places[journal.rows :], journal=journal)
+
+    @property
+    def resumed(self) -> int:
+        """Rows that an unfinished run has made."""
+        return self.journal.rows if self.journal else 0
+
+    def resume(self, predicted: Iterator[Predictions]) -> Iterator[Predictions]:
+        """What an unfinished run has done, then ``predicted``, the rest, kept as it passes."""
+        if self.journal is None:
+            return predicted
+        return itertools.chain(self.journal.replay(), self.journal.record(predicted))
+
+    def reused(self) -> Iterator[Predictions]:
+        """The rows that are taken over from the last report."""
+        if self.state is None or self.comparison is None:
+            return iter(())
+        return self.state.rows(self.comparison.index_of)
+
+
+def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
+    """The state of the last report, if there is one with this binding; else says why not."""
+    path = state_path(Path(os.path.realpath(out)))
+    try:
+        state = read_state(path)
+    except (OSError, DamagedFrameError) as error:
+        _LOG.warning("%s is damaged (%s): every image is predicted", path, error or "torn")
+        return None
+    if state is None:
+        _LOG.info("%s is not there: no report to update, every image is predicted", path)
+        return None
+    others = [name for name, value in binding.items() if state.binding.get(name) != value]
+    if others:
+        _LOG.warning(
+            "the last report was made with other %s: every image is predicted", ", ".join(others)
+        )
+        return None
+    if not _is_as_published(out, state):
+        _LOG.warning(
+            "%s is not as it was published: the rows that still hold come from %s", out, path
+        )
+    return state
+
+
+def _is_as_published(out: Path, state: State) -> bool:
+    try:
+        with open(out, "rb") as report:
+            parts = iter(lambda: report.read(1 << 20), b"")
+            return bool(_sha256(parts) == state.report["sha256"])
+    except OSError:
+        return False
+
+
+def _digest_files(files: FileList, stamps: Stamps) -> str:
+    """What identifies the files of a journal; one that may change unseen fits no other time."""
+    names, offsets = files.as_arrays()
+    moment = time.time_ns() if (stamps.sizes == UNSETTLED).any() else 0
+    parts = [array.tobytes() for array in (names, offsets, stamps.sizes, stamps.times)]
+    return _sha256([*parts, moment.to_bytes(8, "little")])
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""What the last report said of which files, from which ``--update`` takes over rows.
+
+The state of ``OUT`` is the hidden file ``.OUT.state`` beside it. It does not depend on the
+report's format, and what somebody does to the report does not change it. It is a sequence of
+frames (see :mod:`batchdigit.stored`): blocks of predictions in the order of the files, the files
+with their sizes and times, and what the report was made with; each one's context is its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.filenames import FileList
+from batchdigit.records import Predictions
+from batchdigit.source import Stamps
+from batchdigit.stored import (
+    DamagedFrameError,
+    join_predictions,
+    pack_arrays,
+    pack_predictions,
+    read_frame,
+    unpack_arrays,
+    unpack_predictions,
+    write_frame,
+)
+
+VALUES_IN_A_BLOCK = 1 << 18  # bounds the memory
+
+_CONTEXT = b"batchdigit state 1"
+
+
+def state_path(out: Path) -> Path:
+    """Where the state of the report ``out`` lies."""
+    return out.with_name(f".{out.name}.state")
+
+
+@dataclass(frozen=True)
+class State:
+    """A report as it was published: N rows.
+
+    ``failed`` bool[N] marks error rows; ``binding`` is what the rows depend on beside their
+    files, ``report`` the report's size and SHA-256, both JSON data.
+    """
+
+    path: Path
+    files: FileList
+    stamps: Stamps
+    failed: NDArray[np.bool_]
+    binding: dict[str, Any]
+    report: dict[str, Any]
+    blocks: tuple[int, ...]
+
+    def rows(self, index_of: NDArray[np.int64]) -> Iterator[Predictions]:
+        """The rows with new indices: int64[N] by the old ones, ascending, -1 where left out."""
+        with open(self.path, "rb") as stream:
+            for number, place in enumerate(self.blocks):
+                stream.seek(place)
+                block = unpack_predictions(read_frame(stream, _context(number)))
+                yield block.renumbered(index_of)
+
+
+def read_state(path: Path) -> State | None:
+    """The state in a file, None where there is no such file.
+
+    Raises OSError or DamagedFrameError where it cannot be read.
+    """
+    try:
+        stream = open(path, "rb")  # noqa: SIM115  (closed below)
+    except FileNotFoundError:
+        return None
+    with stream:
+        # The last frame is known by being the last, so all are read, and found whole, here.
+        places, payload, number = [0], b"", 0
+        size = path.stat().st_size
+        payloads: list[bytes] = [b"", b""]
+        while stream.tell() < size:
+            payload = read_frame(stream, _context(number))
+            payloads = [payloads[-1], payload]
+            places.append(stream.tell())
+            number += 1
+    try:
+        arrays = unpack_arrays(payloads[0])
+        made_with = json.loads(payloads[1])
+        return State(
+            path=path,
+            files=FileList.from_arrays(b"", arrays["names"], arrays["offsets"]),
+            stamps=Stamps(arrays["sizes"], arrays["times"]),
+            failed=arrays["failed"],
+            binding=made_with["binding"],
+            report=made_with["report"],
+            blocks=tuple(places[: number - 2]),
+        )
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise DamagedFrameError from error
+
+
+class StateWriter:
+    """Writes the state of a report to a stream while the report is made."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._frames = 0
+        self._pending: list[Predictions] = []
+        self._pending_values = 0
+        self._failed: list[int] = []
+
+    def write(self, predictions: Predictions) -> None:
+        """Append the rows of the files that come next. Raises OSError."""
+        self._pending.append(predictions)
+        self._failed += [failure.index for failure in predictions.failures]
+        rows = len(predictions) + len(predictions.failures)
+        self._pending_values += rows * predictions.probs.shape[1]
+        if self._pending_values >= VALUES_IN_A_BLOCK:
+            self._flush()
+
+    def finish(
+        self,
+        files: FileList,
+        stamps: Stamps,
+        binding: Mapping[str, Any],
+        report: Mapping[str, Any],
+    ) -> None:
+        """Write the files and what the report was made with. Raises OSError."""
+        if self._pending:
+            self._flush()
+        names, offsets = files.as_arrays()
+        failed = np.zeros(len(files), dtype=np.bool_)
+        failed[self._failed] = True
+        self._frame(
+            pack_arrays(
+                {
+                    "names": names,
+                    "offsets": offsets,
+                    "sizes": stamps.sizes,
+                    "times": stamps.times,
+                    "failed": failed,
+                }
+            )
+        )
+        self._frame(json.dumps({"binding": binding, "report": report}).encode())
+
+    def _flush(self) -> None:
+        self._frame(pack_predictions([join_predictions(self._pending)]))
+        self._pending = []
+        self._pending_values = 0
+
+    def _frame(self, payload: bytes) -> None:
+        write_frame(self._stream, payload, _context(self._frames))
+        self._frames += 1
+
+
+def _context(number: int) -> bytes:
+    return _CONTEXT + number.to_bytes(8, "little")

@@ -1,0 +1,112 @@
+"""Predictions as bytes in a file, and proof that they are whole.
+
+A frame is the length of its payload (8 bytes, little-endian), the SHA-256 of a context and the
+payload (32 bytes), and the payload. The context says what the frame belongs to and where in it,
+so that a whole frame in the wrong place counts as damaged too. Payloads are numpy's ``.npz``
+archives, read with ``allow_pickle=False``: nothing here is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.records import Failure, Predictions
+
+_LENGTH = 8
+_DIGEST = 32
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class DamagedFrameError(Exception):
+    """A frame that is torn, changed, or another one than was asked for."""
+
+
+def write_frame(stream: BinaryIO, payload: bytes, context: bytes) -> None:
+    """Append a frame to ``stream``."""
+    stream.write(len(payload).to_bytes(_LENGTH, "little") + _digest(payload, context))
+    stream.write(payload)
+
+
+def read_frame(stream: BinaryIO, context: bytes) -> bytes:
+    """The payload of the frame at the place of ``stream``. Raises DamagedFrameError."""
+    length = int.from_bytes(stream.read(_LENGTH), "little")
+    digest = stream.read(_DIGEST)
+    # A damaged length asks for anything: what is not there is not allocated.
+    here = stream.tell()
+    if length > stream.seek(0, io.SEEK_END) - here:
+        raise DamagedFrameError
+    stream.seek(here)
+    payload = stream.read(length)
+    if digest != _digest(payload, context):
+        raise DamagedFrameError
+    return payload
+
+
+def _digest(payload: bytes, context: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(context).digest() + payload).digest()
+
+
+def pack_arrays(arrays: Arrays) -> bytes:
+    """The arrays as one ``.npz`` archive."""
+    stream = io.BytesIO()
+    np.savez(stream, **dict[str, Any](arrays))
+    return stream.getvalue()
+
+
+def unpack_arrays(payload: bytes) -> dict[str, NDArray[Any]]:
+    """Undo :func:`pack_arrays`."""
+    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def pack_predictions(parts: Sequence[Predictions]) -> bytes:
+    """Predictions that follow one another as one payload; at least one."""
+    joined = join_predictions(parts)
+    failures = [[failure.index, failure.stage, failure.message] for failure in joined.failures]
+    return pack_arrays(
+        {
+            "indices": joined.indices,
+            "labels": joined.labels.astype(np.int16),  # a model has at most 1000 classes
+            "probs": joined.probs,
+            "failures": np.frombuffer(json.dumps(failures).encode(), dtype=np.uint8),
+        }
+    )
+
+
+def unpack_predictions(payload: bytes) -> Predictions:
+    """Undo :func:`pack_predictions`; the parts come back as one."""
+    arrays = unpack_arrays(payload)
+    failures = json.loads(arrays["failures"].tobytes())
+    return Predictions(
+        indices=arrays["indices"],
+        labels=arrays["labels"].astype(np.int64),
+        probs=arrays["probs"],
+        failures=tuple(Failure(*failure) for failure in failures),
+    )
+
+
+def join_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """One for several that together hold what became of some files, in the order of the files."""
+    if len(parts) == 1:
+        return parts[0]
+    indices = np.concatenate([part.indices for part in parts])
+    order = np.argsort(indices, kind="stable")
+    return Predictions(
+        indices=indices[order],
+        labels=np.concatenate([part.labels for part in parts])[order],
+        probs=np.concatenate([part.probs for part in parts])[order],
+        failures=tuple(
+            sorted(
+                (failure for part in parts for failure in part.failures),
+                key=lambda failure: failure.index,
+            )
+        ),
+    )

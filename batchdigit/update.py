@@ -1,0 +1,101 @@
+"""Which rows of the last report still hold, and how they go among the new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.filenames import FileList
+from batchdigit.records import Predictions
+from batchdigit.source import Stamps
+from batchdigit.state import State
+from batchdigit.stored import join_predictions
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The files found now (N), held against those of the last report (M).
+
+    Every file found is ``unchanged`` (same path, size and time: its row is taken over), ``new``,
+    ``changed``, or ``retried`` (its row was an error and is made again); ``gone`` files are in the
+    last report only. ``index_of`` int64[M] is where the rows that are taken over go, else -1.
+    """
+
+    unchanged: int
+    new: int
+    changed: int
+    gone: int
+    retried: int
+    index_of: NDArray[np.int64]
+
+    def counts(self) -> dict[str, int]:
+        """The counts as JSON data."""
+        return {name: value for name, value in asdict(self).items() if name != "index_of"}
+
+
+def compare(
+    state: State, files: FileList, stamps: Stamps, *, retry_errors: bool = False
+) -> Comparison:
+    """Hold the files found now against those of the last report."""
+    before = _places_in(state.files, files)
+    known = before >= 0
+    same = np.zeros(len(files), dtype=np.bool_)
+    same[known] = stamps.at(known).equals(state.stamps.at(before[known]))
+    retried = same & known
+    retried[known] &= state.failed[before[known]] & retry_errors
+    taken = same & ~retried
+    index_of = np.full(len(state.files), -1, dtype=np.int64)
+    index_of[before[taken]] = np.flatnonzero(taken)
+    return Comparison(
+        unchanged=int(taken.sum()),
+        new=int((~known).sum()),
+        changed=int((known & ~same).sum()),
+        gone=len(state.files) - int(known.sum()),
+        retried=int(retried.sum()),
+        index_of=index_of,
+    )
+
+
+def _places_in(old: FileList, new: FileList) -> NDArray[np.int64]:
+    """Where each of ``new`` is in ``old``, int64[N], -1 where it is not; both are sorted."""
+    places = np.full(len(new), -1, dtype=np.int64)
+    olds = iter(enumerate(old))
+    place, name = next(olds, (-1, None))
+    for index, wanted in enumerate(new):
+        while name is not None and name < wanted:
+            place, name = next(olds, (-1, None))
+        if name is None:
+            break
+        if name == wanted:
+            places[index] = place
+    return places
+
+
+def merge(reused: Iterator[Predictions], predicted: Iterator[Predictions]) -> Iterator[Predictions]:
+    """Both in one, in the order of the files; each comes in that order and holds what it holds.
+
+    What is given follows what was given before without a gap if the two together have none.
+    """
+    held = _next(reused)
+    for part in predicted:
+        together = [part]
+        while held is not None and held.first <= part.last:
+            if held.last < part.first:
+                yield held
+                held = _next(reused)
+            else:
+                below, above = held.split(part.last + 1)
+                together.append(below)
+                held = above if above.rows else _next(reused)
+        yield join_predictions(together)
+    while held is not None:
+        yield held
+        held = _next(reused)
+
+
+def _next(parts: Iterator[Predictions]) -> Predictions | None:
+    """The next that holds a row."""
+    return next((part for part in parts if part.rows), None)
