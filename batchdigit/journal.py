@@ -52,6 +52,7 @@ class Journal:
     """
 
     def __init__(self, out: Path) -> None:
+        self._out = out
         target = Path(os.path.realpath(out))
         self.folder = target.with_name(f".{target.name}.journal")
         self.rows = 0  # of the files to predict, so many are done
@@ -63,9 +64,9 @@ class Journal:
         self._started = self._flushed = time.monotonic()
 
     def __enter__(self) -> Journal:
-        with writing(self.folder), contextlib.suppress(FileExistsError):
+        with writing(self._out), contextlib.suppress(FileExistsError):
             os.mkdir(self.folder, 0o700)
-        with writing(self.folder):
+        with writing(self._out):
             # What a killed run left half written.
             for name in os.listdir(self.folder):
                 if name.endswith(".tmp"):
@@ -101,10 +102,10 @@ class Journal:
         self._run = self.folder / self._identity.hex()[:32]
         self._set_others_aside(binding)
         if not (self._run / _BINDING).exists():
-            with writing(self._run):
+            with writing(self._out):
                 os.makedirs(self._run, 0o700, exist_ok=True)
             self._publish(_BINDING, text)
-        with writing(self.folder):
+        with writing(self._out):
             self.rows = self._count_rows(places, batch_size)
         if self.rows:
             _LOG.info(
@@ -155,7 +156,7 @@ class Journal:
 
     def _runs(self) -> list[Path]:
         """The folders of runs, the latest first."""
-        with writing(self.folder):
+        with writing(self._out):
             runs = [path for path in self.folder.iterdir() if path.is_dir()]
             return sorted(runs, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
@@ -214,7 +215,7 @@ class Journal:
         self._publish(self._path(number).name, stream.getvalue())
 
     def _publish(self, name: str, content: bytes) -> None:
-        with Publication(self.folder) as publication, writing(self.folder):
+        with Publication(self.folder, part_of=self._out) as publication, writing(self._out):
             publication.create(self._run / name).write(content)
             publication.publish()
 

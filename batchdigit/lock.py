@@ -43,7 +43,11 @@ def hold_output(
     path = target.with_name(f".{target.name}.lock")
     deadline = time.monotonic() + wait
     told = False
-    while (descriptor := _try(path)) is None:
+    while True:
+        with writing(out):
+            descriptor = _try(path)
+        if descriptor is not None:
+            break
         left = deadline - time.monotonic()
         if left <= 0:
             raise OutputBusyError(
@@ -72,17 +76,16 @@ def _try(path: Path) -> int | None:
         _held_here.add(path)
     descriptor = None
     try:
-        with writing(path):
-            while descriptor is None:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                if not _lock(descriptor):
-                    break
-                if _is_still(path, descriptor):
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"process {os.getpid()}\n".encode())
-                    return descriptor
-                os.close(descriptor)
-                descriptor = None
+        while descriptor is None:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if not _lock(descriptor):
+                break
+            if _is_still(path, descriptor):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()}\n".encode())
+                return descriptor
+            os.close(descriptor)
+            descriptor = None
     except BaseException:
         _let_go(path, descriptor)
         raise

@@ -18,6 +18,7 @@ from batchdigit.errors import DeviceError
 from batchdigit.model import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
 
+LARGEST_ON_CPU = 1024
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -29,8 +30,9 @@ class Predictor:
     ``precision`` fp32 means IEEE single precision everywhere: TF32 is off while this runs.
     Probabilities are always the softmax in fp32.
 
-    When a CUDA device runs out of memory, ``largest_batch`` is halved and the work repeated in
-    parts of that size.
+    A batch larger than ``largest_batch`` is computed in parts of that size. On a CPU that bounds
+    the memory, and how long a signal has to wait. When a CUDA device runs out of memory, it is
+    halved and the work repeated.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Predictor:
         layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.device = device
         self.k = k
-        self.largest_batch: int | None = None
+        self.largest_batch = LARGEST_ON_CPU if device.type == "cpu" else None
         # Only CUDA has an event to wait for below; elsewhere a copy must be complete at once.
         self._asynchronous = device.type == "cuda"
         self._layout = layout

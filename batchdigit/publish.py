@@ -30,10 +30,12 @@ class Publication:
     ``create`` opens a file to write, ``publish`` puts all of them in their places in the order
     they were created; leaving the block without ``publish`` removes every trace of them.
     ``staging`` is the folder to write them in, on the same file system, in place of their own.
+    Errors name ``part_of``, where it is given: what the user asked for, and what these serve.
     """
 
-    def __init__(self, staging: Path | None = None) -> None:
+    def __init__(self, staging: Path | None = None, *, part_of: Path | None = None) -> None:
         self._staging = staging
+        self._part_of = part_of
         self._files: list[tuple[BinaryIO, Path, Path]] = []
         self._new: set[Path] = set()
 
@@ -44,7 +46,7 @@ class Publication:
         and is not a regular file (renaming over ``/dev/null`` would destroy it). With ``replace``
         false it must not exist at all, now and when it is published.
         """
-        with writing(path):
+        with writing(self._part_of or path):
             target = Path(os.path.realpath(path))
             if not replace:
                 self._new.add(target)
@@ -66,7 +68,7 @@ class Publication:
         """Flush every file to the disk, and close it. Raises OutputError."""
         for handle, _, target in self._files:
             if not handle.closed:
-                with writing(target):
+                with writing(self._part_of or target):
                     handle.flush()
                     os.fsync(handle.fileno())
                     handle.close()
@@ -77,14 +79,14 @@ class Publication:
         folders = {target.parent for _, _, target in self._files}
         while self._files:
             _, temporary, target = self._files[0]
-            with writing(target):
+            with writing(self._part_of or target):
                 if target in self._new:
                     _move_to_free_name(temporary, target)
                 else:
                     os.replace(temporary, target)
             self._files.pop(0)
         for folder in folders:
-            with writing(folder):
+            with writing(self._part_of or folder):
                 _flush_folder(folder)
 
     def __enter__(self) -> Publication:

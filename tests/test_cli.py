@@ -24,6 +24,7 @@ from batchdigit import errors
 from batchdigit.cli import app
 from batchdigit.jobs import PACKAGED_WEIGHTS
 from tests.conftest import SAMPLES, Program
+from tests.test_lock import HOLD
 
 runner = CliRunner()
 
@@ -338,7 +339,7 @@ class TestBadInput:
             resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
 
         done = program("run", digits, "--out", "out.csv", preexec_fn=limit)
-        assert "out.csv: File too large" in problem(done, 73)
+        assert "cannot write out.csv: File too large" in problem(done, 73)
         assert (tmp_path / "out.csv").read_text() == "old"
         assert sorted(os.listdir(tmp_path)) == ["digits", "out.csv"]
         assert program("run", digits, "--out", "out.csv").returncode == 0
@@ -403,7 +404,7 @@ def heed_every_signal() -> None:
 
 
 @pytest.fixture
-def slow_run(digits: Path, tmp_path: Path) -> subprocess.Popen[str]:
+def slow_run(digits: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A run that takes long, caught in the middle of its work."""
     for number in range(8_000):
         os.link(digits / "00.png", digits / f"more-{number}.png")
@@ -414,11 +415,14 @@ def slow_run(digits: Path, tmp_path: Path) -> subprocess.Popen[str]:
         start_new_session=True, preexec_fn=heed_every_signal,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not any(path.stat().st_size for path in tmp_path.glob(".batchdigit-*.tmp")):
+    while not any(tmp_path.glob(".out.csv.journal/*/*.part")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return process
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -430,9 +434,11 @@ def test_signal_stops_the_run_and_keeps_the_old_report(
     stdout, stderr = slow_run.communicate(timeout=10)
     assert slow_run.returncode == 128 + number, stderr
     assert stdout == ""
-    assert stderr == f"batchdigit: stopped by {name}; out.csv is as it was\n"
+    assert stderr == (
+        f"batchdigit: stopped by {name}; out.csv is as it was; the same command goes on from here\n"
+    )
     assert (tmp_path / "out.csv").read_text() == "old"
-    assert sorted(os.listdir(tmp_path)) == ["digits", "out.csv"]
+    assert sorted(os.listdir(tmp_path)) == [".out.csv.journal", "digits", "out.csv"]
     with pytest.raises(ProcessLookupError):  # no worker is left in the session
         os.killpg(slow_run.pid, 0)
 
@@ -441,3 +447,75 @@ def test_exit_codes_in_the_help_are_those_of_the_errors() -> None:
     help_text = runner.invoke(app, ["run", "--help"]).output
     for code, meaning in errors.EXIT_CODE_MEANINGS.items():
         assert f"{code:<6} {meaning}" in help_text
+
+
+def test_second_run_is_75_or_waits_for_the_first(
+    program: Program, digits: Path, tmp_path: Path
+) -> None:
+    hold = [sys.executable, "-c", HOLD, tmp_path / "out.csv"]
+    with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        line = problem(program("run", digits, "-o", "out.csv"), 75)
+        assert f"process {first.pid}" in line
+        assert "--wait" in line
+        second = subprocess.Popen(
+            [sys.executable, "-m", "batchdigit", "run", digits, "-o", "out.csv", "--wait", "600"],
+            cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert second.stderr is not None
+        waiting = f"waiting for another run that writes out.csv (process {first.pid})\n"
+        assert second.stderr.readline() == waiting
+        first.kill()
+    _, stderr = second.communicate(timeout=120)
+    assert second.returncode == 0, stderr
+    assert "10 predicted" in stderr
+
+
+def test_killed_run_goes_on_and_gives_the_same_bytes(
+    program: Program, digits: Path, tmp_path: Path
+) -> None:
+    for number in range(3_000):
+        os.link(digits / f"{number % 10:02}.png", digits / f"more-{number:04}.png")
+    arguments = ("run", digits, "-b", "16", "--out")
+    program(*arguments, "whole.csv")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchdigit", *arguments, "out.csv"], cwd=tmp_path
+    )
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob(".out.csv.journal/*/*.part")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    done = program(*arguments, "out.csv")
+    assert done.returncode == 0
+    assert "going on where an earlier run stopped" in done.stderr
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not (tmp_path / ".out.csv.journal").exists()
+
+
+def test_quiet_run_says_one_line_when_something_is_wrong(program: Program, digits: Path) -> None:
+    done = program("run", digits, "-o", "out.csv", "--quiet", "--update")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (digits / "05.png").write_bytes(b"damaged")
+    done = program("run", digits, "-o", "out.csv", "--quiet", "--update")
+    assert "1 of 10 rows are errors" in problem(done, 3)
+
+
+def test_log_and_metrics_tell_of_every_run(program: Program, digits: Path, tmp_path: Path) -> None:
+    arguments = ("run", digits, "-o", "out.csv", "-q", "--metrics", "run.prom",
+                 "--log-file", "run.log", "--log-format", "json")  # fmt: skip
+    assert program(*arguments).returncode == 0
+    assert program(*arguments, "--update").returncode == 0
+    assert program(*arguments, "--model", "missing.pt").returncode == 65
+    records = [json.loads(line) for line in (tmp_path / "run.log").read_text().splitlines()]
+    summaries = [record["summary"] for record in records if "summary" in record]
+    assert [summary["reused"] for summary in summaries] == [0, 10]
+    assert records[-1]["level"] == "error"
+    assert records[-1]["exit_code"] == 65
+    assert (
+        'exit_code{report="' + str(tmp_path / "out.csv") + '"} 65.0'
+        in (tmp_path / "run.prom").read_text()
+    )

@@ -1,5 +1,6 @@
 """What the README tells people to type works."""
 
+import configparser
 import os
 import re
 import shutil
@@ -80,6 +81,36 @@ def test_crontab_line_is_a_command_that_runs(workplace: Path) -> None:
     )
     done = shell(command.replace("/data/", ""), workplace)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_service_and_timer_are_units_that_systemd_takes(tmp_path: Path) -> None:
+    service, timer = (code for _, language, code in BLOCKS if language == "systemd")
+    program = tmp_path / "batchdigit"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    service = service.replace("/opt/batchdigit/.venv/bin/batchdigit", str(program))
+    for name, text in (("service", service), ("timer", timer)):
+        unit = configparser.ConfigParser(strict=False, interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(text)
+        assert set(unit.sections()) <= {"Unit", "Service", "Timer", "Install"}
+        (tmp_path / f"batchdigit.{name}").write_text(text)
+    if shutil.which("systemd-analyze"):
+        units = [tmp_path / "batchdigit.service", tmp_path / "batchdigit.timer"]
+        done = subprocess.run(
+            ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_nightly_commands_differ_only_in_where_they_run() -> None:
+    commands = [
+        re.search(r"(?:bin/|batchdigit )batchdigit (run .*)|batchdigit (run .*)", code)
+        for _, language, code in BLOCKS
+        if language in ("crontab", "systemd", "container") and " run " in code
+    ]
+    assert len(commands) == 3
+    assert len({next(filter(None, command.groups())) for command in commands if command}) == 1
 
 
 def test_both_ways_of_saving_are_those_of_the_tutorial() -> None:

@@ -1,0 +1,26 @@
+"""The campaign's short form. The long one: ``python -m tests.campaign FOLDER``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans through /proc")
+def test_no_fault_makes_a_report_wrong(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.campaign", tmp_path / "work",
+         "--scale", "0.02", "--images", "400"],
+        check=False, capture_output=True, text=True, cwd=REPOSITORY, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert len(lines) == 15, done.stdout
+    for line in lines[1:-1]:
+        injected, fired, _, wrong, lost, left = map(int, line[50:].split())
+        assert injected == fired > 0, line
+        assert wrong == lost == left == 0, line
+    assert int(lines[-1][50:].split()[2]) > 0, "nothing was ever resumed"

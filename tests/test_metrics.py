@@ -1,0 +1,71 @@
+"""The textfile for Prometheus, read back by Prometheus' own parser."""
+
+import os
+from pathlib import Path
+
+import pytest
+import typer
+from prometheus_client.parser import text_string_to_metric_families
+
+from batchdigit import Job, OutputError, run
+from batchdigit.errors import StoppedBySignal
+from batchdigit.metrics import write_metrics
+
+
+def read(path: Path) -> dict[tuple[str, ...], float]:
+    """Values by name and labels, the report first."""
+    return {
+        (sample.name.removeprefix("batchdigit_last_run_"), *sorted_labels(sample.labels)): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(path.read_text())
+        for sample in family.samples
+    }
+
+
+def sorted_labels(labels: dict[str, str]) -> list[str]:
+    return [labels[name] for name in ("report", "outcome", "stage") if name in labels]
+
+
+def test_outcome_of_a_run(tmp_path: Path, digits: Path) -> None:
+    (digits / "03.png").write_bytes(b"damaged")
+    out = tmp_path / 'a "report"\\.csv'
+    path = tmp_path / "run.prom"
+    with pytest.raises(typer.Exit), write_metrics(path, out) as metrics:
+        metrics.summary = run(Job((digits,), out))
+        raise typer.Exit(3)
+    values = read(path)
+    assert values["exit_code", str(out)] == 3
+    for outcome, count in (("predicted", 9), ("reused", 0), ("failed", 1)):
+        assert values["images", str(out), outcome] == count
+    assert values["failures", str(out), "decode"] == 1
+    assert 0 < values["duration_seconds", str(out)] < 600
+    assert values["images_per_second", str(out)] > 0
+    assert path.stat().st_mtime == pytest.approx(values["timestamp_seconds", str(out)], abs=60)
+    assert {name for name in os.listdir(tmp_path) if "prom" in name} == {"run.prom"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OutputError("no"), 73), (StoppedBySignal(15), 143), (ZeroDivisionError(), 1)],
+)
+def test_run_that_fails_leaves_its_exit_code(
+    tmp_path: Path, error: BaseException, code: int
+) -> None:
+    path = tmp_path / "run.prom"
+    with pytest.raises(type(error)), write_metrics(path, Path("out.csv")):
+        raise error
+    values = read(path)
+    assert values["exit_code", os.path.abspath("out.csv")] == code
+    assert not any(name[0] == "images" for name in values)
+
+
+def test_missing_folder_is_found_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError), write_metrics(tmp_path / "no" / "a.prom", Path("out.csv")):
+        raise AssertionError
+
+
+def test_nothing_is_written_unless_asked(tmp_path: Path) -> None:
+    with write_metrics(None, Path("out.csv")):
+        pass
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,94 @@
+"""Stop signals: raised once, held back where something must not be cut in two."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from batchdigit.errors import StoppedBySignal
+from batchdigit.signals import STOP_SIGNALS, signals_as_exceptions, signals_held
+
+
+@pytest.mark.parametrize("signum", STOP_SIGNALS)
+def test_signal_becomes_an_exception(signum: int) -> None:
+    before = signal.getsignal(signum)
+    with pytest.raises(StoppedBySignal) as stop, signals_as_exceptions():
+        os.kill(os.getpid(), signum)
+    assert stop.value.exit_code == 128 + signum
+    assert signal.getsignal(signum) is before
+
+
+def test_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_as_exceptions():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_tidying_up_is_not_disturbed_by_more_signals() -> None:
+    tidied = False
+    with pytest.raises(StoppedBySignal) as stop, signals_as_exceptions():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            tidied = True
+    assert tidied
+    assert stop.value.signal_name == "SIGTERM"
+
+
+def test_held_signal_is_raised_when_the_block_ends_also_beside_threads() -> None:
+    """Another thread gets the signal, and Python runs the handler in this one all the same."""
+    done = False
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        with pytest.raises(StoppedBySignal), signals_as_exceptions(), signals_held():
+            with signals_held():
+                os.kill(os.getpid(), signal.SIGINT)
+            done = True
+    finally:
+        ended.set()
+        thread.join()
+    assert done
+
+
+def test_second_interrupt_ends_the_program_at_once() -> None:
+    code = """
+import multiprocessing, os, signal, sys, time
+from batchdigit.signals import signals_as_exceptions
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+child.start()
+with signals_as_exceptions():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        print(child.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        print("still here", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 130
+    assert "still here" not in done.stdout
+    deadline = time.monotonic() + 10
+    while is_alive(int(done.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
