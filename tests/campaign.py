@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import ctypes
 import errno
+import io
 import os
 import random
 import shutil
@@ -27,6 +29,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import torch
+from PIL import Image
 
 from batchdigit import cli, journal, publish
 from batchdigit.errors import ExitCode
@@ -414,6 +417,46 @@ def counts(folder: Path, numbers: list[int], line: Line) -> None:
         check(run, expected, line, f"{number} files")
 
 
+def mutated_images(folder: Path, count: int, dice: random.Random, line: Line) -> None:
+    """Read so many damaged images of every format: one row each, and no process ends of one."""
+    folder.mkdir()
+    samples = sorted(SAMPLES.glob("*.png"))[:20]
+    originals = [sample.read_bytes() for sample in samples]
+    for name in ("JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
+        for sample in samples:
+            stream = io.BytesIO()
+            Image.open(sample).save(stream, name)
+            originals.append(stream.getvalue())
+    for number in range(count):
+        data = bytearray(dice.choice(originals))
+        for _ in range(dice.choice((1, 1, 2, 8))):
+            place = dice.randrange(len(data))
+            kind = dice.randrange(4)
+            if kind == 0:
+                data[place] ^= 1 << dice.randrange(8)
+            elif kind == 1:
+                data[place : place + 4] = dice.randbytes(4)
+            elif kind == 2:
+                del data[place : place + dice.randrange(64)]
+            else:
+                data[place:place] = data[: dice.randrange(64)]
+            data = data or bytearray(b"x")
+        (folder / f"{number:06}.png").write_bytes(data)
+    run = Run(folder, folder.parent / "mutated" / "out.csv", workers=2)
+    run.out.parent.mkdir()
+    line.injected = count
+    code = run.undisturbed()
+    with run.out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    line.fired = len({row["filename"] for row in rows})
+    line.lost = abs(count - len(rows)) + (code != ExitCode.BAD_IMAGES)
+    for row in rows:
+        if "crashed" in row["error"] or row["error"].startswith("timeout"):
+            line.wrong += 1
+            line.complaints.append(f"{row['filename']}: {row['error']}")
+    shutil.rmtree(folder)
+
+
 def campaign(folder: Path, scale: float, seed: int, images: int) -> Iterator[Line]:
     """Every kind of fault, ``scale`` times the number that the long form has."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -455,6 +498,9 @@ def campaign(folder: Path, scale: float, seed: int, images: int) -> Iterator[Lin
         line = Line("tmpfs of 20 sizes, all too small")
         full_disks(folder / "disks", [4096 * (2 + number) for number in range(20)], line)
         yield line
+    line = Line("damaged images, of seven formats")
+    mutated_images(folder / "damaged", times(100_000), dice, line)
+    yield line
     line = Line("SIGKILL with 0 to 100,000 files" if scale >= 1 else "SIGKILL with 0 to 65 files")
     counts(folder, [0, 1, 63, 64, 65, *([10_000, 100_000] if scale >= 1 else [])], line)
     yield line

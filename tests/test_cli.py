@@ -519,3 +519,11 @@ def test_log_and_metrics_tell_of_every_run(program: Program, digits: Path, tmp_p
         'exit_code{report="' + str(tmp_path / "out.csv") + '"} 65.0'
         in (tmp_path / "run.prom").read_text()
     )
+
+
+def test_few_descriptors_are_enough(program: Program, digits: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    done = program("run", digits, "-o", "out.csv", "-j", "2", preexec_fn=limit)
+    assert done.returncode == 0, done.stderr
