@@ -28,7 +28,7 @@ from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
 from batchdigit.preprocess import SIZE, to_model_input
 from batchdigit.records import Batch, Failure
-from batchdigit.signals import signals_blocked
+from batchdigit.signals import signals_blocked, signals_held
 from batchdigit.workerprocess import Watchdog, settle_in
 from batchdigit.workers import Plan, WorkerDied, Workers
 
@@ -128,7 +128,11 @@ class Reader:
         return math.ceil(len(self._places) / self.batch_size)
 
     def __enter__(self) -> Reader:
-        self._start(0)
+        try:
+            self._start(0)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -137,6 +141,9 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         with signals_blocked():
             if self._workers is not None:
                 self._workers.end()
@@ -160,16 +167,18 @@ class Reader:
 
     def _start(self, first: int) -> None:
         """Start workers that read the batches from ``first`` on, without those under suspicion."""
-        if self._suspects and self._lone_reader is None:  # it starts best before any thread does
-            self._lone_reader = LoneReader(
-                self._dataset.__getitems__,
-                seconds=self._dataset.reading.timeout,
-                start_method=self.start_method or default_start_method(),
-            )
         numbers = [number for number in range(first, len(self)) if number not in self._suspects]
-        self._workers = Workers(
-            self._dataset, Plan(numbers, self._indices), self.workers, self.start_method, _settle_in
-        )
+        plan = Plan(numbers, self._indices)
+        with signals_held():  # until whoever ends the processes knows them
+            if self._suspects and self._lone_reader is None:  # best before any thread starts
+                self._lone_reader = LoneReader(
+                    self._dataset.__getitems__,
+                    seconds=self._dataset.reading.timeout,
+                    start_method=self.start_method or default_start_method(),
+                )
+            self._workers = Workers(
+                self._dataset, plan, self.workers, self.start_method, _settle_in
+            )
 
     def _read(self, number: int, workers: Workers) -> Batch:
         if number in self._suspects and self._lone_reader is not None:

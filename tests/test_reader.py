@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 
 from batchdigit import reader as reader_module
+from batchdigit.errors import StoppedBySignal
 from batchdigit.filenames import FileList
 from batchdigit.jobs import Reading
 from batchdigit.reader import DigitFiles, Reader
 from batchdigit.records import Batch
+from batchdigit.signals import signals_as_exceptions
 from tests.conftest import save_grey
 
 
@@ -286,3 +289,27 @@ def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) ->
 def test_reader_outside_its_with_block_is_an_error(files: FileList) -> None:
     with pytest.raises(ValueError, match="with block"):
         next(iter(Reader(files, batch_size=1, workers=0)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes")
+def test_signal_while_workers_start_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_grey(tmp_path / "0.png")
+    files = FileList(os.fsencode(tmp_path), [b"0.png"])
+    start = reader_module.Workers
+
+    def start_and_be_stopped(*arguments: Any) -> Any:
+        workers = start(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert multiprocessing.active_children()
+        return workers
+
+    monkeypatch.setattr(reader_module, "Workers", start_and_be_stopped)
+    with (
+        pytest.raises(StoppedBySignal),
+        signals_as_exceptions(),
+        Reader(files, batch_size=1, workers=2),
+    ):
+        pass
+    assert multiprocessing.active_children() == []
