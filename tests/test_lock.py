@@ -97,7 +97,8 @@ def test_second_thread_is_refused_and_does_not_break_the_lock(tmp_path: Path) ->
 
 
 def test_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
-    code = HOLD.replace('print("held"', "import os; print(os.fork() or os.getpid()")
+    fork = 'import os; child = os.fork(); os.write(1, b"%d\\n" % (child or os.getpid()))'
+    code = HOLD.replace('print("held", flush=True)', fork)
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "out.csv")], stdout=subprocess.PIPE, text=True
     )
