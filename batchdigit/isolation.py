@@ -15,10 +15,10 @@ import torch
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch, Failure
 from batchdigit.signals import signals_blocked
-from batchdigit.workerprocess import Watchdog, settle_in
+from batchdigit.workerprocess import check_left_behind, end_processes, settle_in
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
-SECONDS_TO_DIE = 0.5
+SECONDS_TO_CRASH = 0.5
 SECONDS_TO_START = 60.0
 
 
@@ -59,6 +59,7 @@ class LoneReader:
 
     def _ready(self) -> Connection:
         if self._pipe is None:
+            check_left_behind()
             self._pipe, theirs = self._context.Pipe()
             self._process = self._context.Process(
                 target=_serve, args=(theirs, self._read), daemon=True
@@ -89,14 +90,13 @@ class LoneReader:
         process, self._process = self._process, None
         self._pipe.close()
         self._pipe = None
-        process.join(SECONDS_TO_DIE)  # how it ended by itself, if it did
-        process.kill()
-        process.join()
+        process.join(SECONDS_TO_CRASH)  # how it ended by itself, if it did
+        end_processes([process])
         return process.exitcode
 
 
 def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
-    settle_in(Watchdog())
+    settle_in()
     with contextlib.suppress(EOFError, OSError):  # nobody asks any more
         pipe.send(None)
         while True:

@@ -29,7 +29,7 @@ from batchdigit.jobs import Reading
 from batchdigit.preprocess import SIZE, to_model_input
 from batchdigit.records import Batch, Failure
 from batchdigit.signals import signals_blocked, signals_held
-from batchdigit.workerprocess import Watchdog, settle_in
+from batchdigit.workerprocess import FileClock, Times, check_left_behind, settle_in
 from batchdigit.workers import Plan, WorkerDied, Workers
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ _DEFAULT_READING = Reading()
 class DigitFiles(Dataset[Batch]):
     """Digit images by their position in a file list; ``__getitems__`` reads a whole batch.
 
-    ``watchdog``, where set, is told of each file that is begun.
+    ``clock`` is told of each file that is begun.
     """
 
     def __init__(self, files: FileList, reading: Reading = _DEFAULT_READING) -> None:
         self.files = files
         self.reading = reading
-        self.watchdog: Watchdog | None = None
+        self.clock = FileClock([0.0], 0)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -66,8 +66,7 @@ class DigitFiles(Dataset[Batch]):
         failures: list[Failure] = []
         with strict_pillow(self.reading.max_pixels):
             for index in indices:
-                if self.watchdog is not None:
-                    self.watchdog.on_file()
+                self.clock.start()
                 try:
                     pixels[len(usable), 0] = to_model_input(decode_image(self._contents(index)))
                     usable.append(index)
@@ -77,8 +76,7 @@ class DigitFiles(Dataset[Batch]):
                     # One file must not take its batch along, whatever Pillow or numpy raised.
                     message = one_line(f"{type(error).__name__}: {error}")
                     failures.append(Failure(index, "decode", message))
-        if self.watchdog is not None:
-            self.watchdog.on_file(begun=False)
+        self.clock.stop()
         return Batch(
             torch.tensor(usable, dtype=torch.int64), images[: len(usable)], tuple(failures)
         )
@@ -169,6 +167,7 @@ class Reader:
         """Start workers that read the batches from ``first`` on, without those under suspicion."""
         numbers = [number for number in range(first, len(self)) if number not in self._suspects]
         plan = Plan(numbers, self._indices)
+        check_left_behind()
         with signals_held():  # until whoever ends the processes knows them
             if self._suspects and self._lone_reader is None:  # best before any thread starts
                 self._lone_reader = LoneReader(
@@ -177,7 +176,12 @@ class Reader:
                     start_method=self.start_method or default_start_method(),
                 )
             self._workers = Workers(
-                self._dataset, plan, self.workers, self.start_method, _settle_in
+                self._dataset,
+                plan,
+                self.workers,
+                self.start_method,
+                settle_in=_settle_in,
+                seconds=self._dataset.reading.timeout,
             )
 
     def _read(self, number: int, workers: Workers) -> Batch:
@@ -213,11 +217,11 @@ def available_cores() -> int:
     return multiprocessing.cpu_count()
 
 
-def _settle_in(_worker: int) -> None:
-    """Begin life as a worker: watched, and deaf to the signals that stop a run."""
+def _settle_in(times: Times, worker: int) -> None:
+    """Begin life as a worker."""
+    settle_in()
     dataset = cast("DigitFiles", cast("WorkerInfo", get_worker_info()).dataset)
-    dataset.watchdog = Watchdog(dataset.reading.timeout)
-    settle_in(dataset.watchdog)
+    dataset.clock = FileClock(times, worker)
 
 
 def _join(batches: list[Batch]) -> Batch:

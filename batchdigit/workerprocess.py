@@ -1,56 +1,110 @@
-"""Life in a process that reads: deaf to the run's signals, and never longer than it is wanted."""
+"""Processes that read: how their life begins, how long one file may take them, how they end."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import mmap
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
 
+from batchdigit.errors import WorkerError
 from batchdigit.signals import STOP_SIGNALS
 
 SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_DIE = 2.0
+MOST_LEFT_BEHIND = 8
+
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
+_left_behind: list[BaseProcess] = []
 
 
-def settle_in(watchdog: Watchdog) -> None:
-    """To be called first in a process that reads."""
+class Times(Protocol):
+    """Seconds, float64, that several processes read and write."""
+
+    def __getitem__(self, place: int, /) -> float: ...
+    def __setitem__(self, place: int, value: float, /) -> None: ...
+
+
+def settle_in() -> None:
+    """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
     if hasattr(signal, "pthread_sigmask"):  # a forkserver's children inherit from that server
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     # When memory runs out, the kernel shall end a process that can be replaced.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-    watchdog.start()
+    # The thread does not run while C code holds the interpreter, and the kernel knows nothing of
+    # the parent of those that a forkserver starts.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-class Watchdog(threading.Thread):
-    """Ends its own process when the parent is gone, or when one file takes too long.
+def _end_with_parent(ppid: int) -> None:
+    parent = multiprocessing.parent_process()
+    # The first tells for forked processes, the second for a forkserver's.
+    while os.getppid() == ppid and (parent is None or parent.is_alive()):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    os._exit(1)
 
-    ``on_file()`` says that the next file is begun, ``on_file(begun=False)`` that none is.
+
+def shared_times(count: int, start_method: str | None) -> Times:
+    """Zeros, float64[count], in memory that this process shares with those that it starts."""
+    if start_method == "fork":
+        # Not in a file: where /dev/shm is full, writing to one there is a bus error.
+        return memoryview(mmap.mmap(-1, 8 * count)).cast("d")
+    context: Any = multiprocessing.get_context(start_method)
+    times: Times = context.RawArray("d", count)
+    return times
+
+
+class FileClock:
+    """Says since when a process is at the file that it reads: ``times[place]``, 0 for none.
+
+    The time is that of ``time.monotonic()``, which all processes share.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
-        super().__init__(name="watchdog", daemon=True)
-        self._seconds = seconds
-        self._since: float | None = None
-        self._parent = os.getppid()
+    def __init__(self, times: Times, place: int) -> None:
+        self._times = times
+        self._place = place
 
-    def on_file(self, *, begun: bool = True) -> None:
-        """Start the time allowed for one file, or stop it."""
-        self._since = time.monotonic() if begun else None
+    def start(self) -> None:
+        """The next file is begun."""
+        self._times[self._place] = time.monotonic()
 
-    def run(self) -> None:
-        """Look twice a second."""
-        while not (self._is_orphan() or self._is_late()):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        os._exit(1)
+    def stop(self) -> None:
+        """No file is being read."""
+        self._times[self._place] = 0.0
 
-    def _is_orphan(self) -> bool:
-        # The first tells at once for forked processes, the second for a forkserver's.
-        parent = multiprocessing.parent_process()
-        return os.getppid() != self._parent or (parent is not None and not parent.is_alive())
 
-    def _is_late(self) -> bool:
-        since = self._since
-        return bool(self._seconds and since and time.monotonic() - since > self._seconds)
+def end_processes(processes: list[BaseProcess]) -> None:
+    """Kill processes that read, and see them end.
+
+    They hold nothing but files open for reading. One that waits for a file system that does not
+    answer, that of a server that is gone, ends by no signal: it is left behind, and this process
+    does not wait for it when it ends itself.
+    """
+    for process in processes:
+        process.kill()
+    deadline = time.monotonic() + SECONDS_TO_DIE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            _left_behind.append(process)
+            multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+
+
+def check_left_behind() -> None:
+    """Raise WorkerError when so many processes wait for files that one more is no use."""
+    _left_behind[:] = [process for process in _left_behind if process.is_alive()]
+    if len(_left_behind) >= MOST_LEFT_BEHIND:
+        raise WorkerError(
+            f"{len(_left_behind)} processes wait for files that do not answer, and cannot be ended",
+            "see whether a file system of the source is gone, then run the same command again",
+        )

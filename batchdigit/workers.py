@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -17,13 +19,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch
 from batchdigit.signals import signals_blocked
+from batchdigit.workerprocess import (
+    SECONDS_BETWEEN_LOOKS,
+    SECONDS_TO_DIE,
+    Times,
+    end_processes,
+    shared_times,
+)
 
 BATCHES_AHEAD = 2  # of each worker
-SECONDS_TO_DIE = 5.0
+
+SettleIn = Callable[[Times, int], None]
 
 
 class WorkerDied(Exception):  # noqa: N818  (no error yet: the reader goes on)
-    """A worker died; ``suspects`` are the batches that it may have died of."""
+    """A worker died or is stuck; ``suspects`` are the batches that may be the reason."""
 
     def __init__(self, suspects: set[int]) -> None:
         super().__init__(suspects)
@@ -47,10 +57,16 @@ class Plan(Sampler[list[int]]):
 class Workers:
     """Iterates once over the batches of ``plan``, in order, read by ``count`` processes or here.
 
+    Each process begins with ``settle_in(times, place)`` and keeps in ``times[place]`` since when
+    it is at the file that it reads (see FileClock); one that is at a file for longer than
+    ``seconds`` is stuck.
+
     torch would notice a dead worker in a signal handler, hence anywhere in the main thread; or
     while it waits for a batch; or never, where the worker died in the middle of a message, whose
     rest it would wait for. Here a thread waits for the first death, ends the others and hangs up,
-    so that the main thread learns of it when it asks for a batch.
+    so that the main thread learns of it when it asks for a batch. A worker that is stuck is killed;
+    should it not even end by that, it keeps the line open, and the main thread, which looks up
+    from time to time, finds that out.
     """
 
     def __init__(
@@ -59,12 +75,17 @@ class Workers:
         plan: Plan,
         count: int,
         start_method: str | None,
-        settle_in: Any,
+        *,
+        settle_in: SettleIn,
+        seconds: float,
     ) -> None:
         self._plan = plan
         self._count = count
+        self._seconds = seconds
+        self._times = shared_times(count, start_method)
         self._received = 0
         self._dead: list[int] = []
+        self._ending = threading.Event()
         self._processes: list[BaseProcess] = []
         self._handler: Any = None
         self._watch: threading.Thread | None = None
@@ -88,8 +109,9 @@ class Workers:
                         num_workers=count,
                         collate_fn=_as_it_is,
                         multiprocessing_context=start_method,
-                        worker_init_fn=settle_in if count else None,
+                        worker_init_fn=partial(settle_in, self._times) if count else None,
                         prefetch_factor=BATCHES_AHEAD if count else None,
+                        timeout=SECONDS_BETWEEN_LOOKS if count else 0,
                         in_order=True,
                     )
                 )
@@ -105,7 +127,7 @@ class Workers:
                     if process not in children_before
                 ]
                 if self._iterator is None:
-                    self._kill()
+                    end_processes(self._processes)
             if count:
                 self._handler = _replace_sigchld_handler(_do_nothing)
                 self._watch = threading.Thread(target=self._watch_over, daemon=True)
@@ -113,15 +135,19 @@ class Workers:
 
     def __next__(self) -> Batch:
         """The next batch. Raises WorkerDied, after which all workers have ended."""
-        try:
-            batch: Batch = next(self._iterator)
-        except (RuntimeError, EOFError, OSError, MemoryError) as error:
-            if not self._count:
-                raise
-            self.end()
-            raise WorkerDied(self._suspects()) from error
-        self._received += 1
-        return batch
+        while not self._dead:
+            try:
+                batch: Batch = next(self._iterator)
+            except (RuntimeError, EOFError, OSError, MemoryError) as error:
+                if not self._count:
+                    raise
+                if not (self._dead or _is_timeout(error)):
+                    break
+            else:
+                self._received += 1
+                return batch
+        self.end()
+        raise WorkerDied(self._suspects())
 
     def _suspects(self) -> set[int]:
         """The next batch, and those that the dead workers were given: torch gives them in turn."""
@@ -131,30 +157,41 @@ class Workers:
 
     def _watch_over(self) -> None:
         sentinels = [process.sentinel for process in self._processes]
-        ended = connection.wait(sentinels)
-        self._dead = [place for place, sentinel in enumerate(sentinels) if sentinel in ended]
-        self._kill()
-        # Reading ends once no process holds the other end of the pipe, and this one does.
-        self._iterator._worker_result_queue._writer.close()
+        dead: list[int] = []
+        while not (dead or self._ending.is_set()):
+            ended = connection.wait(sentinels, SECONDS_BETWEEN_LOOKS)
+            dead = [
+                place
+                for place, sentinel in enumerate(sentinels)
+                if sentinel in ended or self._is_stuck(place)
+            ]
+        for place in dead:
+            self._processes[place].kill()
+        self._dead = dead
+        if all(connection.wait([sentinels[place]], SECONDS_TO_DIE) for place in dead):
+            for process in self._processes:
+                process.kill()
+            # Reading ends once no process holds the other end of the pipe, and this one does.
+            self._iterator._worker_result_queue._writer.close()
 
-    def _kill(self) -> None:
-        for process in self._processes:
-            process.kill()
+    def _is_stuck(self, place: int) -> bool:
+        since = self._times[place]
+        return since > 0 and time.monotonic() - since > self._seconds
 
     def end(self) -> None:
         """End the workers within moments, whatever they are doing.
 
         torch would ask them to end, and wait five seconds for each one that is busy with a large
-        image. They hold nothing but files open for reading, so they are killed.
+        image.
         """
         if self._watch is None:
             return
-        self._kill()
-        self._watch.join(SECONDS_TO_DIE)
-        for process in self._processes:
-            process.join(SECONDS_TO_DIE)
+        self._ending.set()
+        end_processes(self._processes)
+        self._watch.join()
         # A worker may have died with the lock of the event by which torch tells them to end.
         self._iterator._workers_done_event = threading.Event()
+        self._iterator._workers = []  # it would wait for those that do not end
         self._iterator._shutdown_workers()
         # Nothing else can be forked safely while threads of the queues are still ending.
         for thread in set(threading.enumerate()) - self._threads_before:
@@ -162,6 +199,11 @@ class Workers:
                 thread.join(SECONDS_TO_DIE)
         self._watch = None
         _replace_sigchld_handler(self._handler)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Whether torch says that no batch came in time; its exception has no type of its own."""
+    return isinstance(error, RuntimeError) and "timed out" in str(error)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,9 +1,11 @@
+import ctypes
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import torch
 from PIL import Image
 
 from batchdigit import reader as reader_module
-from batchdigit.errors import StoppedBySignal
+from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.jobs import Reading
 from batchdigit.reader import DigitFiles, Reader
 from batchdigit.records import Batch
 from batchdigit.signals import signals_as_exceptions
 from tests.conftest import save_grey
+from tests.deadmount import dead_mount, needs_fuse
 
 
 @pytest.fixture
@@ -146,12 +149,14 @@ KILLERS = {
     b"out of memory": lambda: os.kill(os.getpid(), signal.SIGKILL),
     b"exit": lambda: os._exit(7),
     b"hang": lambda: time.sleep(1000),
+    # No other thread of the process runs meanwhile.
+    b"hang in C": lambda: ctypes.PyDLL(None).sleep(1000),
 }
 
 
 @pytest.fixture
 def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileList:
-    """A hundred images, among them five that end or stall the process that decodes them."""
+    """A hundred images, among them six that end or stall the process that decodes them."""
     decode = reader_module.decode_image
 
     def decode_or_die(data: bytes) -> Image.Image:
@@ -161,7 +166,7 @@ def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileList:
     monkeypatch.setattr(reader_module, "decode_image", decode_or_die)
     for number in range(100):
         save_grey(tmp_path / f"{number:02}.png", seed=number)
-    for number, kind in zip((0, 13, 14, 57, 99), KILLERS, strict=True):
+    for number, kind in zip((0, 13, 14, 57, 58, 99), KILLERS, strict=True):
         (tmp_path / f"{number:02}.png").write_bytes(kind)
     return FileList(os.fsencode(tmp_path), [b"%02d.png" % number for number in range(100)])
 
@@ -181,6 +186,7 @@ def test_file_that_ends_its_process_costs_itself_only(
         13: "decode: crashed the process that read it (SIGABRT)",
         14: "decode: crashed the process that read it (SIGKILL)",
         57: "decode: crashed the process that read it (exit code 7)",
+        58: "timeout: not read within 1 s",
         99: "timeout: not read within 1 s",
     }
     assert [len(batch) + len(batch.failures) for batch in batches[:-1]] == [batch_size] * (
@@ -201,14 +207,66 @@ def test_killers_do_kill(killers: FileList) -> None:
     """What the test above shows to be survived does happen."""
     context = multiprocessing.get_context("fork")
     ends = []
-    for index in (0, 13, 14, 57, 99):
+    for index in (0, 13, 14, 57, 58, 99):
         process = context.Process(target=DigitFiles(killers).__getitems__, args=([index],))
         process.start()
         process.join(2)
         ends.append(process.exitcode)
         process.kill()
         process.join()
-    assert ends == [-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGKILL, 7, None]
+    assert ends == [-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGKILL, 7, None, None]
+
+
+@pytest.fixture
+def dead_files(tmp_path: Path) -> Iterator[FileList]:
+    """Forty files on a file system that never answers when one of three of them is read."""
+    originals = tmp_path / "originals"
+    originals.mkdir()
+    names = [f"{number:02}.png" for number in range(37)] + [f"dead{n}.png" for n in range(3)]
+    for number, name in enumerate(names):
+        save_grey(originals / name, seed=number)
+    with dead_mount(tmp_path / "mount", originals):
+        yield FileList(os.fsencode(tmp_path / "mount"), [os.fsencode(name) for name in names])
+
+
+@needs_fuse
+@pytest.mark.parametrize("workers", [1, 2])
+def test_file_that_never_answers_costs_itself_only(dead_files: FileList, workers: int) -> None:
+    batches = read_all(
+        dead_files, batch_size=5, workers=workers, start_method="fork", reading=Reading(timeout=1)
+    )
+    failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
+    assert failures == dict.fromkeys((37, 38, 39), "timeout: not read within 1 s")
+    indices = [index for batch in batches for index in batch.indices.tolist()]
+    assert indices == list(range(37))
+    assert multiprocessing.active_children() == []  # nobody waits for those that are left
+
+
+@needs_fuse
+def test_process_that_waits_for_such_a_file_does_not_even_end_by_sigkill(
+    dead_files: FileList,
+) -> None:
+    """What the test above shows to be survived does happen."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=DigitFiles(dead_files).__getitems__, args=([39],))
+    process.start()
+    time.sleep(1)
+    process.kill()
+    process.join(1)
+    assert process.is_alive()
+    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+
+
+@needs_fuse
+def test_run_ends_when_too_many_processes_wait_for_ever(
+    dead_files: FileList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchdigit.workerprocess.MOST_LEFT_BEHIND", 2)
+    with pytest.raises(WorkerError, match="file system of the source"):
+        read_all(
+            dead_files, batch_size=5, workers=1, start_method="fork", reading=Reading(timeout=1)
+        )
+    assert multiprocessing.active_children() == []
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
@@ -299,8 +357,8 @@ def test_signal_while_workers_start_leaves_none_behind(
     files = FileList(os.fsencode(tmp_path), [b"0.png"])
     start = reader_module.Workers
 
-    def start_and_be_stopped(*arguments: Any) -> Any:
-        workers = start(*arguments)
+    def start_and_be_stopped(*arguments: Any, **options: Any) -> Any:
+        workers = start(*arguments, **options)
         os.kill(os.getpid(), signal.SIGINT)
         assert multiprocessing.active_children()
         return workers

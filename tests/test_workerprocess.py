@@ -1,0 +1,108 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from batchdigit import workerprocess
+from batchdigit.errors import WorkerError
+from batchdigit.workerprocess import FileClock, check_left_behind, end_processes, shared_times
+
+ORPHAN = """
+import ctypes, multiprocessing, os, signal, sys, time
+from batchdigit.workerprocess import settle_in
+
+def child(settled, held):
+    if settled:
+        settle_in()
+    print(os.getpid(), flush=True)
+    ctypes.PyDLL(None).sleep(60) if held else time.sleep(60)
+
+process = multiprocessing.get_context("fork").Process(
+    target=child, args=(sys.argv[1] == "settled", sys.argv[2] == "held")
+)
+process.start()
+time.sleep(1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def ends_within(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks through /proc")
+@pytest.mark.parametrize("interpreter", ["held", "free"])
+@pytest.mark.parametrize(("life", "ends"), [("settled", True), ("unsettled", False)])
+def test_process_ends_with_its_parent_whatever_it_does(
+    tmp_path: Path, life: str, ends: bool, interpreter: str
+) -> None:
+    """One that did not settle in lives on, which shows that this is no accident."""
+    with open(tmp_path / "pid", "wb") as output:
+        subprocess.run(
+            [sys.executable, "-c", ORPHAN, life, interpreter], stdout=output, check=False
+        )
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        assert ends_within(pid, 10 if ends else 2) == ends
+    finally:
+        if not ends:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
+def test_process_tells_since_when_it_is_at_its_file(start_method: str) -> None:
+    times = shared_times(3, start_method)
+    before = time.monotonic()
+    process = multiprocessing.get_context(start_method).Process(target=begin, args=(times,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert times[0] == times[2] == 0
+    assert before < times[1] < time.monotonic()
+    FileClock(times, 1).stop()
+    assert times[1] == 0
+
+
+def begin(times: workerprocess.Times) -> None:
+    FileClock(times, 1).start()
+
+
+class Unending(BaseProcess):
+    """As a process is that waits for a server that is gone, until it is released."""
+
+    released = False
+
+    def kill(self) -> None:
+        pass
+
+    def join(self, timeout: float | None = None) -> None:
+        assert timeout is not None, "would wait for ever"
+
+    def is_alive(self) -> bool:
+        return not self.released
+
+
+def test_few_processes_may_be_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workerprocess, "_left_behind", [])
+    processes = [Unending() for _ in range(workerprocess.MOST_LEFT_BEHIND)]
+    end_processes(list(processes[1:]))
+    check_left_behind()
+    end_processes([processes[0]])
+    with pytest.raises(WorkerError, match="do not answer"):
+        check_left_behind()
+    processes[0].released = True
+    check_left_behind()
