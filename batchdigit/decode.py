@@ -8,6 +8,7 @@ Pillow does not look at the checksums of pixel data.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -54,9 +55,7 @@ def read_file(path: bytes, *, follow_symlinks: bool = False, max_bytes: int = MA
         descriptor = os.open(path, flags)
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-                raise ImageError("read", f"not a regular file but {kind}")
+            _check_regular(status)
             if status.st_size > max_bytes:
                 raise ImageError(
                     "too-large", f"{status.st_size} bytes, more than the limit of {max_bytes}"
@@ -73,7 +72,16 @@ def read_file(path: bytes, *, follow_symlinks: bool = False, max_bytes: int = MA
             raise ImageError(
                 "read", "a symbolic link, which is read only with --follow-symlinks"
             ) from error
+        if error.errno == errno.ENXIO:  # a socket cannot be opened at all
+            with contextlib.suppress(OSError):
+                _check_regular(os.lstat(path))
         raise ImageError("read", error.strerror or str(error)) from error
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise ImageError("read", f"not a regular file but {kind}")
 
 
 def _read_to_end(descriptor: int, size: int) -> bytes:
