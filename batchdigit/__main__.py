@@ -1,5 +1,18 @@
-"""``python -m batchdigit``."""
+"""What ``batchdigit`` and ``python -m batchdigit`` run."""
 
-from batchdigit.cli import main
+import signal
 
-main()
+
+def main() -> None:
+    """Run the program and exit."""
+    # Until the program handles it itself, Ctrl-C ends it without Python's traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from batchdigit import cli  # which takes a tenth of a second
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-_ONLY_FOR_REPORTS = ("out", "format", "max_bad")
+_ONLY_FOR_REPORTS = ("out", "format", "max_bad", "update", "retry_errors", "fresh", "wait")
 
 
 def predict(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -24,7 +26,7 @@ from batchdigit.jobs import (
 )
 from batchdigit.labels import read_labels
 from batchdigit.messages import LOG_FORMATS
-from batchdigit.metrics import write_metrics
+from batchdigit.metrics import Metrics, write_metrics
 from batchdigit.outcome import (
     conversion_lines,
     inspection_lines,
@@ -33,7 +35,7 @@ from batchdigit.outcome import (
     run_lines,
     training_lines,
 )
-from batchdigit.process import command, occupy_standard_streams
+from batchdigit.process import Ending, command, occupy_standard_streams
 from batchdigit.progress import show_progress
 from batchdigit.version import __version__
 
@@ -239,15 +241,11 @@ def run(
     Progress and messages go to standard error.
     """
     after_signal = f"{out} is as it was; the same command goes on from here"
+    if out == STDOUT:
+        after_signal = "the rows are not complete"
     with (
-        command(
-            after_signal if out != STDOUT else "the rows are not complete",
-            quiet=quiet,
-            verbose=verbose,
-            log_file=log_file,
-            log_format=log_format,
-        ) as ending,
-        write_metrics(metrics, out) as measured,
+        command(after_signal, quiet=quiet, verbose=verbose) as ending,
+        _log_and_metrics(ending, out, log_file, log_format, metrics) as measured,
     ):
         if "" in source:
             raise UsageError("a source is an empty name", "name a folder, or . for this one")
@@ -281,7 +279,8 @@ def run(
             )
         if out == STDOUT and job.report_format[0] == "parquet" and _is_terminal(sys.stdout):
             raise UsageError(
-                "Parquet is not for a terminal", "redirect standard output, or give --out a file"
+                "Parquet is not for a terminal",
+                "redirect standard output, or give --out a file",
             )
         from batchdigit import pipeline  # it imports torch, which takes seconds
 
@@ -420,6 +419,23 @@ def convert(
         conversion = convert_model(source, target, class_name=class_name, force=force)
         ending.after_signal = "the conversion is complete"
         _log(logging.INFO, conversion_lines(conversion))
+
+
+@contextlib.contextmanager
+def _log_and_metrics(
+    ending: Ending, out: Path, log_file: Path | None, log_format: str, metrics: Path | None
+) -> Iterator[Metrics]:
+    """What a run writes beside its report. Raises UsageError where that would be one file."""
+    options: dict[str, str] = {}
+    for option, path in (("--out", out), ("--log-file", log_file), ("--metrics", metrics)):
+        if path is not None and path != STDOUT:
+            other = options.setdefault(os.path.realpath(path), option)
+            if other != option:
+                raise UsageError(f"{other} and {option} name one file", "give each its own")
+    if log_file is not None:
+        ending.log_to(log_file, log_format)
+    with write_metrics(metrics, out) as measured:
+        yield measured
 
 
 def _number_or_auto(option: str, text: str) -> int | None:

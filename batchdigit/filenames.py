@@ -68,7 +68,8 @@ class FileList:
         files = cls(root)
         files._names = names.tobytes()
         files._offsets = array("Q", offsets.astype("u8").tobytes())
-        if not len(offsets) or offsets[0] or offsets[-1] != len(names):
+        ascending = bool((offsets[1:] >= offsets[:-1]).all())
+        if not len(offsets) or offsets[0] or offsets[-1] != len(names) or not ascending:
             raise ValueError("offsets that are not those of the names")
         return files
 

@@ -36,7 +36,6 @@ class LoneReader:
         self._context: Any = multiprocessing.get_context(start_method)
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
-        self._ready()
 
     def read(self, index: int) -> Batch:
         """The batch of the file at ``index``; it holds a failure where the file ends or stalls us.
@@ -44,7 +43,7 @@ class LoneReader:
         Raises WorkerError when no process can be started.
         """
         for _ in range(ATTEMPTS):
-            pipe = self._ready()
+            pipe = self.ready()
             try:
                 pipe.send(index)
                 if not pipe.poll(self._seconds):
@@ -52,47 +51,53 @@ class LoneReader:
                     return _failed(index, "timeout", f"not read within {self._seconds:g} s")
                 answer: Batch = pipe.recv()
             except (EOFError, OSError):
-                exit_code = self.end()
+                exit_code = self.end(SECONDS_TO_CRASH)
             else:
                 return answer
         return _failed(index, "decode", f"crashed the process that read it ({_died(exit_code)})")
 
-    def _ready(self) -> Connection:
-        if self._pipe is None:
-            check_left_behind()
-            self._pipe, theirs = self._context.Pipe()
-            self._process = self._context.Process(
-                target=_serve, args=(theirs, self._read), daemon=True
-            )
+    def ready(self) -> Connection:
+        """The pipe to a process that is ready to read. Raises WorkerError."""
+        for _ in range(ATTEMPTS):
+            if self._pipe is not None:
+                return self._pipe
+            self._start()
+        raise WorkerError("processes that read end as soon as they start", "run again")
+
+    def _start(self) -> None:
+        check_left_behind()
+        with signals_blocked():
+            pipe, theirs = self._context.Pipe()
+            process = self._context.Process(target=_serve, args=(theirs, self._read), daemon=True)
             try:
-                with signals_blocked():
-                    self._process.start()
+                process.start()
             except OSError as error:
-                self._pipe = self._process = None
                 raise WorkerError(
                     f"cannot start a process that reads: {error.strerror or error}",
                     "free some memory or processes, then run again",
                 ) from error
             finally:
                 theirs.close()
-            # Starting may take longer than a file does, but not for ever.
-            if not self._pipe.poll(SECONDS_TO_START):
-                self.end()
+            self._pipe, self._process = pipe, process
+        # Starting may take longer than a file does, but not for ever.
+        try:
+            if not pipe.poll(SECONDS_TO_START):
                 raise WorkerError("a process that reads does not start", "run again")
-            with contextlib.suppress(EOFError):
-                self._pipe.recv()
-        return self._pipe
+            pipe.recv()
+        except EOFError:  # it has ended, and read nothing
+            self.end()
 
-    def end(self) -> int | None:
-        """End the process, and give its exit code."""
-        if self._process is None or self._pipe is None:
-            return None
-        process, self._process = self._process, None
-        self._pipe.close()
-        self._pipe = None
-        process.join(SECONDS_TO_CRASH)  # how it ended by itself, if it did
-        end_processes([process])
-        return process.exitcode
+    def end(self, seconds: float = 0.0) -> int | None:
+        """End the process, unless it does so itself within ``seconds``, and give its exit code."""
+        with signals_blocked():
+            if self._process is None or self._pipe is None:
+                return None
+            process, self._process = self._process, None
+            self._pipe.close()
+            self._pipe = None
+            process.join(seconds)
+            end_processes([process])
+            return process.exitcode
 
 
 def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:

@@ -16,7 +16,9 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.publish import Publication, writing
+from batchdigit.errors import OutputError
+from batchdigit.publish import HALF_WRITTEN, Publication, beside, flush_folder, writing
 from batchdigit.records import Predictions
 from batchdigit.stored import (
     DamagedFrameError,
@@ -40,6 +43,7 @@ SHARE_IN_A_PART = 0.01  # of the time so far, which bounds the number of parts
 VALUES_IN_A_PART = 1 << 18  # probabilities and labels, which bounds the memory
 
 _BINDING = "binding.json"
+_RUN = re.compile(r"[0-9a-f]{32}")
 _LOG = logging.getLogger(__name__)
 
 
@@ -53,8 +57,7 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        target = Path(os.path.realpath(out))
-        self.folder = target.with_name(f".{target.name}.journal")
+        self.folder = beside(out, ".{}.journal")
         self.rows = 0  # of the files to predict, so many are done
         self._run = self.folder / "not started"
         self._identity = b""
@@ -64,13 +67,13 @@ class Journal:
         self._started = self._flushed = time.monotonic()
 
     def __enter__(self) -> Journal:
-        with writing(self._out), contextlib.suppress(FileExistsError):
-            os.mkdir(self.folder, 0o700)
         with writing(self._out):
+            _make_folder(self.folder)
+            if not stat.S_ISDIR(os.lstat(self.folder).st_mode):  # what a link leads to is not ours
+                raise OutputError(f"{self.folder} is not a folder", "remove it")
             # What a killed run left half written.
-            for name in os.listdir(self.folder):
-                if name.endswith(".tmp"):
-                    os.unlink(self.folder / name)
+            for path in self.folder.glob(HALF_WRITTEN):
+                path.unlink()
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -96,14 +99,14 @@ class Journal:
         ``binding`` is JSON data. ``fresh`` forgets all that was done.
         """
         if fresh:
-            self.discard_runs()
+            self._discard_runs()
         text = json.dumps(binding, sort_keys=True).encode()
         self._identity = hashlib.sha256(text).digest()
         self._run = self.folder / self._identity.hex()[:32]
         self._set_others_aside(binding)
         if not (self._run / _BINDING).exists():
             with writing(self._out):
-                os.makedirs(self._run, 0o700, exist_ok=True)
+                _make_folder(self._run)
             self._publish(_BINDING, text)
         with writing(self._out):
             self.rows = self._count_rows(places, batch_size)
@@ -117,14 +120,20 @@ class Journal:
     def replay(self) -> Iterator[Predictions]:
         """What was done before, in order."""
         for number in range(self._parts):
-            yield self._read(number)
+            try:
+                part = self._read(number)
+            except (DamagedFrameError, OSError) as error:
+                raise OutputError(
+                    f"{self._path(number)} was changed or removed while this run went on",
+                    "run the same command again",
+                ) from error
+            yield part
 
     def record(self, predicted: Iterable[Predictions]) -> Iterator[Predictions]:
         """``predicted``, each also kept; a part is closed now and then."""
         for predictions in predicted:
             self._pending.append(predictions)
-            rows = len(predictions) + len(predictions.failures)
-            self._pending_values += rows * predictions.probs.shape[1]
+            self._pending_values += predictions.rows * predictions.probs.shape[1]
             if self._is_due():
                 self.flush()
             yield predictions
@@ -142,9 +151,9 @@ class Journal:
         """Forget everything: the report is published, or the journal cannot be right."""
         self._pending = []
         self._parts = 0
-        self.discard_runs()
+        self._discard_runs()
 
-    def discard_runs(self) -> None:
+    def _discard_runs(self) -> None:
         """Remove the journals of this output, whatever they are bound to."""
         for run in self._runs():
             shutil.rmtree(run, ignore_errors=True)
@@ -157,7 +166,7 @@ class Journal:
     def _runs(self) -> list[Path]:
         """The folders of runs, the latest first."""
         with writing(self._out):
-            runs = [path for path in self.folder.iterdir() if path.is_dir()]
+            runs = [path for path in self.folder.iterdir() if _RUN.fullmatch(path.name)]
             return sorted(runs, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     def _set_others_aside(self, binding: Mapping[str, Any]) -> None:
@@ -175,9 +184,7 @@ class Journal:
     def _count_rows(self, places: NDArray[np.int64], batch_size: int) -> int:
         """Take in the whole parts from the first on, and remove what follows them."""
         rows = 0
-        for self._parts in itertools.count():
-            if not self._path(self._parts).exists():
-                break
+        while self._path(self._parts).exists():
             try:
                 done = _rows_of(self._read(self._parts))
             except (DamagedFrameError, OSError):
@@ -191,12 +198,12 @@ class Journal:
                 _LOG.warning("part %d of the journal is damaged and is done again", self._parts)
                 break
             rows = end
+            self._parts += 1
         for number in itertools.count(self._parts):
-            try:
-                os.unlink(self._path(number))
-            except FileNotFoundError:
-                return rows
-        raise AssertionError  # count() does not end
+            if not self._path(number).exists():
+                break
+            os.unlink(self._path(number))
+        return rows
 
     def _path(self, number: int) -> Path:
         return self._run / f"{number:08}.part"
@@ -218,6 +225,13 @@ class Journal:
         with Publication(self.folder, part_of=self._out) as publication, writing(self._out):
             publication.create(self._run / name).write(content)
             publication.publish()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder for this user alone, unless it is there, that outlasts a loss of power."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+        flush_folder(folder.parent)
 
 
 def _rows_of(predictions: Predictions) -> NDArray[np.int64]:

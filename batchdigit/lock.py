@@ -2,7 +2,7 @@
 
 The lock is POSIX's (``fcntl``): it ends with the process, however that ends, and children do not
 inherit it. It lies on a hidden file beside the output and is held by whoever has it locked, not by
-whoever made it, so that a file left behind by a killed process blocks nobody.
+whoever made it, so that a file left behind by a killed process blocks no other run of that user.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchdigit.errors import OutputBusyError
-from batchdigit.publish import writing
+from batchdigit.publish import beside, writing
 
 try:
     import fcntl
@@ -39,8 +39,7 @@ def hold_output(
     name of that run's process. Raises OutputBusyError when it has not ended by then, and
     OutputError when the lock cannot be made.
     """
-    target = Path(os.path.realpath(out))
-    path = target.with_name(f".{target.name}.lock")
+    path = beside(out, ".{}.lock")
     deadline = time.monotonic() + wait
     told = False
     while True:
@@ -77,7 +76,9 @@ def _try(path: Path) -> int | None:
     descriptor = None
     try:
         while descriptor is None:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # Not through a link, by which others could have us overwrite what is not ours.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
             if not _lock(descriptor):
                 break
             if _is_still(path, descriptor):

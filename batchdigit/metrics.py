@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchdigit.errors import OutputError
 from batchdigit.publish import Publication, writing
 from batchdigit.records import RunSummary
 
@@ -33,19 +34,24 @@ def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
     with Publication() as trial:  # its place is looked at before hours of work, not after
         trial.create(path)
     start = time.monotonic()
-    exit_code = 1
     try:
         yield metrics
     except BaseException as error:
-        exit_code = int(getattr(error, "exit_code", 1))
+        broken_pipe = 128 + 13 if isinstance(error, BrokenPipeError) else 1
+        exit_code = int(getattr(error, "exit_code", broken_pipe))
+        try:
+            _write(path, _exposition(metrics.summary, exit_code, time.monotonic() - start, out))
+        except OutputError:
+            if metrics.summary is not None:  # else what the run failed of says more
+                raise
         raise
-    else:
-        exit_code = 0
-    finally:
-        text = _exposition(metrics.summary, exit_code, time.monotonic() - start, out)
-        with Publication() as publication, writing(path):
-            publication.create(path).write(text)
-            publication.publish()
+    _write(path, _exposition(metrics.summary, 0, time.monotonic() - start, out))
+
+
+def _write(path: Path, text: bytes) -> None:
+    with Publication() as publication, writing(path):
+        publication.create(path).write(text)
+        publication.publish()
 
 
 def _exposition(summary: RunSummary | None, exit_code: int, seconds: float, out: Path) -> bytes:

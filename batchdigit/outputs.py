@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from batchdigit.errors import AccountingError, OutputError, StoppedBySignal
+from batchdigit.errors import AccountingError, OutputError
 from batchdigit.filenames import FileList
 from batchdigit.jobs import STDOUT, Job
 from batchdigit.journal import Journal
 from batchdigit.lock import hold_output
 from batchdigit.past import Past
-from batchdigit.publish import Publication, writing
+from batchdigit.publish import Publication, beside, writing
 from batchdigit.records import Predictions, RunSummary
-from batchdigit.signals import signals_held
+from batchdigit.signals import signals_held, too_late_to_stop
 from batchdigit.source import stamp_files
 from batchdigit.state import StateWriter, state_path
 from batchdigit.writer import Layout, ReportWriter
@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 def account_path(out: Path) -> Path:
     """Where the account of the run that made the report ``out`` lies."""
-    return out.with_name(out.name + ".run.json")
+    return beside(out, "{}.run.json")
 
 
 @contextlib.contextmanager
@@ -53,9 +53,10 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
         Journal(job.out) as journal,
         Publication(journal.folder) as publication,
     ):
-        report = publication.create(job.out)
-        account = publication.create(account_path(job.out))
+        # The report comes last: it takes its place once the others have theirs.
         state = publication.create(state_path(job.out))
+        account = publication.create(account_path(job.out))
+        report = publication.create(job.out)
         try:
             yield Outputs(job, report, _Beside(publication, journal, account, state))
         except AccountingError:  # what the journal holds may be what is wrong
@@ -98,7 +99,9 @@ class Outputs:
     @contextlib.contextmanager
     def open_table(self, past: Past, layout: Layout) -> Iterator[Table]:
         """The report's table, open for rows."""
-        with ReportWriter(self._report, self._job.report_format, past.files, layout) as report:
+        with writing(self._job.out):
+            report = ReportWriter(self._report, self._job.report_format, past.files, layout)
+        with report:
             yield Table(self._job.out, report, past, self._beside)
 
     def publish(self) -> None:
@@ -108,9 +111,11 @@ class Outputs:
         """
         if self._beside is not None:
             self._beside.publication.flush()
-            with contextlib.suppress(StoppedBySignal), signals_held():
+        with signals_held():
+            if self._beside is not None:
                 self._beside.publication.publish()
                 self._beside.journal.discard()
+            too_late_to_stop()
 
 
 class Table:

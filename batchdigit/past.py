@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -95,7 +94,7 @@ class Past:
 
 def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
     """The state of the last report, if there is one with this binding; else says why not."""
-    path = state_path(Path(os.path.realpath(out)))
+    path = state_path(out)
     try:
         state = read_state(path)
     except (OSError, DamagedFrameError) as error:

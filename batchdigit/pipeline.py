@@ -26,6 +26,7 @@ from batchdigit.past import Past
 from batchdigit.predictor import Predictor
 from batchdigit.reader import Reader, available_cores, default_start_method
 from batchdigit.records import OnProgress, Predictions, RunSummary, no_progress
+from batchdigit.signals import check_signals
 from batchdigit.source import EXTENSIONS, Listing, list_images
 from batchdigit.stopwatch import Stopwatch
 from batchdigit.update import merge
@@ -48,7 +49,8 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
     does not end leaves a journal, from which the same job goes on.
 
     Raises UsageError, CheckpointError, SourceError, OutputError, OutputBusyError, DeviceError,
-    WorkerError or AccountingError; whichever it is, ``job.out`` is as it was before.
+    WorkerError or AccountingError; whichever it is, ``job.out`` is as it was before. (Should the
+    disk fail at the very last, while it makes the new report's name last, the report is complete.)
     """
     started = datetime.now(timezone.utc)
     stopwatch = Stopwatch()
@@ -121,7 +123,9 @@ class Session:
         predicted = self.stopwatch.each("predict", self.predictor.predict(batches))
         fresh = self._count("predicted", self.past.resume(predicted))
         reused = self._count("reused", self.past.reused())
-        yield from self.stopwatch.each("journal", merge(reused, fresh))
+        for predictions in self.stopwatch.each("journal", merge(reused, fresh)):
+            check_signals()
+            yield predictions
         if self.counts.total() != len(self.files):
             raise AccountingError(
                 f"found {len(self.files)} images, but {self.counts.total()} have an outcome",

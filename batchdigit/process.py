@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -34,37 +35,37 @@ def occupy_standard_streams() -> None:
 
 @dataclass
 class Ending:
-    """What is true if a signal stops the command now."""
+    """How a command ends: what is true if a signal stops it now, where else its messages go."""
 
     after_signal: str
+    logs: contextlib.ExitStack
+
+    def log_to(self, path: Path, log_format: str) -> None:
+        """Append what is said from here on to a file, the last words too."""
+        self.logs.enter_context(log_to_file(path, log_format))
 
 
 @contextlib.contextmanager
-def command(
-    after_signal: str,
-    *,
-    quiet: bool = False,
-    verbose: bool = False,
-    log_file: Path | None = None,
-    log_format: str = "text",
-) -> Iterator[Ending]:
+def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) -> Iterator[Ending]:
     """Around a command: shows its messages, ends it as the errors module documents.
 
     Whatever is wrong is one line and an exit code, without a traceback.
     """
-    ending = Ending(after_signal)
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    with show_messages(level), contextlib.ExitStack() as log:
+    with show_messages(level), contextlib.ExitStack() as logs:
+        ending = Ending(after_signal, logs)
         try:
             with signals_as_exceptions():
-                if log_file is not None:
-                    log.enter_context(log_to_file(log_file, log_format))
                 yield ending
         except BatchdigitError as error:
             _give_up_stdout()
             _say(str(error), error.exit_code)
             raise typer.Exit(error.exit_code) from error
         except StoppedBySignal as stop:
+            # Should the signal have come between two lines that end a process: Python would ask
+            # it to end, which it does not hear, and wait.
+            for child in multiprocessing.active_children():
+                child.kill()
             _say(f"stopped by {stop.signal_name}; {ending.after_signal}", stop.exit_code)
             raise typer.Exit(stop.exit_code) from stop
         except BrokenPipeError as error:

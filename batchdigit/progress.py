@@ -58,14 +58,15 @@ class _Lines(Progress):
     def __init__(self, stream: TextIO, unit: str) -> None:
         self._stream = stream
         self._unit = unit
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._done = 0  # by then; not since the start, for what an earlier run did takes no time
 
     def __call__(self, done: int, failed: int, found: int) -> None:
         now = time.monotonic()
         if now - self._last < SECONDS_BETWEEN_LINES:
             return
-        self._last = now
-        rate = done / (now - self._start)
+        rate = (done - self._done) / (now - self._last)
+        self._last, self._done = now, done
         failures = f" ({failed} failed)" if failed else ""
         self.say(
             f"{done} of {found} {self._unit}{failures}, {rate:.0f} {self._unit}/s, "

@@ -21,7 +21,20 @@ from typing import BinaryIO
 from batchdigit.errors import OutputError
 from batchdigit.jobs import STDOUT
 
+HALF_WRITTEN = ".batchdigit-*.tmp"
+
+_REMEDIES = {
+    errno.ENOENT: "create its folder first",
+    errno.EACCES: "let this user write there, or choose another place",
+    errno.ELOOP: "remove that link",
+}
 _CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+def beside(out: Path, pattern: str) -> Path:
+    """What lies beside the file that ``out`` is or links to; ``pattern`` has {} for its name."""
+    target = Path(os.path.realpath(out))
+    return target.with_name(pattern.format(target.name))
 
 
 class Publication:
@@ -54,7 +67,12 @@ class Publication:
             # Not tempfile: its files are private (0600), a report follows the umask, and one
             # that replaces another keeps its permissions.
             folder = self._staging or target.parent
-            temporary = folder / f".batchdigit-{secrets.token_hex(8)}.tmp"
+            if os.stat(folder).st_dev != os.stat(target.parent).st_dev:
+                raise OutputError(
+                    f"cannot write {path}: it leads to another file system",
+                    "remove that link",
+                )
+            temporary = folder / HALF_WRITTEN.replace("*", secrets.token_hex(8))
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
             permissions = _permissions_of_old(target)
             descriptor = os.open(temporary, flags, 0o666)
@@ -87,7 +105,7 @@ class Publication:
             self._files.pop(0)
         for folder in folders:
             with writing(self._part_of or folder):
-                _flush_folder(folder)
+                flush_folder(folder)
 
     def __enter__(self) -> Publication:
         return self
@@ -109,20 +127,24 @@ class Publication:
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn any OSError in the block but BrokenPipeError into an OutputError that names ``path``."""
-    name = "standard output" if path == STDOUT else path
     try:
         yield
-    except FileNotFoundError as error:
-        raise OutputError(
-            f"cannot write {name}: {error.strerror or error}", "create its folder first"
-        ) from error
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"cannot write {name}: {error.strerror or error}",
-            "make room or choose another place, then run again",
-        ) from error
+        remedy = _REMEDIES.get(
+            error.errno or 0, "make room or choose another place, then run again"
+        )
+        raise OutputError(f"cannot write {_describe(error, path)}", remedy) from error
+
+
+def _describe(error: OSError, path: Path) -> str:
+    """What cannot be written and why, with the file that it failed at, if that is another one."""
+    name = "standard output" if path == STDOUT else str(path)
+    where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    if os.path.lexists(where) and not where.match(HALF_WRITTEN) and where.name != path.name:
+        name += f" (at {where})"
+    return f"{name}: {error.strerror or error}"
 
 
 def _move_to_free_name(temporary: Path, target: Path) -> None:
@@ -162,7 +184,7 @@ def _permissions_of_old(target: Path) -> int | None:
     return stat.S_IMODE(mode)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the renames in ``folder`` survive a loss of power, where the system lets us.
 
     A folder that may not be opened for that, and a file system that does not do it, are no reason

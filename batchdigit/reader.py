@@ -168,13 +168,14 @@ class Reader:
         numbers = [number for number in range(first, len(self)) if number not in self._suspects]
         plan = Plan(numbers, self._indices)
         check_left_behind()
+        if self._suspects and self._lone_reader is None:
+            self._lone_reader = LoneReader(
+                self._dataset.__getitems__,
+                seconds=self._dataset.reading.timeout,
+                start_method=self.start_method or default_start_method(),
+            )
+            self._lone_reader.ready()  # best before any thread starts
         with signals_held():  # until whoever ends the processes knows them
-            if self._suspects and self._lone_reader is None:  # best before any thread starts
-                self._lone_reader = LoneReader(
-                    self._dataset.__getitems__,
-                    seconds=self._dataset.reading.timeout,
-                    start_method=self.start_method or default_start_method(),
-                )
             self._workers = Workers(
                 self._dataset,
                 plan,

@@ -7,6 +7,7 @@ B batch, K classes, k labels reported for each image.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,7 @@ class Predictions:
     def split(self, index: int) -> tuple[Predictions, Predictions]:
         """What this says of files below ``index``, and of the others."""
         row = int(self.indices.searchsorted(index))
-        failed = sum(failure.index < index for failure in self.failures)
+        failed = bisect.bisect_left(self.failures, index, key=lambda failure: failure.index)
         return (
             replace(
                 self,

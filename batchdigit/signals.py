@@ -28,18 +28,20 @@ class _Stopper:
         self.holds = 0
         self.stopped_by: int | None = None
         self.raised = False
+        self.too_late = False
 
     def __call__(self, signum: int, _frame: FrameType | None) -> None:
         if self.stopped_by is None:
             self.stopped_by = signum
-            self.raise_if_due()
+            if not self.raised and not self.holds:
+                self.stop_if_due()
         elif signum == signal.SIGINT:
             for child in multiprocessing.active_children():
                 child.kill()
             os._exit(128 + signum)
 
-    def raise_if_due(self) -> None:
-        if self.stopped_by is not None and not self.raised and not self.holds:
+    def stop_if_due(self) -> None:
+        if self.stopped_by is not None and not self.too_late:
             self.raised = True
             raise StoppedBySignal(self.stopped_by)
 
@@ -62,14 +64,16 @@ def signals_as_exceptions() -> Iterator[None]:
     finally:
         for signum in handled:
             signal.signal(signum, before[signum])
+        _stopper = _Stopper()
 
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
     """Let a signal wait until the block ends, which then raises StoppedBySignal.
 
-    Blocking signals would not do: that holds for one thread, and Python runs the handler in the
-    main thread whichever thread got the signal.
+    Unless the block ends by an exception of its own, which says more. Blocking signals would not
+    do: that holds for one thread, and Python runs the handler in the main thread whichever thread
+    got the signal.
     """
     stopper = _stopper
     if threading.current_thread() is not threading.main_thread():
@@ -80,7 +84,23 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         stopper.holds -= 1
-        stopper.raise_if_due()
+    if not stopper.raised and not stopper.holds:
+        stopper.stop_if_due()
+
+
+def check_signals() -> None:
+    """Raise StoppedBySignal if a signal came.
+
+    To be called now and then: where Python swallows exceptions, in a destructor for one, what the
+    handler raised is lost.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _stopper.stop_if_due()
+
+
+def too_late_to_stop() -> None:
+    """From here on signals stop nothing but a second SIGINT: what they would stop is done."""
+    _stopper.too_late = True
 
 
 @contextlib.contextmanager

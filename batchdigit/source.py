@@ -118,12 +118,11 @@ def stamp_files(files: FileList, *, follow_symlinks: bool = False) -> Stamps:
     A file that was modified less than two seconds ago is UNSETTLED: it could be modified once more
     without its time changing (FAT counts in two seconds, others in ticks of the kernel).
     """
-    now = time.time_ns()
     stamps = Stamps.unknown(len(files))
     for index in range(len(files)):
         with contextlib.suppress(OSError):
             status = os.stat(files.path(index), follow_symlinks=follow_symlinks)
-            settled = abs(now - status.st_mtime_ns) >= NANOSECONDS_TO_SETTLE
+            settled = abs(time.time_ns() - status.st_mtime_ns) >= NANOSECONDS_TO_SETTLE
             stamps.sizes[index] = status.st_size if settled else UNSETTLED
             stamps.times[index] = status.st_mtime_ns if settled else UNSETTLED
     return stamps

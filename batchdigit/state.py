@@ -17,12 +17,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.errors import OutputError
 from batchdigit.filenames import FileList
+from batchdigit.publish import beside
 from batchdigit.records import Predictions
 from batchdigit.source import Stamps
 from batchdigit.stored import (
     DamagedFrameError,
-    join_predictions,
+    decoding,
     pack_arrays,
     pack_predictions,
     read_frame,
@@ -38,7 +40,7 @@ _CONTEXT = b"batchdigit state 1"
 
 def state_path(out: Path) -> Path:
     """Where the state of the report ``out`` lies."""
-    return out.with_name(f".{out.name}.state")
+    return beside(out, ".{}.state")
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,20 @@ class State:
 
     def rows(self, index_of: NDArray[np.int64]) -> Iterator[Predictions]:
         """The rows with new indices: int64[N] by the old ones, ascending, -1 where left out."""
+        for number in range(len(self.blocks)):
+            try:
+                block = self._read(number)
+            except (DamagedFrameError, OSError) as error:
+                raise OutputError(
+                    f"{self.path} was changed or removed while this run went on",
+                    "run the same command again",
+                ) from error
+            yield block.renumbered(index_of)
+
+    def _read(self, number: int) -> Predictions:
         with open(self.path, "rb") as stream:
-            for number, place in enumerate(self.blocks):
-                stream.seek(place)
-                block = unpack_predictions(read_frame(stream, _context(number)))
-                yield block.renumbered(index_of)
+            stream.seek(self.blocks[number])
+            return unpack_predictions(read_frame(stream, _context(number)))
 
 
 def read_state(path: Path) -> State | None:
@@ -85,20 +96,18 @@ def read_state(path: Path) -> State | None:
             payloads = [payloads[-1], payload]
             places.append(stream.tell())
             number += 1
-    try:
-        arrays = unpack_arrays(payloads[0])
+    arrays = unpack_arrays(payloads[0])
+    with decoding():
         made_with = json.loads(payloads[1])
         return State(
             path=path,
             files=FileList.from_arrays(b"", arrays["names"], arrays["offsets"]),
             stamps=Stamps(arrays["sizes"], arrays["times"]),
             failed=arrays["failed"],
-            binding=made_with["binding"],
-            report=made_with["report"],
+            binding=dict(made_with["binding"]),
+            report=dict(made_with["report"]),
             blocks=tuple(places[: number - 2]),
         )
-    except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise DamagedFrameError from error
 
 
 class StateWriter:
@@ -115,8 +124,7 @@ class StateWriter:
         """Append the rows of the files that come next. Raises OSError."""
         self._pending.append(predictions)
         self._failed += [failure.index for failure in predictions.failures]
-        rows = len(predictions) + len(predictions.failures)
-        self._pending_values += rows * predictions.probs.shape[1]
+        self._pending_values += predictions.rows * predictions.probs.shape[1]
         if self._pending_values >= VALUES_IN_A_BLOCK:
             self._flush()
 
@@ -147,7 +155,7 @@ class StateWriter:
         self._frame(json.dumps({"binding": binding, "report": report}).encode())
 
     def _flush(self) -> None:
-        self._frame(pack_predictions([join_predictions(self._pending)]))
+        self._frame(pack_predictions(self._pending))
         self._pending = []
         self._pending_values = 0
 

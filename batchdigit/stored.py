@@ -8,10 +8,11 @@ archives, read with ``allow_pickle=False``: nothing here is a pickle.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -51,7 +52,9 @@ def read_frame(stream: BinaryIO, context: bytes) -> bytes:
 
 
 def _digest(payload: bytes, context: bytes) -> bytes:
-    return hashlib.sha256(hashlib.sha256(context).digest() + payload).digest()
+    digest = hashlib.sha256(hashlib.sha256(context).digest())
+    digest.update(payload)
+    return digest.digest()
 
 
 def pack_arrays(arrays: Arrays) -> bytes:
@@ -62,9 +65,23 @@ def pack_arrays(arrays: Arrays) -> bytes:
 
 
 def unpack_arrays(payload: bytes) -> dict[str, NDArray[Any]]:
-    """Undo :func:`pack_arrays`."""
-    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+    """Undo :func:`pack_arrays`. Raises DamagedFrameError."""
+    with decoding(), np.load(io.BytesIO(payload), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Raise DamagedFrameError for whatever a payload that is none of ours makes its decoder raise.
+
+    It is whole, as its digest says, and was written by something else.
+    """
+    try:
+        yield
+    except DamagedFrameError:
+        raise
+    except Exception as error:
+        raise DamagedFrameError(f"{type(error).__name__}: {error}") from error
 
 
 def pack_predictions(parts: Sequence[Predictions]) -> bytes:
@@ -82,15 +99,16 @@ def pack_predictions(parts: Sequence[Predictions]) -> bytes:
 
 
 def unpack_predictions(payload: bytes) -> Predictions:
-    """Undo :func:`pack_predictions`; the parts come back as one."""
+    """Undo :func:`pack_predictions`; the parts come back as one. Raises DamagedFrameError."""
     arrays = unpack_arrays(payload)
-    failures = json.loads(arrays["failures"].tobytes())
-    return Predictions(
-        indices=arrays["indices"],
-        labels=arrays["labels"].astype(np.int64),
-        probs=arrays["probs"],
-        failures=tuple(Failure(*failure) for failure in failures),
-    )
+    with decoding():
+        failures = json.loads(arrays["failures"].tobytes())
+        return Predictions(
+            indices=arrays["indices"],
+            labels=arrays["labels"].astype(np.int64),
+            probs=arrays["probs"],
+            failures=tuple(Failure(*failure) for failure in failures),
+        )
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:

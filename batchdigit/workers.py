@@ -82,7 +82,7 @@ class Workers:
         self._plan = plan
         self._count = count
         self._seconds = seconds
-        self._times = shared_times(count, start_method)
+        self._times: Times = shared_times(count, start_method) if count else [0.0]
         self._received = 0
         self._dead: list[int] = []
         self._ending = threading.Event()
@@ -115,23 +115,17 @@ class Workers:
                         in_order=True,
                     )
                 )
-            except OSError as error:
+                self._processes = _children_since(children_before)
+                if count:
+                    self._handler = _replace_sigchld_handler(_do_nothing)
+                    self._watch = threading.Thread(target=self._watch_over, daemon=True)
+                    self._watch.start()
+            except (OSError, RuntimeError) as error:  # no more processes, or threads
+                end_processes(_children_since(children_before))
                 raise WorkerError(
-                    f"cannot start {count} processes that read: {error.strerror or error}",
+                    f"cannot start {count} processes that read: {error}",
                     "ask for fewer --workers; 0 reads without them",
                 ) from error
-            finally:
-                self._processes = [
-                    process
-                    for process in multiprocessing.active_children()
-                    if process not in children_before
-                ]
-                if self._iterator is None:
-                    end_processes(self._processes)
-            if count:
-                self._handler = _replace_sigchld_handler(_do_nothing)
-                self._watch = threading.Thread(target=self._watch_over, daemon=True)
-                self._watch.start()
 
     def __next__(self) -> Batch:
         """The next batch. Raises WorkerDied, after which all workers have ended."""
@@ -208,6 +202,10 @@ def _is_timeout(error: BaseException) -> bool:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _children_since(before: list[BaseProcess]) -> list[BaseProcess]:
+    return [child for child in multiprocessing.active_children() if child not in before]
 
 
 def _do_nothing(_signum: int, _frame: FrameType | None) -> None:

@@ -293,7 +293,6 @@ class ReportWriter:
         self._format = open_format(
             *report_format, cast("BinaryIO", self._sink), self._tabulator.columns
         )
-        self.predicted = 0
 
     @property
     def rows(self) -> int:
@@ -308,7 +307,6 @@ class ReportWriter:
     def write(self, predictions: Predictions) -> None:
         """Append one row for each file of a batch. Raises AccountingError or OSError."""
         self._format.write(self._tabulator.tabulate(predictions))
-        self.predicted += len(predictions)
 
     def finish(self, account: Mapping[str, Any]) -> None:
         """Close the table. ``account`` must be JSON data; formats with metadata keep it."""
