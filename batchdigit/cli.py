@@ -25,6 +25,7 @@ from batchdigit.jobs import (
     default_model,
 )
 from batchdigit.labels import read_labels
+from batchdigit.lock import hold_output
 from batchdigit.messages import LOG_FORMATS
 from batchdigit.metrics import Metrics, write_metrics
 from batchdigit.outcome import (
@@ -35,7 +36,7 @@ from batchdigit.outcome import (
     run_lines,
     training_lines,
 )
-from batchdigit.process import Ending, command, occupy_standard_streams
+from batchdigit.process import Ending, command, loading, occupy_standard_streams
 from batchdigit.progress import show_progress
 from batchdigit.version import __version__
 
@@ -282,7 +283,11 @@ def run(
                 "Parquet is not for a terminal",
                 "redirect standard output, or give --out a file",
             )
-        from batchdigit import pipeline  # it imports torch, which takes seconds
+        if out != STDOUT and not wait:
+            with hold_output(out):  # whoever must not write there is told so at once
+                pass
+        with loading():
+            from batchdigit import pipeline  # it imports torch, which takes seconds
 
         LOG.debug("batchdigit %s: run %s --out %s", __version__, " ".join(source), out)
         with show_progress(sys.stderr, quiet=quiet) as progress:
@@ -357,7 +362,8 @@ def train(
             device=device,
             fresh=fresh,
         )
-        from batchdigit import train as training  # it imports torch, which takes seconds
+        with loading():
+            from batchdigit import train as training  # it imports torch, which takes seconds
 
         with show_progress(sys.stderr, quiet=quiet, unit="batches") as progress:
             summary = training.train(
@@ -383,7 +389,8 @@ def inspect(
     The exit code is 0 for a file that a run would take and 65 for any other.
     """
     with command("nothing was changed"):
-        from batchdigit.inspection import inspect_model  # it imports torch, which takes seconds
+        with loading():
+            from batchdigit.inspection import inspect_model  # it imports torch, which takes seconds
 
         inspection = inspect_model(file, class_name)
         if as_json:
@@ -414,7 +421,8 @@ def convert(
     same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
     """
     with command(f"{target} is as it was", quiet=quiet) as ending:
-        from batchdigit.convert import convert_model  # it imports torch, which takes seconds
+        with loading():
+            from batchdigit.convert import convert_model  # it imports torch, which takes seconds
 
         conversion = convert_model(source, target, class_name=class_name, force=force)
         ending.after_signal = "the conversion is complete"

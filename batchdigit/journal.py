@@ -103,13 +103,13 @@ class Journal:
         text = json.dumps(binding, sort_keys=True).encode()
         self._identity = hashlib.sha256(text).digest()
         self._run = self.folder / self._identity.hex()[:32]
-        self._set_others_aside(binding)
         if not (self._run / _BINDING).exists():
             with writing(self._out):
                 _make_folder(self._run)
             self._publish(_BINDING, text)
         with writing(self._out):
             self.rows = self._count_rows(places, batch_size)
+        self._set_others_aside(binding)
         if self.rows:
             _LOG.info(
                 "going on where an earlier run stopped: %d of %d images were done",
@@ -175,8 +175,9 @@ class Journal:
             if place == 0:
                 _LOG.warning(
                     "an earlier run was not finished, but %s; it is set aside until a report is "
-                    "published, and this run starts anew",
+                    "published%s",
                     _difference(run, binding),
+                    "" if self.rows else ", and this run starts anew",
                 )
             else:
                 shutil.rmtree(run, ignore_errors=True)
@@ -244,7 +245,7 @@ def _difference(run: Path, binding: Mapping[str, Any]) -> str:
     """What a journal is bound to that this run is not, in words."""
     try:
         theirs = json.loads((run / _BINDING).read_bytes())
-        names = [name for name in binding if theirs.get(name) != binding[name]]
-    except (OSError, ValueError, AttributeError):
+        names = [name for name in {**binding, **theirs} if theirs.get(name) != binding.get(name)]
+    except (OSError, ValueError, TypeError, AttributeError):
         return "its journal cannot be read"
     return f"with other {', '.join(names)}"

@@ -188,6 +188,8 @@ def _binding(
         "model": checkpoint.sha256,
         "folder": os.fsdecode(listing.images.root),
         "device": describe_device(device),
+        # Another kind of processor rounds in another order.
+        "processor": torch.backends.cpu.get_cpu_capability(),
         "--precision": job.precision,
         "--topk or --probs": k,
         "limits (--max-bytes, --max-pixels, --timeout, --follow-symlinks)": list(

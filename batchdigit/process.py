@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from batchdigit.errors import BatchdigitError, StoppedBySignal
+from batchdigit.errors import BatchdigitError, ExitCode, StoppedBySignal
 from batchdigit.messages import log_to_file, show_messages
 from batchdigit.signals import signals_as_exceptions
 
@@ -56,6 +56,7 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
         ending = Ending(after_signal, logs)
         try:
             with signals_as_exceptions():
+                _check_working_folder()
                 yield ending
         except BatchdigitError as error:
             _give_up_stdout()
@@ -68,9 +69,33 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
                 child.kill()
             _say(f"stopped by {stop.signal_name}; {ending.after_signal}", stop.exit_code)
             raise typer.Exit(stop.exit_code) from stop
+        except MemoryError as error:
+            _say("there is not enough memory; free some, or allow for more", ExitCode.FATAL)
+            raise typer.Exit(ExitCode.FATAL) from error
         except BrokenPipeError as error:
             _give_up_stdout()
             raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Around the import of what needs PyTorch, which may fail in many ways."""
+    try:
+        yield
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BatchdigitError(
+            f"cannot load PyTorch: {error}", "see that it is installed and that memory suffices"
+        ) from error
+
+
+def _check_working_folder() -> None:
+    """Raise BatchdigitError where there is none, for PyTorch's libraries end the process there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise BatchdigitError(
+            f"the working folder is gone ({error.strerror})", "change to another folder"
+        ) from error
 
 
 def _say(problem: str, exit_code: int) -> None:

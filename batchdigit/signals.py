@@ -6,8 +6,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from batchdigit.errors import StoppedBySignal
@@ -15,6 +16,9 @@ from batchdigit.errors import StoppedBySignal
 STOP_SIGNALS = [  # Windows has no SIGHUP
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+
+
+Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class _Stopper:
@@ -59,12 +63,24 @@ def signals_as_exceptions() -> Iterator[None]:
     handled = [signum for signum in STOP_SIGNALS if before[signum] is not signal.SIG_IGN]
     for signum in handled:
         signal.signal(signum, _stopper)
+    hook, sys.unraisablehook = sys.unraisablehook, _pass_over_stops(sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for signum in handled:
             signal.signal(signum, before[signum])
         _stopper = _Stopper()
+
+
+def _pass_over_stops(hook: Hook) -> Hook:
+    """Print no traceback of a stop that Python swallows in a destructor: it is raised once more."""
+
+    def pass_over(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, StoppedBySignal):
+            hook(unraisable)
+
+    return pass_over
 
 
 @contextlib.contextmanager

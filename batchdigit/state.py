@@ -47,14 +47,16 @@ def state_path(out: Path) -> Path:
 class State:
     """A report as it was published: N rows.
 
-    ``failed`` bool[N] marks error rows; ``binding`` is what the rows depend on beside their
-    files, ``report`` the report's size and SHA-256, both JSON data.
+    ``failed`` bool[N] marks error rows, ``unread`` bool[N] those among them of files that could not
+    be read at all, which is no matter of what they hold; ``binding`` is what the rows depend on
+    beside their files, ``report`` the report's size and SHA-256, both JSON data.
     """
 
     path: Path
     files: FileList
     stamps: Stamps
     failed: NDArray[np.bool_]
+    unread: NDArray[np.bool_]
     binding: dict[str, Any]
     report: dict[str, Any]
     blocks: tuple[int, ...]
@@ -104,6 +106,7 @@ def read_state(path: Path) -> State | None:
             files=FileList.from_arrays(b"", arrays["names"], arrays["offsets"]),
             stamps=Stamps(arrays["sizes"], arrays["times"]),
             failed=arrays["failed"],
+            unread=arrays["unread"],
             binding=dict(made_with["binding"]),
             report=dict(made_with["report"]),
             blocks=tuple(places[: number - 2]),
@@ -119,11 +122,15 @@ class StateWriter:
         self._pending: list[Predictions] = []
         self._pending_values = 0
         self._failed: list[int] = []
+        self._unread: list[int] = []
 
     def write(self, predictions: Predictions) -> None:
         """Append the rows of the files that come next. Raises OSError."""
         self._pending.append(predictions)
         self._failed += [failure.index for failure in predictions.failures]
+        self._unread += [
+            failure.index for failure in predictions.failures if failure.stage == "read"
+        ]
         self._pending_values += predictions.rows * predictions.probs.shape[1]
         if self._pending_values >= VALUES_IN_A_BLOCK:
             self._flush()
@@ -139,8 +146,9 @@ class StateWriter:
         if self._pending:
             self._flush()
         names, offsets = files.as_arrays()
-        failed = np.zeros(len(files), dtype=np.bool_)
+        failed, unread = np.zeros((2, len(files)), dtype=np.bool_)
         failed[self._failed] = True
+        unread[self._unread] = True
         self._frame(
             pack_arrays(
                 {
@@ -149,6 +157,7 @@ class StateWriter:
                     "sizes": stamps.sizes,
                     "times": stamps.times,
                     "failed": failed,
+                    "unread": unread,
                 }
             )
         )

@@ -20,7 +20,8 @@ class Comparison:
     """The files found now (N), held against those of the last report (M).
 
     Every file found is ``unchanged`` (same path, size and time: its row is taken over), ``new``,
-    ``changed``, or ``retried`` (its row was an error and is made again); ``gone`` files are in the
+    ``changed``, or ``retried`` (its row was an error and is made again, as is every one of a file
+    that could not be read: its permissions may be other ones now); ``gone`` files are in the
     last report only. ``index_of`` int64[M] is where the rows that are taken over go, else -1.
     """
 
@@ -45,7 +46,8 @@ def compare(
     same = np.zeros(len(files), dtype=np.bool_)
     same[known] = stamps.at(known).equals(state.stamps.at(before[known]))
     retried = same & known
-    retried[known] &= state.failed[before[known]] & retry_errors
+    doubtful = state.failed if retry_errors else state.unread
+    retried[known] &= doubtful[before[known]]
     taken = same & ~retried
     index_of = np.full(len(state.files), -1, dtype=np.int64)
     index_of[before[taken]] = np.flatnonzero(taken)

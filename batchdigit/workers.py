@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch
@@ -28,6 +29,9 @@ from batchdigit.workerprocess import (
 )
 
 BATCHES_AHEAD = 2  # of each worker
+
+# torch's destructor of an iterator that could not be made asks for this, and prints a traceback.
+_MultiProcessingDataLoaderIter._shutdown = True
 
 SettleIn = Callable[[Times, int], None]
 

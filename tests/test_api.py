@@ -144,7 +144,9 @@ def test_problems_are_exceptions_with_a_remedy(tmp_path: Path, digits: Path) -> 
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["out", "format", "max_bad"])
+@pytest.mark.parametrize(
+    "name", ["out", "format", "max_bad", "update", "retry_errors", "fresh", "wait"]
+)
 def test_options_of_a_report_are_refused(digits: Path, name: str) -> None:
     with pytest.raises(TypeError, match=name):
         batchdigit.predict(digits, **{name: "x"})

@@ -23,6 +23,7 @@ import batchdigit
 from batchdigit import errors
 from batchdigit.cli import app
 from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.lock import hold_output
 from tests.conftest import SAMPLES, Program
 from tests.test_lock import HOLD
 
@@ -397,6 +398,17 @@ def test_reader_that_has_seen_enough_ends_the_run_quietly(digits: Path, tmp_path
     assert (tmp_path / "code").read_text() == "141\n"
 
 
+# A run that closes a part of its journal after each batch, for else a fast machine has none by the
+# time that it is done.
+HASTY = """
+from batchdigit import journal
+from batchdigit.cli import main
+
+journal.SECONDS_IN_A_PART = journal.SHARE_IN_A_PART = 0.0
+main()
+"""
+
+
 def heed_every_signal() -> None:
     """Whatever started the tests (nohup, a shell's &) may have had signals ignored."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -410,7 +422,7 @@ def slow_run(digits: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         os.link(digits / "00.png", digits / f"more-{number}.png")
     (tmp_path / "out.csv").write_text("old")
     process = subprocess.Popen(
-        [sys.executable, "-m", "batchdigit", "run", digits, "-o", "out.csv", "-b", "1", "-j", "1"],
+        [sys.executable, "-c", HASTY, "run", digits, "-o", "out.csv", "-b", "1", "-j", "1"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True, preexec_fn=heed_every_signal,
     )  # fmt: skip
@@ -472,15 +484,70 @@ def test_second_run_is_75_or_waits_for_the_first(
     assert "10 predicted" in stderr
 
 
-# A run that closes a part of its journal after each batch, for else a fast machine has none by the
-# time that it is done.
-HASTY = """
-from batchdigit import journal
-from batchdigit.cli import main
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--metrics", "out.csv"),
+        ("--log-file", "./out.csv"),
+        ("--log-file", "side", "--metrics", "link"),
+    ],
+)
+def test_log_and_metrics_are_files_of_their_own(
+    program: Program, digits: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "link").symlink_to("side")
+    line = problem(program("run", digits, "-o", "out.csv", *options), 2)
+    assert "name one file" in line
+    assert (tmp_path / "out.csv").read_text() == "old"
+    assert not (tmp_path / "side").exists()
 
-journal.SECONDS_IN_A_PART = journal.SHARE_IN_A_PART = 0.0
-main()
-"""
+
+def test_busy_output_is_found_before_anything_is_loaded(digits: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from batchdigit.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    sys.stderr.write(str('torch' in sys.modules))\n"
+    )
+    with hold_output(tmp_path / "out.csv"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "run", digits, "-o", "out.csv"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 75
+    assert done.stderr.endswith("False")
+
+
+def test_missing_memory_for_pytorch_is_one_line(program: Program, digits: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+
+    line = problem(program("run", digits, "-o", "out.csv", preexec_fn=limit), 1)
+    assert "cannot load PyTorch" in line or "not enough memory" in line
+
+
+def test_missing_working_folder_is_one_line(program: Program, digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    done = program(
+        "run", digits, "-o", tmp_path / "out.csv",
+        cwd=tmp_path / "gone", preexec_fn=(tmp_path / "gone").rmdir,
+    )  # fmt: skip
+    assert "the working folder is gone" in problem(done, 1)
+
+
+def test_full_standard_output_is_73_whatever_the_format(program: Program, digits: Path) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # which lets the first byte fail
+    for name in ("csv", "parquet", "jsonl"):
+        with open("/dev/full", "wb") as full:
+            done = program(
+                "run", digits, "--format", name, stdout=full, stderr=subprocess.PIPE,
+                capture_output=False, env=environment,
+            )  # fmt: skip
+        done.stdout = ""
+        assert "No space left" in problem(done, 73)
 
 
 def test_killed_run_goes_on_and_gives_the_same_bytes(

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchdigit import Failure, Predictions, journal
+from batchdigit import Failure, OutputError, Predictions, journal
 from batchdigit.journal import Journal
+from batchdigit.stored import pack_arrays, write_frame
 
 BINDING = {"model": "abc", "batch size": 4}
 PLACES = np.arange(22)
@@ -208,3 +209,61 @@ def test_half_written_files_are_removed(out: Path) -> None:
     stray.touch()
     assert_same(kept_at(out), BATCHES[:1])
     assert not stray.exists()
+
+
+def test_whole_part_that_holds_something_else_counts_as_damaged(out: Path) -> None:
+    keep(out, BATCHES)
+    (folder,) = (out.parent / ".out.csv.journal").iterdir()
+    with Journal(out) as kept:
+        kept.start(BINDING, PLACES, 4)
+        context = kept._context(1)
+    for payload in (b"", b"text", pack_arrays({"indices": np.arange(3)})):
+        with open(folder / "00000001.part", "wb") as stream:
+            write_frame(stream, payload, context)
+        assert_same(kept_at(out), BATCHES[:1])
+
+
+def test_part_that_is_damaged_while_the_run_goes_on_is_an_error(out: Path) -> None:
+    keep(out, BATCHES)
+    with Journal(out) as kept:
+        kept.start(BINDING, PLACES, 4)
+        replay = kept.replay()
+        next(replay)
+        next(out.parent.glob(".out.csv.journal/*/00000001.part")).unlink()
+        with pytest.raises(OutputError, match="run the same command again"):
+            next(replay)
+
+
+def test_journal_that_is_a_link_is_not_followed(out: Path) -> None:
+    precious = out.parent / "precious"
+    (precious / ("a" * 32)).mkdir(parents=True)
+    (precious / "draft.tmp").touch()
+    (out.parent / ".out.csv.journal").symlink_to(precious)
+    with pytest.raises(OutputError, match="not a folder"), Journal(out):
+        raise AssertionError
+    assert sorted(os.listdir(precious)) == ["a" * 32, "draft.tmp"]
+
+
+def test_what_is_not_the_journals_stays(out: Path) -> None:
+    (out.parent / ".out.csv.journal" / "notes").mkdir(parents=True)
+    (out.parent / ".out.csv.journal" / "my.tmp").touch()
+    with Journal(out) as kept:
+        kept.start(BINDING, PLACES, 4, fresh=True)
+        kept.discard()
+    assert sorted(os.listdir(out.parent / ".out.csv.journal")) == ["my.tmp", "notes"]
+
+
+def test_journal_that_does_not_fit_is_reported_beside_one_that_does(
+    out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keep(out, BATCHES[:2])
+    with Journal(out) as kept:
+        kept.start({**BINDING, "last report": "x"}, PLACES, 4)
+        list(kept.record(iter(BATCHES[:1])))
+    caplog.clear()
+    assert_same(kept_at(out), BATCHES[:2])
+    set_aside, going_on = caplog.messages
+    assert "with other last report; it is set aside until a report is published" in set_aside
+    assert "starts anew" not in set_aside
+    assert "8 of 22 images were done" in going_on

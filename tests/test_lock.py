@@ -145,3 +145,11 @@ for _ in range(100):
 def test_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="create its folder"), hold_output(tmp_path / "no" / "a"):
         pass
+
+
+def test_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / ".out.csv.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match="remove that link"), hold_output(tmp_path / "out.csv"):
+        raise AssertionError
+    assert (tmp_path / "precious").read_text() == "precious"

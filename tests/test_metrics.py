@@ -60,6 +60,28 @@ def test_run_that_fails_leaves_its_exit_code(
     assert not any(name[0] == "images" for name in values)
 
 
+def test_metrics_that_cannot_be_written_do_not_hide_what_the_run_ended_of(
+    tmp_path: Path, digits: Path
+) -> None:
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    with pytest.raises(StoppedBySignal), write_metrics(folder / "a.prom", Path("out.csv")):
+        folder.rmdir()
+        raise StoppedBySignal(15)
+    folder.mkdir()
+    with pytest.raises(OutputError), write_metrics(folder / "a.prom", Path("out.csv")) as metrics:
+        folder.rmdir()
+        metrics.summary = run(Job((digits,), tmp_path / "out.csv"))
+        raise typer.Exit(0)
+
+
+def test_closed_pipe_is_141(tmp_path: Path) -> None:
+    path = tmp_path / "run.prom"
+    with pytest.raises(BrokenPipeError), write_metrics(path, Path("out.csv")):
+        raise BrokenPipeError
+    assert read(path)["exit_code", os.path.abspath("out.csv")] == 141
+
+
 def test_missing_folder_is_found_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(OutputError), write_metrics(tmp_path / "no" / "a.prom", Path("out.csv")):
         raise AssertionError

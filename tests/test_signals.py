@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from batchdigit.errors import StoppedBySignal
-from batchdigit.signals import STOP_SIGNALS, signals_as_exceptions, signals_held
+from batchdigit.signals import (
+    STOP_SIGNALS,
+    check_signals,
+    signals_as_exceptions,
+    signals_held,
+    too_late_to_stop,
+)
 
 
 @pytest.mark.parametrize("signum", STOP_SIGNALS)
@@ -62,10 +68,58 @@ def test_held_signal_is_raised_when_the_block_ends_also_beside_threads() -> None
     assert done
 
 
+def test_error_of_a_block_that_holds_signals_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), signals_as_exceptions():
+        try:
+            with signals_held():
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise ZeroDivisionError
+        finally:
+            with pytest.raises(StoppedBySignal):
+                check_signals()
+
+
+def test_signal_that_a_destructor_swallows_is_found_later(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Doomed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        check_signals()
+        Doomed()
+        swallowed = True
+        check_signals()
+    assert swallowed
+    assert capsys.readouterr().err == ""
+
+
+def test_signal_may_be_too_late() -> None:
+    with signals_as_exceptions():
+        too_late_to_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        check_signals()
+        with signals_held():
+            pass
+
+
+def test_one_program_does_not_inherit_the_signals_of_the_one_before() -> None:
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        os.kill(os.getpid(), signal.SIGTERM)
+    check_signals()
+
+
 def test_second_interrupt_ends_the_program_at_once() -> None:
     code = """
 import multiprocessing, os, signal, sys, time
-from batchdigit.signals import signals_as_exceptions
+from batchdigit.signals import (
+    STOP_SIGNALS,
+    check_signals,
+    signals_as_exceptions,
+    signals_held,
+    too_late_to_stop,
+)
 child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
 child.start()
 with signals_as_exceptions():

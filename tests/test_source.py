@@ -6,7 +6,8 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from batchdigit import SourceError
-from batchdigit.source import list_images
+from batchdigit.filenames import FileList
+from batchdigit.source import UNSETTLED, list_images, stamp_files
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -170,3 +171,18 @@ def test_unreadable_source_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(SourceError, match="Permission denied"):
         list_images([tmp_path])
+
+
+def test_each_file_is_held_against_its_own_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listing a million files takes long: the last may be younger than the first look."""
+    touch(tmp_path, "1.png")
+    touch(tmp_path, "2.png")
+    written = 10**18
+    os.utime(tmp_path / "1.png", ns=(written, written))
+    os.utime(tmp_path / "2.png", ns=(written + 10**11, written + 10**11))
+    moments = iter((written + 10**11, written + 10**11 + 1))
+    monkeypatch.setattr("batchdigit.source.time.time_ns", lambda: next(moments))
+    stamps = stamp_files(FileList(os.fsencode(tmp_path), [b"1.png", b"2.png"]))
+    assert stamps.sizes.tolist() == [0, UNSETTLED]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit import Failure, Job, Predictions, RunSummary, run
+from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run, source
+from batchdigit.errors import ImageError
 from batchdigit.predictor import Predictor
 from batchdigit.update import merge
-from tests.conftest import SAMPLES, age
+from tests.conftest import age
 
 
-def update(out: Path, source: Path, **options: object) -> RunSummary:
-    return run(Job((source,), out, update=True, workers=0, **options))  # type: ignore[arg-type]
+def update(out: Path, folder: Path, **options: object) -> RunSummary:
+    return run(Job((folder,), out, update=True, workers=0, **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -101,16 +103,20 @@ def test_file_whose_content_changed_unseen_by_size_is_predicted_again(
 
 
 def test_file_modified_a_moment_ago_is_not_trusted(
-    tmp_path: Path, digits: Path, predicted: list[int]
+    tmp_path: Path, digits: Path, predicted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It could change once more within the same tick of the clock."""
     out = tmp_path / "out.csv"
     os.utime(digits / "05.png")
     update(out, digits)
     predicted.clear()
-    age(digits / "05.png", hours=0.5)
+    later = time.time_ns() + 3600 * 10**9
+    monkeypatch.setattr(source.time, "time_ns", lambda: later)
     assert update(out, digits).update["changed"] == 1  # type: ignore[index]
     assert predicted == [1]
+    predicted.clear()
+    assert update(out, digits).update["changed"] == 0  # type: ignore[index]
+    assert predicted == []
 
 
 def test_error_rows_stay_until_they_are_retried(tmp_path: Path, digits: Path) -> None:
@@ -126,6 +132,23 @@ def test_error_rows_stay_until_they_are_retried(tmp_path: Path, digits: Path) ->
     summary = update(out, digits, retry_errors=True)
     assert summary.failed == 0
     assert summary.update == {"unchanged": 9, "new": 0, "changed": 0, "gone": 0, "retried": 1}
+
+
+def test_file_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permissions change without a trace in size and time."""
+    out = tmp_path / "out.csv"
+
+    def refuse(*_: object, **_options: object) -> bytes:
+        raise ImageError("read", "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("batchdigit.reader.read_file", refuse)
+        assert update(out, digits).failures_by_stage == {"read": 10}
+    summary = update(out, digits)
+    assert (summary.predicted, summary.failed) == (10, 0)
+    assert summary.update == {"unchanged": 0, "new": 0, "changed": 0, "gone": 0, "retried": 10}
 
 
 def test_edited_report_is_noticed_and_not_trusted(
@@ -164,20 +187,40 @@ def test_damaged_state_is_not_used(
     assert out.read_bytes() == whole
 
 
-@pytest.mark.parametrize(
-    "options", [{"topk": 3}, {"max_bytes": 10_000}, {"precision": "bf16"}, {"timeout": 3.0}]
-)
-def test_other_options_predict_everything_and_say_so(
-    tmp_path: Path, digits: Path, predicted: list[int],
-    caplog: pytest.LogCaptureFixture, options: dict[str, object],
-) -> None:  # fmt: skip
+def test_state_that_is_damaged_while_the_run_goes_on_is_an_error(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchdigit.state.VALUES_IN_A_BLOCK", 1)  # a block for each batch
     out = tmp_path / "out.csv"
-    update(out, digits)
-    predicted.clear()
-    summary = update(out, digits, **options)
-    assert "the last report was made with other" in caplog.text
-    assert summary.update is None
+    run(Job((digits,), out, workers=0, batch_size=2))
+    whole = out.read_bytes()
+    (digits / "00.png").write_bytes((digits / "01.png").read_bytes())
+
+    def damage(_done: int, _failed: int, _found: int) -> None:
+        os.truncate(tmp_path / ".out.csv.state", 100)
+
+    with pytest.raises(OutputError, match="changed or removed while"):
+        run(
+            Job((digits,), out, update=True, workers=0, batch_size=2),
+            on_progress=damage,
+        )
+    assert out.read_bytes() == whole
+
+
+def test_report_behind_a_link_is_updated(
+    tmp_path: Path, digits: Path, predicted: list[int]
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real" / "out.csv")
+    for _ in range(2):
+        update(tmp_path / "link.csv", digits)
     assert sum(predicted) == 10
+    assert sorted(os.listdir(tmp_path)) == ["digits", "link.csv", "real"]
+    assert sorted(os.listdir(tmp_path / "real")) == [
+        ".out.csv.state",
+        "out.csv",
+        "out.csv.run.json",
+    ]
 
 
 def test_first_update_predicts_everything(
@@ -186,15 +229,6 @@ def test_first_update_predicts_everything(
     caplog.set_level(logging.INFO)
     assert update(tmp_path / "out.csv", digits).predicted == 10
     assert "no report to update" in caplog.text
-
-
-def test_another_folder_is_another_report(
-    tmp_path: Path, digits: Path, predicted: list[int]
-) -> None:
-    out = tmp_path / "out.csv"
-    update(out, SAMPLES)
-    predicted.clear()
-    assert update(out, digits).predicted == 10
 
 
 def rows(indices: list[int], mark: int) -> Predictions:

@@ -1,0 +1,61 @@
+"""A process that reads one file at a time: what it ends of is told apart from what it reads."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from batchdigit.errors import StoppedBySignal, WorkerError
+from batchdigit.isolation import LoneReader
+from batchdigit.records import Batch
+from batchdigit.signals import signals_as_exceptions
+
+
+def read(indices: list[int]) -> Batch:
+    if indices == [1]:
+        time.sleep(60)
+    if indices == [2]:
+        os._exit(7)
+    return Batch(torch.tensor(indices), torch.zeros((1, 1, 28, 28), dtype=torch.uint8))
+
+
+def lone_reader(function: Callable[[list[int]], Batch] = read) -> LoneReader:
+    return LoneReader(function, seconds=0.5, start_method="fork")
+
+
+def test_files_after_one_that_stalls_or_ends_the_process_are_read() -> None:
+    reader = lone_reader()
+    batches = [reader.read(index) for index in range(4)]
+    assert [len(batch) for batch in batches] == [1, 0, 0, 1]
+    assert batches[1].failures[0].text == "timeout: not read within 0.5 s"
+    assert batches[2].failures[0].text == "decode: crashed the process that read it (exit code 7)"
+    reader.end()
+    assert multiprocessing.active_children() == []
+
+
+def test_file_is_not_blamed_for_a_process_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batchdigit.isolation._serve", lambda *_: os._exit(1))
+    with pytest.raises(WorkerError, match="end as soon as they start"):
+        lone_reader().read(0)
+    assert multiprocessing.active_children() == []
+
+
+def test_signal_leaves_no_stalled_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = lone_reader()
+    reader.ready()
+    join = multiprocessing.process.BaseProcess.join
+
+    def join_and_be_stopped(self: multiprocessing.process.BaseProcess, *seconds: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        join(self, *seconds)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "join", join_and_be_stopped)
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        reader.read(1)
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,158 @@
+"""Nothing is taken from a run that was another: not from its journal, not from its report."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from batchdigit import Job, journal, pipeline, run
+from batchdigit.jobs import PACKAGED_WEIGHTS
+
+Patch = pytest.MonkeyPatch
+Change = Callable[[Path, Path, Patch], dict[str, Any]]
+
+
+def another_model(folder: Path, _digits: Path, _patch: Patch) -> dict[str, Any]:
+    state = torch.load(PACKAGED_WEIGHTS, weights_only=True)
+    state["fc.4.bias"] += 1e-3
+    torch.save(state, folder / "other.pt")
+    return {"model": folder / "other.pt"}
+
+
+def another_folder(folder: Path, digits: Path, _patch: Patch) -> dict[str, Any]:
+    """With the same names, sizes and times."""
+    shutil.copytree(digits, folder / "copy")
+    return {"source": (folder / "copy",)}
+
+
+def other_versions(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
+    versions = pipeline._versions() | {"pillow": "0"}
+    patch.setattr(pipeline, "_versions", lambda: versions)
+    return {}
+
+
+def another_device(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
+    patch.setattr(pipeline, "describe_device", lambda _device: "cuda:0 (another)")
+    return {}
+
+
+def option(**options: Any) -> Change:
+    return lambda _folder, _digits, _patch: options
+
+
+CHANGES: dict[str, tuple[str, Change]] = {
+    "model": ("model", another_model),
+    "folder": ("folder", another_folder),
+    "versions": ("versions", other_versions),
+    "device": ("device", another_device),
+    "precision": ("--precision", option(precision="bf16")),
+    "topk": ("--topk or --probs", option(topk=2)),
+    "probs": ("--topk or --probs", option(probs=True)),
+    "max-bytes": ("--max-bytes", option(max_bytes=100_000)),
+    "max-pixels": ("--max-pixels", option(max_pixels=100_000)),
+    "timeout": ("--timeout", option(timeout=3.0)),
+    "follow-symlinks": ("--follow-symlinks", option(follow_symlinks=True)),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_batch_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SECONDS_IN_A_PART", 0.0)
+    monkeypatch.setattr(journal, "SHARE_IN_A_PART", 0.0)
+
+
+class Stopped(Exception):  # noqa: N818
+    pass
+
+
+def run_and_stop(job: Job) -> None:
+    def stop(done: int, _failed: int, _found: int) -> None:
+        if done >= 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(job, on_progress=stop)
+
+
+def changed_file(_folder: Path, digits: Path, _patch: Patch) -> dict[str, Any]:
+    os.utime(digits / "09.png", (1e9, 1e9))
+    return {}
+
+
+def gone_file(_folder: Path, digits: Path, _patch: Patch) -> dict[str, Any]:
+    (digits / "09.png").unlink()
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *CHANGES.values(),
+        ("batch size", option(batch_size=3)),
+        ("files", changed_file),
+        ("files", gone_file),
+    ],
+    ids=[*CHANGES, "batch-size", "changed file", "gone file"],
+)
+def test_run_that_was_another_is_not_gone_on_with(
+    tmp_path: Path, digits: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture,
+    name: str, change: Change,
+) -> None:  # fmt: skip
+    options: dict[str, Any] = {"source": (digits,), "workers": 0, "batch_size": 2}
+    out = tmp_path / "out.csv"
+    run_and_stop(Job(out=out, **options))
+    options |= change(tmp_path, digits, monkeypatch)
+    summary = run(Job(out=out, **options))
+    assert summary.resumed == 0
+    (message,) = [text for text in caplog.messages if "set aside" in text]
+    assert name in message
+    undisturbed = tmp_path / "undisturbed.csv"
+    run(Job(out=undisturbed, **options))
+    assert out.read_bytes() == undisturbed.read_bytes()
+
+
+def test_the_same_run_is_gone_on_with(tmp_path: Path, digits: Path) -> None:
+    """What the test above shows not to happen does happen when nothing has changed."""
+    job = Job((digits,), tmp_path / "out.csv", workers=0, batch_size=2)
+    run_and_stop(job)
+    assert run(job).resumed >= 2
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES.values(), ids=list(CHANGES))
+def test_report_that_was_another_is_not_taken_over(
+    tmp_path: Path, digits: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture,
+    name: str, change: Change,
+) -> None:  # fmt: skip
+    options: dict[str, Any] = {"source": (digits,), "workers": 0, "update": True}
+    out = tmp_path / "out.csv"
+    run(Job(out=out, **options))
+    assert run(Job(out=out, **options)).reused == 10
+    caplog.clear()
+    summary = run(Job(out=out, **(options | change(tmp_path, digits, monkeypatch))))
+    assert (summary.reused, summary.predicted) == (0, 10)
+    assert name in caplog.text
+
+
+def test_journal_of_an_update_is_bound_to_the_report_that_it_updates(
+    tmp_path: Path, digits: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"source": (digits,), "workers": 0, "batch_size": 2}
+    update = Job(out=tmp_path / "out.csv", update=True, **options)
+    run(update)
+    for number in range(6):
+        os.utime(digits / f"{number:02}.png", (1e9, 1e9))
+    run_and_stop(update)
+    shutil.copytree(tmp_path / ".out.csv.journal", tmp_path / "kept")
+    assert run(update).resumed >= 2  # the very same report is updated
+    for number in range(3):
+        os.utime(digits / f"{number:02}.png", (2e9, 2e9))
+    run(update)
+    for number in range(3):  # the files are those of the journal again, the report is not
+        os.utime(digits / f"{number:02}.png", (1e9, 1e9))
+    shutil.move(tmp_path / "kept", tmp_path / ".out.csv.journal")
+    assert run(update).resumed == 0
+    assert "last report" in caplog.text
