@@ -17,6 +17,11 @@ from typing import Any, Protocol
 from batchdigit.errors import WorkerError
 from batchdigit.signals import STOP_SIGNALS
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_DIE = 2.0
 MOST_LEFT_BEHIND = 8
@@ -39,6 +44,8 @@ def settle_in() -> None:
     # When memory runs out, the kernel shall end a process that can be replaced.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
+    if resource is not None:  # a decoder that crashes shall not leave gigabytes of memory on disk
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     # The thread does not run while C code holds the interpreter, and the kernel knows nothing of
     # the parent of those that a forkserver starts.
     if sys.platform == "linux":

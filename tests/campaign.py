@@ -38,6 +38,8 @@ SAMPLES = Path(__file__).parent.parent / "sample_images"
 PR_SET_CHILD_SUBREAPER = 36
 SECONDS_FOR_WORKERS = 10.0
 SECONDS_FOR_A_RUN = 300.0
+SECONDS_TO_STOP = 10.0
+ATTEMPTS = 100  # to send a signal before a run has ended
 POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Fault = Callable[[], None]
@@ -92,7 +94,14 @@ class Run:
     out: Path
     workers: int = 0
     batch_size: int = 64
-    more: tuple[str, ...] = ()
+    real: bool = False  # a process of its own from its start, imports and all
+
+    @property
+    def arguments(self) -> list[str]:
+        return [
+            "run", str(self.folder), "--out", str(self.out),
+            "--workers", str(self.workers), "--batch-size", str(self.batch_size),
+        ]  # fmt: skip
 
     def start(self, fault: Fault | None = None) -> int:
         """Start it in a process group of its own, ``fault`` done first there; gives its PID."""
@@ -104,15 +113,15 @@ class Run:
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            if self.real:
+                program = [sys.executable, "-m", "batchdigit", *self.arguments]
+                os.execv(sys.executable, program)  # noqa: S606
             sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             torch.set_num_threads(1)
             journal.SECONDS_IN_A_PART = journal.SHARE_IN_A_PART = 0.0
             if fault is not None:
                 fault()
-            sys.argv = [
-                "batchdigit", "run", str(self.folder), "--out", str(self.out),
-                "--workers", str(self.workers), "--batch-size", str(self.batch_size), *self.more,
-            ]  # fmt: skip
+            sys.argv = ["batchdigit", *self.arguments]
             cli.main()
         except SystemExit as stop:
             os._exit(stop.code if isinstance(stop.code, int) else 1)
@@ -223,32 +232,34 @@ def signals(
     """Send a signal at a random moment, ``again`` more times during the runs that follow."""
     expected, seconds = reference(run)
     for number in range(count):
-        run.clear()
-        for _ in range(1 + again):
-            kind = kinds[number % len(kinds)]
-            line.injected += 1
-            while True:  # a run that ended before its signal is run once more
-                pid = run.start()
-                time.sleep(dice.uniform(0.0, seconds))
-                os.kill(pid, kind)
-                sent = time.monotonic()
-                code = wait(pid)
-                if code == 128 + kind:
-                    line.fired += 1
-                    break
-                line.left += left_behind()
-                run.clear()
-            if kind in POLITE and time.monotonic() - sent > 10:
-                line.lost += 1
-                line.complaints.append("did not stop within 10 s")
-            if kind in POLITE and left_at_once():
-                line.left += 1
-                line.complaints.append("workers outlived a polite end")
+        kind = kinds[number % len(kinds)]
+        line.injected += 1 + again
+        for _ in range(ATTEMPTS):
+            run.clear()
+            if all(stopped(run, kind, dice.uniform(0.0, seconds), line) for _ in range(1 + again)):
+                line.fired += 1 + again
+                break
         check(run, expected, line, f"signal {kind}")
 
 
-def left_at_once() -> bool:
-    return bool(children())
+def stopped(run: Run, kind: int, delay: float, line: Line) -> bool:
+    """Send a signal after ``delay`` seconds; whether the run had not ended before."""
+    pid = run.start()
+    time.sleep(delay)
+    os.kill(pid, kind)
+    sent = time.monotonic()
+    code = wait(pid)
+    if kind in POLITE and time.monotonic() - sent > SECONDS_TO_STOP:
+        line.lost += 1
+        line.complaints.append(f"did not stop within {SECONDS_TO_STOP:g} s")
+    if kind in POLITE and children():
+        line.left += 1
+        line.complaints.append("workers outlived a polite end")
+    line.left += left_behind()
+    if code not in (128 + kind, ExitCode.OK, ExitCode.BAD_IMAGES):
+        line.lost += 1
+        line.complaints.append(f"signal {kind}: exit {code}: {run.log.read_text()[-300:]}")
+    return code == 128 + kind
 
 
 def dead_workers(run: Run, count: int, dice: random.Random, line: Line) -> None:
@@ -272,7 +283,7 @@ def dead_workers(run: Run, count: int, dice: random.Random, line: Line) -> None:
         line.left += left_behind()
 
 
-CALLS = ("write", "fsync", "rename", "close")
+CALLS = ("write", "fsync", "rename", "close", "mkdir")
 
 
 def arm(call: str, place: int, what: str) -> Fault:
@@ -307,6 +318,11 @@ def arm(call: str, place: int, what: str) -> Fault:
                     happen()
                 os.replace(source, target)
 
+            def mkdir(self, path: Path, mode: int) -> None:
+                if call == "mkdir":
+                    happen()
+                os.mkdir(path, mode)
+
             def fdopen(self, descriptor: int, mode: str) -> object:
                 return Stream(os.fdopen(descriptor, mode))
 
@@ -329,7 +345,7 @@ def arm(call: str, place: int, what: str) -> Fault:
                 if call == "close":
                     happen()
 
-        publish.os = System()  # type: ignore[assignment]
+        publish.os = journal.os = System()  # type: ignore[assignment]
 
     return install
 
@@ -337,25 +353,30 @@ def arm(call: str, place: int, what: str) -> Fault:
 FIRED = -1
 
 
+def run_with(fault: Fault, run: Run) -> tuple[int, bool]:
+    """The exit code of a run with a fault of ``arm``, and whether that fired."""
+    global FIRED
+    reader, FIRED = os.pipe()
+    pid = run.start(fault)
+    os.close(FIRED)
+    code = wait(pid)
+    fired = os.read(reader, 1) == b"x"
+    os.close(reader)
+    return code, fired
+
+
 def calls(run: Run, what: str, line: Line, most: int) -> None:
     """Let each call in turn fail or be the last, up to ``most`` of a kind."""
-    global FIRED
     expected, _ = reference(run)
     for call in CALLS:
         for place in range(1, most + 1):
             run.clear()
-            reader, FIRED = os.pipe()
-            pid = run.start(arm(call, place, what))
-            os.close(FIRED)
-            code = wait(pid)
-            fired = os.read(reader, 1) == b"x"
-            os.close(reader)
+            code, fired = run_with(arm(call, place, what), run)
             if not fired:
                 break  # there is no such call
             line.injected += 1
             line.fired += 1
-            allowed = (137,) if what == "kill" else (ExitCode.CANNOT_WRITE,)
-            if code not in allowed:
+            if code != (137 if what == "kill" else ExitCode.CANNOT_WRITE):
                 line.lost += 1
                 line.complaints.append(f"{what} at {call} {place}: exit {code}: "
                                        f"{run.log.read_text()[-300:]}")  # fmt: skip
@@ -405,15 +426,13 @@ def counts(folder: Path, numbers: list[int], line: Line) -> None:
         if number == 0:
             line.fired += run.undisturbed() == ExitCode.NO_IMAGES and not run.out.exists()
             continue
-        expected, seconds = reference(run)
+        expected, _ = reference(run)
         rows = bytes(expected).count(b"\n") - 1  # type: ignore[call-overload]
         if rows != number:
             line.lost += abs(number - rows)
         run.clear()
-        pid = run.start()
-        time.sleep(seconds * 0.6)
-        os.kill(pid, signal.SIGKILL)
-        line.fired += wait(pid) in (137, 0, 3)
+        half = 2 + number // run.batch_size // 2  # the first rename is that of the binding
+        line.fired += run_with(arm("rename", half, "kill"), run) == (137, True)
         check(run, expected, line, f"{number} files")
 
 
@@ -466,10 +485,10 @@ def campaign(folder: Path, scale: float, seed: int, images: int) -> Iterator[Lin
     def times(count: int) -> int:
         return max(1, round(count * scale))
 
-    def run(kind: str, workers: int) -> Run:
+    def run(kind: str, workers: int, *, real: bool = False) -> Run:
         out = folder / f"{kind}-{workers}" / f"out.{kind}"
         out.parent.mkdir(exist_ok=True)
-        return Run(source, out, workers)
+        return Run(source, out, workers, real=real)
 
     for kind in ("csv", "parquet"):
         for workers in (0, 2):
@@ -483,17 +502,17 @@ def campaign(folder: Path, scale: float, seed: int, images: int) -> Iterator[Lin
         line = Line(f"{signal.Signals(polite).name} at random")
         signals(run("csv", 2), times(30), (polite,), dice, line)
         yield line
+    line = Line("any of these, from the start of the process on")
+    signals(run("csv", 1, real=True), times(40), (*POLITE, signal.SIGKILL), dice, line)
+    yield line
     line = Line("SIGKILL to a worker")
     dead_workers(run("csv", 2), times(50), dice, line)
     yield line
-    for what, name in (
-        ("kill", "SIGKILL at the Nth write, fsync, rename, close"),
-        ("full", "ENOSPC at the Nth write, fsync, rename, close"),
-        ("broken", "EIO at the Nth write, fsync, rename, close"),
-    ):
-        line = Line(name)
-        calls(run("csv", 0), what, line, most=1000 if scale >= 1 else 4)
-        yield line
+    for kind in ("csv", "parquet"):
+        for what, name in (("kill", "SIGKILL"), ("full", "ENOSPC"), ("broken", "EIO")):
+            line = Line(f"{name} at the Nth write, fsync, ..., {kind}")
+            calls(run(kind, 0), what, line, most=1000 if scale >= 1 else 3)
+            yield line
     if os.geteuid() == 0 and scale >= 1:
         line = Line("tmpfs of 20 sizes, all too small")
         full_disks(folder / "disks", [4096 * (2 + number) for number in range(20)], line)

@@ -443,7 +443,7 @@ def test_signal_stops_the_run_and_keeps_the_old_report(
 ) -> None:
     number = getattr(signal, name)
     os.killpg(slow_run.pid, number)  # as a terminal does: workers get it too
-    stdout, stderr = slow_run.communicate(timeout=10)
+    stdout, stderr = slow_run.communicate(timeout=60)
     assert slow_run.returncode == 128 + number, stderr
     assert stdout == ""
     assert stderr == (
@@ -550,26 +550,41 @@ def test_full_standard_output_is_73_whatever_the_format(program: Program, digits
         assert "No space left" in problem(done, 73)
 
 
+# The same, killed when it has closed its fifth part.
+DOOMED = """
+import os, signal
+from batchdigit import journal
+
+flush = journal.Journal.flush
+
+def flush_and_die(self):
+    flush(self)
+    if self._parts == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+journal.Journal.flush = flush_and_die
+"""
+
+
+@pytest.mark.parametrize("extension", ["csv", "jsonl"])
 def test_killed_run_goes_on_and_gives_the_same_bytes(
-    program: Program, digits: Path, tmp_path: Path
+    program: Program, digits: Path, tmp_path: Path, extension: str
 ) -> None:
-    for number in range(3_000):
+    for number in range(300):
         os.link(digits / f"{number % 10:02}.png", digits / f"more-{number:04}.png")
     arguments = ("run", digits, "-b", "16", "--out")
-    program(*arguments, "whole.csv")
-    process = subprocess.Popen([sys.executable, "-c", HASTY, *arguments, "out.csv"], cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while not any(tmp_path.glob(".out.csv.journal/*/*.part")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
-    done = program(*arguments, "out.csv")
+    program(*arguments, f"whole.{extension}")
+    out = f"out.{extension}"
+    killed = subprocess.run(
+        [sys.executable, "-c", DOOMED + HASTY, *arguments, out], cwd=tmp_path, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / out).exists()
+    done = program(*arguments, out)
     assert done.returncode == 0
-    assert "going on where an earlier run stopped" in done.stderr
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert not (tmp_path / ".out.csv.journal").exists()
+    assert "going on where an earlier run stopped: 80 of 310 images were done" in done.stderr
+    assert (tmp_path / out).read_bytes() == (tmp_path / f"whole.{extension}").read_bytes()
+    assert not (tmp_path / f".{out}.journal").exists()
 
 
 def test_quiet_run_says_one_line_when_something_is_wrong(program: Program, digits: Path) -> None:

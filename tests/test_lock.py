@@ -69,8 +69,12 @@ def test_waiting_run_gets_its_turn_and_says_once_that_it_waits(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
     waits: list[str] = []
-    threading.Timer(0.5, holder.kill).start()
-    with hold_output(tmp_path / "out.csv", wait=30, on_wait=waits.append):
+
+    def end_holder(name: str) -> None:
+        waits.append(name)
+        holder.kill()
+
+    with hold_output(tmp_path / "out.csv", wait=60, on_wait=end_holder):
         assert holder.wait() == -9
     assert waits == [f"process {holder.pid}"]
 
@@ -134,11 +138,11 @@ from batchdigit import lock
 lock.SECONDS_BETWEEN_TRIES = 0.0005
 number = Path({str(number)!r})
 for _ in range(100):
-    with lock.hold_output(number, wait=60):
+    with lock.hold_output(number, wait=600):
         number.write_text(str(int(number.read_text()) + 1))
 """
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(8)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 8
+    assert [process.wait(timeout=600) for process in processes] == [0] * 8
     assert number.read_text() == "800"
 
 

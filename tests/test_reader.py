@@ -178,7 +178,7 @@ def test_file_that_ends_its_process_costs_itself_only(
 ) -> None:
     batches = read_all(
         killers, batch_size=batch_size, workers=workers, start_method="fork",
-        reading=Reading(timeout=1),
+        reading=Reading(timeout=2),
     )  # fmt: skip
     failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
     assert failures == {
@@ -186,8 +186,8 @@ def test_file_that_ends_its_process_costs_itself_only(
         13: "decode: crashed the process that read it (SIGABRT)",
         14: "decode: crashed the process that read it (SIGKILL)",
         57: "decode: crashed the process that read it (exit code 7)",
-        58: "timeout: not read within 1 s",
-        99: "timeout: not read within 1 s",
+        58: "timeout: not read within 2 s",
+        99: "timeout: not read within 2 s",
     }
     assert [len(batch) + len(batch.failures) for batch in batches[:-1]] == [batch_size] * (
         len(batches) - 1
@@ -210,7 +210,7 @@ def test_killers_do_kill(killers: FileList) -> None:
     for index in (0, 13, 14, 57, 58, 99):
         process = context.Process(target=DigitFiles(killers).__getitems__, args=([index],))
         process.start()
-        process.join(2)
+        process.join(2 if index in (58, 99) else 60)
         ends.append(process.exitcode)
         process.kill()
         process.join()
