@@ -612,6 +612,31 @@ def test_log_and_metrics_tell_of_every_run(program: Program, digits: Path, tmp_p
     )
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or sys.executable.startswith("/tmp/"),  # noqa: S108
+    reason="mounts file systems over /dev/shm and /tmp, as root",
+)
+@pytest.mark.parametrize(
+    "mount",
+    ["mount -t tmpfs -o size=8m tmpfs /dev/shm", "mount -t tmpfs -o ro tmpfs /tmp"],
+    ids=["little /dev/shm", "no /tmp"],
+)
+def test_little_room_for_temporary_files_is_enough(
+    program: Program, digits: Path, tmp_path: Path, mount: str
+) -> None:
+    assert program("run", digits, "-o", "whole.csv").returncode == 0
+    command = f"{sys.executable} -m batchdigit run digits -o out.csv -j 2 -b 4"
+    script = f"mount --make-rprivate / && mount --bind {tmp_path} /mnt && {mount} && cd /mnt"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{script} && {command}"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    if "unshare failed" in done.stderr or "permission denied" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
 def test_few_descriptors_are_enough(program: Program, digits: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -2,11 +2,13 @@
 
 import csv
 import hashlib
+import itertools
 import json
 import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +286,21 @@ def test_run_that_loses_a_batch_publishes_nothing(
         run(Job((digits,), out, batch_size=4))
     assert out.read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["digits", out.name]
+
+
+def test_clock_may_go_backwards(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = run_to(tmp_path / "before.csv", digits, workers=1, batch_size=3)
+    now = time.time_ns()
+    clock = itertools.count(now, -60 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    monkeypatch.setattr(time, "time", lambda: next(clock) / 1e9)
+    assert run_to(tmp_path / "out.csv", digits, workers=1, batch_size=3) == rows
+    assert next(clock) < now - 60 * 10**9, "nobody looked at the clock"
+    summary = run(Job((digits,), tmp_path / "out.csv", update=True))
+    assert summary.predicted + summary.reused == 10
+    assert report(tmp_path / "out.csv") == rows
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts through /proc")
