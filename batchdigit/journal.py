@@ -34,6 +34,7 @@ from batchdigit.stored import (
     DamagedFrameError,
     pack_predictions,
     read_frame,
+    reading_again,
     unpack_predictions,
     write_frame,
 )
@@ -120,13 +121,8 @@ class Journal:
     def replay(self) -> Iterator[Predictions]:
         """What was done before, in order."""
         for number in range(self._parts):
-            try:
+            with reading_again(self._path(number)):
                 part = self._read(number)
-            except (DamagedFrameError, OSError) as error:
-                raise OutputError(
-                    f"{self._path(number)} was changed or removed while this run went on",
-                    "run the same command again",
-                ) from error
             yield part
 
     def record(self, predicted: Iterable[Predictions]) -> Iterator[Predictions]:

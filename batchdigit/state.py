@@ -17,17 +17,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.errors import OutputError
 from batchdigit.filenames import FileList
 from batchdigit.publish import beside
 from batchdigit.records import Predictions
 from batchdigit.source import Stamps
 from batchdigit.stored import (
-    DamagedFrameError,
     decoding,
     pack_arrays,
     pack_predictions,
     read_frame,
+    reading_again,
     unpack_arrays,
     unpack_predictions,
     write_frame,
@@ -64,13 +63,8 @@ class State:
     def rows(self, index_of: NDArray[np.int64]) -> Iterator[Predictions]:
         """The rows with new indices: int64[N] by the old ones, ascending, -1 where left out."""
         for number in range(len(self.blocks)):
-            try:
+            with reading_again(self.path):
                 block = self._read(number)
-            except (DamagedFrameError, OSError) as error:
-                raise OutputError(
-                    f"{self.path} was changed or removed while this run went on",
-                    "run the same command again",
-                ) from error
             yield block.renumbered(index_of)
 
     def _read(self, number: int) -> Predictions:

@@ -13,11 +13,13 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.errors import OutputError
 from batchdigit.records import Failure, Predictions
 
 _LENGTH = 8
@@ -82,6 +84,17 @@ def decoding() -> Iterator[None]:
         raise
     except Exception as error:
         raise DamagedFrameError(f"{type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def reading_again(path: Path) -> Iterator[None]:
+    """Raise OutputError when a frame in ``path`` that was whole before cannot be read any more."""
+    try:
+        yield
+    except (DamagedFrameError, OSError) as error:
+        raise OutputError(
+            f"{path} was changed or removed while this run went on", "run the same command again"
+        ) from error
 
 
 def pack_predictions(parts: Sequence[Predictions]) -> bytes:
