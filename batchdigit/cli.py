@@ -440,9 +440,9 @@ def _log_and_metrics(
             other = options.setdefault(os.path.realpath(path), option)
             if other != option:
                 raise UsageError(f"{other} and {option} name one file", "give each its own")
-    if log_file is not None:
-        ending.log_to(log_file, log_format)
     with write_metrics(metrics, out) as measured:
+        if log_file is not None:
+            ending.log_to(log_file, log_format)
         yield measured
 
 

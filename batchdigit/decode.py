@@ -74,7 +74,7 @@ def read_file(path: bytes, *, follow_symlinks: bool = False, max_bytes: int = MA
             ) from error
         if error.errno == errno.ENXIO:  # a socket cannot be opened at all
             with contextlib.suppress(OSError):
-                _check_regular(os.lstat(path))
+                _check_regular(os.stat(path, follow_symlinks=follow_symlinks))
         raise ImageError("read", error.strerror or str(error)) from error
 
 

@@ -7,7 +7,7 @@
     ├── OutputError           73    the report cannot be written
     ├── OutputBusyError       75    another run is writing the report
     ├── DeviceError            1    the device that was asked for is not there
-    ├── WorkerError            1    a reading process died
+    ├── WorkerError            1    processes that read cannot be started, or cannot be ended
     └── AccountingError        1    rows and images do not add up: a bug, nothing is published
     ImageError                 –    one image could not be used: becomes an error row, never fatal
     StoppedBySignal        128+N    SIGINT, SIGTERM or SIGHUP asked the program to end
@@ -98,7 +98,7 @@ class DeviceError(BatchdigitError):
 
 
 class WorkerError(BatchdigitError):
-    """A process that reads images died."""
+    """Processes that read images cannot be started, or cannot be ended."""
 
 
 class AccountingError(BatchdigitError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import signal
 from collections.abc import Callable
@@ -15,11 +16,16 @@ import torch
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch, Failure
 from batchdigit.signals import signals_blocked
-from batchdigit.workerprocess import check_left_behind, end_processes, settle_in
+from batchdigit.workerprocess import (
+    SECONDS_BETWEEN_LOOKS,
+    SECONDS_TO_START,
+    check_left_behind,
+    end_processes,
+    settle_in,
+)
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
 SECONDS_TO_CRASH = 0.5
-SECONDS_TO_START = 60.0
 
 
 class LoneReader:
@@ -46,7 +52,7 @@ class LoneReader:
             pipe = self.ready()
             try:
                 pipe.send(index)
-                if not pipe.poll(self._seconds):
+                if not self._answers(pipe):
                     self.end()
                     return _failed(index, "timeout", f"not read within {self._seconds:g} s")
                 answer: Batch = pipe.recv()
@@ -55,6 +61,11 @@ class LoneReader:
             else:
                 return answer
         return _failed(index, "decode", f"crashed the process that read it ({_died(exit_code)})")
+
+    def _answers(self, pipe: Connection) -> bool:
+        """Whether an answer comes in time; what this process sleeps, stopped by Ctrl-Z, is none."""
+        looks = math.ceil(self._seconds / SECONDS_BETWEEN_LOOKS)
+        return any(pipe.poll(self._seconds / looks) for _ in range(looks))
 
     def ready(self) -> Connection:
         """The pipe to a process that is ready to read. Raises WorkerError."""

@@ -72,6 +72,11 @@ class Journal:
             _make_folder(self.folder)
             if not stat.S_ISDIR(os.lstat(self.folder).st_mode):  # what a link leads to is not ours
                 raise OutputError(f"{self.folder} is not a folder", "remove it")
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise OutputError(
+                    f"{self.folder}, which another run left, is another user's",
+                    "remove it, or run as that user",
+                )
             # What a killed run left half written.
             for path in self.folder.glob(HALF_WRITTEN):
                 path.unlink()
@@ -83,7 +88,7 @@ class Journal:
             self.flush()
         # Gone unless it holds something.
         with contextlib.suppress(OSError):
-            if not self._parts:
+            if not any(self._run.glob("*.part")):
                 shutil.rmtree(self._run, ignore_errors=True)
             os.rmdir(self.folder)
 
@@ -104,9 +109,10 @@ class Journal:
         text = json.dumps(binding, sort_keys=True).encode()
         self._identity = hashlib.sha256(text).digest()
         self._run = self.folder / self._identity.hex()[:32]
-        if not (self._run / _BINDING).exists():
-            with writing(self._out):
-                _make_folder(self._run)
+        with writing(self._out):
+            _make_folder(self._run)
+            bound = (self._run / _BINDING).exists()
+        if not bound:
             self._publish(_BINDING, text)
         with writing(self._out):
             self.rows = self._count_rows(places, batch_size)
@@ -184,7 +190,7 @@ class Journal:
         while self._path(self._parts).exists():
             try:
                 done = _rows_of(self._read(self._parts))
-            except (DamagedFrameError, OSError):
+            except DamagedFrameError:
                 done = np.empty(0, np.int64)
             end = rows + len(done)
             if (

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchdigit.errors import OutputBusyError
-from batchdigit.publish import beside, writing
+from batchdigit.publish import beside, check_target, writing
 
 try:
     import fcntl
@@ -39,6 +39,7 @@ def hold_output(
     name of that run's process. Raises OutputBusyError when it has not ended by then, and
     OutputError when the lock cannot be made.
     """
+    check_target(out)
     path = beside(out, ".{}.lock")
     deadline = time.monotonic() + wait
     told = False

@@ -51,7 +51,7 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     with (
         hold_output(job.out, wait=job.wait, on_wait=say_waiting),
         Journal(job.out) as journal,
-        Publication(journal.folder) as publication,
+        Publication(journal.folder, part_of=job.out) as publication,
     ):
         # The report comes last: it takes its place once the others have theirs.
         state = publication.create(state_path(job.out))
@@ -114,8 +114,10 @@ class Outputs:
         with signals_held():
             if self._beside is not None:
                 self._beside.publication.publish()
-                self._beside.journal.discard()
             too_late_to_stop()
+            if self._beside is not None:
+                with contextlib.suppress(OutputError):  # it is in nobody's way
+                    self._beside.journal.discard()
 
 
 class Table:

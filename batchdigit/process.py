@@ -75,6 +75,9 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
         except BrokenPipeError as error:
             _give_up_stdout()
             raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
+        except OSError as error:
+            _say(f"{error}; see to it, then run again", ExitCode.FATAL)
+            raise typer.Exit(ExitCode.FATAL) from error
 
 
 @contextlib.contextmanager

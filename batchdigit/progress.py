@@ -58,11 +58,15 @@ class _Lines(Progress):
     def __init__(self, stream: TextIO, unit: str) -> None:
         self._stream = stream
         self._unit = unit
-        self._last = time.monotonic()
-        self._done = 0  # by then; not since the start, for what an earlier run did takes no time
+        # When the last line was, and how much was done by then. What is done when the first call
+        # comes, an earlier run may have done.
+        self._last = 0.0
+        self._done = 0
 
     def __call__(self, done: int, failed: int, found: int) -> None:
         now = time.monotonic()
+        if not self._done:
+            self._last, self._done = now, done
         if now - self._last < SECONDS_BETWEEN_LINES:
             return
         rate = (done - self._done) / (now - self._last)

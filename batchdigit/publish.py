@@ -24,6 +24,9 @@ from batchdigit.jobs import STDOUT
 HALF_WRITTEN = ".batchdigit-*.tmp"
 
 _REMEDIES = {
+    errno.EPERM: "choose another place",
+    errno.EBUSY: "choose another place",
+    errno.EIO: "see to the disk, then run again",
     errno.ENOENT: "create its folder first",
     errno.EACCES: "let this user write there, or choose another place",
     errno.ELOOP: "remove that link",
@@ -59,6 +62,7 @@ class Publication:
         and is not a regular file (renaming over ``/dev/null`` would destroy it). With ``replace``
         false it must not exist at all, now and when it is published.
         """
+        check_target(path)
         with writing(self._part_of or path):
             target = Path(os.path.realpath(path))
             if not replace:
@@ -171,17 +175,49 @@ def _taken(target: Path) -> OutputError:
     )
 
 
+def check_target(path: Path) -> None:
+    """Raise OutputError where no file can be put, which would else come out at the very end."""
+    with writing(path):
+        target = Path(os.path.realpath(path))
+        if not target.name:
+            raise OutputError(f"cannot write {path}: it is a folder", "name a file")
+        try:
+            status = os.stat(path)  # not the target: it has no name where it is a pipe
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(status.st_mode):
+            raise OutputError(
+                f"cannot write {path}: it exists and is not a regular file",
+                "choose another name, or - for standard output",
+            )
+        if _is_mount_point(target):
+            raise OutputError(
+                f"cannot write {path}: as a mount point it cannot be replaced",
+                "mount its folder instead",
+            )
+        folder = os.stat(target.parent)
+        if folder.st_mode & stat.S_ISVTX and os.name == "posix":
+            user = os.geteuid()
+            if user not in (0, folder.st_uid, status.st_uid):
+                raise OutputError(
+                    f"cannot write {path}: it is another user's, in a folder that protects it",
+                    "choose another name",
+                )
+
+
+def _is_mount_point(target: Path) -> bool:
+    """Whether a file is mounted there, as containers do; ``os.path.ismount`` knows only folders."""
+    name = bytes(target).replace(b"\\", rb"\134").replace(b" ", rb"\040")
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", "rb") as mounts:
+        return any(line.split()[4] == name for line in mounts)
+    return False
+
+
 def _permissions_of_old(target: Path) -> int | None:
     try:
-        mode = os.stat(target).st_mode
+        return stat.S_IMODE(os.stat(target).st_mode)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(mode):
-        raise OutputError(
-            f"cannot write {target}: it exists and is not a regular file",
-            "choose another name",
-        )
-    return stat.S_IMODE(mode)
 
 
 def flush_folder(folder: Path) -> None:

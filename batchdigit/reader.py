@@ -179,7 +179,7 @@ class Reader:
             self._workers = Workers(
                 self._dataset,
                 plan,
-                self.workers,
+                self.workers if numbers else 0,
                 self.start_method,
                 settle_in=_settle_in,
                 seconds=self._dataset.reading.timeout,
@@ -223,6 +223,7 @@ def _settle_in(times: Times, worker: int) -> None:
     settle_in()
     dataset = cast("DigitFiles", cast("WorkerInfo", get_worker_info()).dataset)
     dataset.clock = FileClock(times, worker)
+    dataset.clock.stop()
 
 
 def _join(batches: list[Batch]) -> Batch:

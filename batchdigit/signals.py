@@ -87,9 +87,9 @@ def _pass_over_stops(hook: Hook) -> Hook:
 def signals_held() -> Iterator[None]:
     """Let a signal wait until the block ends, which then raises StoppedBySignal.
 
-    Unless the block ends by an exception of its own, which says more. Blocking signals would not
-    do: that holds for one thread, and Python runs the handler in the main thread whichever thread
-    got the signal.
+    Not while an exception is on its way, which says more; ``check_signals`` finds the signal then.
+    Blocking signals would not do: that holds for one thread, and Python runs the handler in the
+    main thread whichever thread got the signal.
     """
     stopper = _stopper
     if threading.current_thread() is not threading.main_thread():
@@ -100,7 +100,7 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         stopper.holds -= 1
-    if not stopper.raised and not stopper.holds:
+    if not (stopper.raised or stopper.holds or sys.exc_info()[0]):
         stopper.stop_if_due()
 
 

@@ -139,11 +139,15 @@ def _locate(source: Path) -> bytes:
         else:
             os.lstat(path)
     except OSError as error:
-        raise SourceError(
-            f"cannot read {source}: {error.strerror or error}",
-            "name an existing, readable folder or image file",
-        ) from error
+        raise _cannot_read(str(source), error) from error
     return path
+
+
+def _cannot_read(source: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"cannot read {source}: {error.strerror or error}",
+        "name an existing, readable folder or image file",
+    )
 
 
 def _walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
@@ -158,7 +162,10 @@ def _walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
         return
     prefix = b"" if relative == b"." else _posix(relative) + b"/"
     # Each level: the folder's prefix, its entries still to come, its identity.
-    levels = [(prefix, *_entries(root, prefix, follow_symlinks, ()))]
+    try:
+        levels = [(prefix, *_entries(root, prefix, follow_symlinks, ()))]
+    except OSError as error:
+        raise _cannot_read(os.fsdecode(place), error) from error
     while levels:
         prefix, entries, identities = levels[-1]
         entry = next(entries, None)

@@ -80,7 +80,7 @@ def decoding() -> Iterator[None]:
     """
     try:
         yield
-    except DamagedFrameError:
+    except (DamagedFrameError, MemoryError):
         raise
     except Exception as error:
         raise DamagedFrameError(f"{type(error).__name__}: {error}") from error

@@ -24,6 +24,7 @@ except ImportError:  # Windows
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_DIE = 2.0
+SECONDS_TO_START = 60.0
 MOST_LEFT_BEHIND = 8
 
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
@@ -41,6 +42,11 @@ def settle_in() -> None:
     """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
     if hasattr(signal, "pthread_sigmask"):  # a forkserver's children inherit from that server
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    # What it cannot be ended of must not hold open what the run was to write to.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
     # When memory runs out, the kernel shall end a process that can be replaced.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
@@ -102,7 +108,7 @@ def end_processes(processes: list[BaseProcess]) -> None:
     deadline = time.monotonic() + SECONDS_TO_DIE
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
+        if process.is_alive() and process not in _left_behind:
             _left_behind.append(process)
             multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
 

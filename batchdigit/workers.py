@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from batchdigit.errors import WorkerError
@@ -23,15 +24,13 @@ from batchdigit.signals import signals_blocked
 from batchdigit.workerprocess import (
     SECONDS_BETWEEN_LOOKS,
     SECONDS_TO_DIE,
+    SECONDS_TO_START,
     Times,
     end_processes,
     shared_times,
 )
 
 BATCHES_AHEAD = 2  # of each worker
-
-# torch's destructor of an iterator that could not be made asks for this, and prints a traceback.
-_MultiProcessingDataLoaderIter._shutdown = True
 
 SettleIn = Callable[[Times, int], None]
 
@@ -86,7 +85,10 @@ class Workers:
         self._plan = plan
         self._count = count
         self._seconds = seconds
-        self._times: Times = shared_times(count, start_method) if count else [0.0]
+        self._times: Times = shared_times(count, start_method) if count else []
+        for place in range(count):  # a process that does not even start is stuck as well
+            self._times[place] = time.monotonic() + SECONDS_TO_START
+        self._awake_since = 0.0
         self._received = 0
         self._dead: list[int] = []
         self._ending = threading.Event()
@@ -105,31 +107,45 @@ class Workers:
             # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
             # of a BLAS library, which are safe, as are those that this class leaves.
             warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+            loader = DataLoader(
+                dataset,
+                batch_sampler=plan,
+                num_workers=count,
+                collate_fn=_as_it_is,
+                multiprocessing_context=start_method if count else None,
+                worker_init_fn=partial(settle_in, self._times) if count else None,
+                prefetch_factor=BATCHES_AHEAD if count else None,
+                timeout=SECONDS_BETWEEN_LOOKS if count else 0,
+                in_order=True,
+            )
+            if not count:
+                self._iterator = iter(loader)
+                return
+            # As iter() does; but one that fails half-way is at hand to be tidied up.
+            self._iterator = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
             try:
-                self._iterator = iter(
-                    DataLoader(
-                        dataset,
-                        batch_sampler=plan,
-                        num_workers=count,
-                        collate_fn=_as_it_is,
-                        multiprocessing_context=start_method,
-                        worker_init_fn=partial(settle_in, self._times) if count else None,
-                        prefetch_factor=BATCHES_AHEAD if count else None,
-                        timeout=SECONDS_BETWEEN_LOOKS if count else 0,
-                        in_order=True,
-                    )
-                )
+                self._iterator.__init__(loader)
+                # A worker may die with the lock of the event by which torch tells them to end.
+                self._iterator._workers_done_event = threading.Event()
                 self._processes = _children_since(children_before)
-                if count:
-                    self._handler = _replace_sigchld_handler(_do_nothing)
-                    self._watch = threading.Thread(target=self._watch_over, daemon=True)
-                    self._watch.start()
+                self._handler = _replace_sigchld_handler(_do_nothing)
+                self._watch = threading.Thread(target=self._watch_over, daemon=True)
+                self._watch.start()
             except (OSError, RuntimeError) as error:  # no more processes, or threads
-                end_processes(_children_since(children_before))
+                self._give_up(_children_since(children_before))
                 raise WorkerError(
                     f"cannot start {count} processes that read: {error}",
                     "ask for fewer --workers; 0 reads without them",
                 ) from error
+
+    def _give_up(self, processes: list[BaseProcess]) -> None:
+        """End what has started, unnoticed by torch's handler of deaths and by its destructor."""
+        handler = _replace_sigchld_handler(_do_nothing)
+        end_processes(processes)
+        if getattr(self._iterator, "_worker_pids_set", False):
+            signal_handling._remove_worker_pids(id(self._iterator))  # type: ignore[attr-defined]
+        self._iterator._shutdown = True
+        _replace_sigchld_handler(self._handler or handler)
 
     def __next__(self) -> Batch:
         """The next batch. Raises WorkerDied, after which all workers have ended."""
@@ -157,7 +173,10 @@ class Workers:
         sentinels = [process.sentinel for process in self._processes]
         dead: list[int] = []
         while not (dead or self._ending.is_set()):
+            looked = time.monotonic()
             ended = connection.wait(sentinels, SECONDS_BETWEEN_LOOKS)
+            if time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
+                self._awake_since = time.monotonic()  # all processes slept, by Ctrl-Z for one
             dead = [
                 place
                 for place, sentinel in enumerate(sentinels)
@@ -174,7 +193,7 @@ class Workers:
 
     def _is_stuck(self, place: int) -> bool:
         since = self._times[place]
-        return since > 0 and time.monotonic() - since > self._seconds
+        return since > 0 and time.monotonic() - max(since, self._awake_since) > self._seconds
 
     def end(self) -> None:
         """End the workers within moments, whatever they are doing.
@@ -187,8 +206,6 @@ class Workers:
         self._ending.set()
         end_processes(self._processes)
         self._watch.join()
-        # A worker may have died with the lock of the event by which torch tells them to end.
-        self._iterator._workers_done_event = threading.Event()
         self._iterator._workers = []  # it would wait for those that do not end
         self._iterator._shutdown_workers()
         # Nothing else can be forked safely while threads of the queues are still ending.

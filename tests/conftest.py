@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,15 @@ def program(tmp_path: Path) -> Program:
         return subprocess.run(command, check=False, **(settings | options))  # type: ignore[call-overload]
 
     return run
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder that every user can reach and write to."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
 
 
 def save_grey(path: Path, seed: int = 0, size: tuple[int, int] = (28, 28)) -> np.ndarray:

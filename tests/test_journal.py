@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,6 +233,37 @@ def test_part_that_is_damaged_while_the_run_goes_on_is_an_error(out: Path) -> No
         next(out.parent.glob(".out.csv.journal/*/00000001.part")).unlink()
         with pytest.raises(OutputError, match="run the same command again"):
             next(replay)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
+def test_journal_outlives_what_keeps_it_from_being_read(
+    out: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It may be readable the next time."""
+    keep(out, BATCHES[:3])
+
+    def fail(*_: object) -> bytes:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "read_frame", fail)
+        with pytest.raises((MemoryError, OutputError)), Journal(out) as kept:
+            kept.start(BINDING, PLACES, 4)
+    assert_same(kept_at(out), BATCHES[:3])
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="changes user, as root")
+def test_journal_of_another_user_is_named(open_folder: Path) -> None:
+    keep(open_folder / "out.csv", BATCHES[:1])
+    pid = os.fork()
+    if not pid:
+        os.setuid(54321)
+        try:
+            Journal(open_folder / "out.csv").__enter__()
+        except OutputError as error:
+            os._exit(0 if "another user's" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_journal_that_is_a_link_is_not_followed(out: Path) -> None:

@@ -32,8 +32,8 @@ def test_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
             now[0] = float(second)
             report(second * 10, second // 35, 1000)
     assert stream.getvalue() == (
-        "300 of 1000 images, 10 images/s, about 70 s left\n"
-        "600 of 1000 images (1 failed), 10 images/s, about 40 s left\n"
+        "310 of 1000 images, 10 images/s, about 69 s left\n"
+        "610 of 1000 images (1 failed), 10 images/s, about 39 s left\n"
     )
 
 

@@ -1,11 +1,14 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from batchdigit import OutputError
-from batchdigit.publish import Publication
+from batchdigit.publish import Publication, check_target
+from tests.conftest import REPOSITORY
 
 
 def test_file_appears_when_published_and_not_before(tmp_path: Path) -> None:
@@ -74,6 +77,60 @@ def test_what_is_not_a_regular_file_is_never_replaced(tmp_path: Path, kind: str)
     with Publication() as publication, pytest.raises(OutputError, match="not a regular file"):
         publication.create(out)
     assert os.listdir(tmp_path) == ["out.csv"]
+
+
+@pytest.mark.parametrize("path", ["/", "/dev/stdout", "/dev/null"])
+def test_what_cannot_be_replaced_is_found_at_once(path: str) -> None:
+    read, write = os.pipe()
+    before, descriptor = os.dup(1), os.dup2(write, 1)
+    try:
+        with pytest.raises(OutputError, match="is a folder|not a regular file"):
+            check_target(Path(path))
+    finally:
+        os.dup2(before, descriptor)
+        for opened in (read, write, before):
+            os.close(opened)
+
+
+as_root = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file, or changes user, as root"
+)
+
+
+@as_root
+def test_file_that_is_a_mount_point_is_found_at_once(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    (tmp_path / "out file.csv").touch()
+    code = (
+        "import batchdigit.publish as p, pathlib\n"
+        "try: p.check_target(pathlib.Path('out file.csv'))\n"
+        "except p.OutputError as error: print(error)"
+    )
+    (tmp_path / "code.py").write_text(code)
+    mount = "mount --make-rprivate / && mount --bind other 'out file.csv'"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{mount} && {sys.executable} code.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    if "unshare failed" in done.stderr or "permission denied" in done.stderr:
+        pytest.skip(done.stderr)
+    assert "mount its folder instead" in done.stdout, done.stderr
+
+
+@as_root
+def test_file_of_another_user_in_a_sticky_folder_is_found_at_once(open_folder: Path) -> None:
+    (open_folder / "out.csv").touch()
+    open_folder.chmod(0o1777)
+    pid = os.fork()
+    if not pid:
+        os.setuid(54321)
+        try:
+            check_target(open_folder / "out.csv")
+        except OutputError as error:
+            os._exit(0 if "another user's" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

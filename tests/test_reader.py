@@ -243,6 +243,19 @@ def test_file_that_never_answers_costs_itself_only(dead_files: FileList, workers
 
 
 @needs_fuse
+def test_process_that_is_left_behind_holds_no_output_open(dead_files: FileList) -> None:
+    """Whoever reads what the run prints would wait with it."""
+    folder = os.fsdecode(dead_files.root)
+    done = subprocess.run(
+        [sys.executable, "-m", "batchdigit", "run", folder, "--timeout", "1", "-j", "1"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.count("\n") == 41
+    assert done.stdout.count("timeout: not read within 1 s") == 3
+
+
+@needs_fuse
 def test_process_that_waits_for_such_a_file_does_not_even_end_by_sigkill(
     dead_files: FileList,
 ) -> None:
@@ -342,6 +355,21 @@ def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{method}\n"
+
+
+def test_workers_that_never_begin_do_not_stall_the_run(
+    files: FileList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_in = reader_module.settle_in
+    monkeypatch.setattr("batchdigit.workers.SECONDS_TO_START", 0.5)
+    monkeypatch.setattr(reader_module, "settle_in", lambda: time.sleep(60))
+    with Reader(
+        files, batch_size=5, workers=2, start_method="fork", reading=Reading(timeout=1)
+    ) as reader:
+        monkeypatch.setattr(reader_module, "settle_in", settle_in)  # those that replace them begin
+        batches = list(reader)
+    assert sum(len(batch) + len(batch.failures) for batch in batches) == 10
+    assert multiprocessing.active_children() == []
 
 
 def test_reader_outside_its_with_block_is_an_error(files: FileList) -> None:

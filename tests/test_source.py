@@ -173,6 +173,17 @@ def test_unreadable_source_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
         list_images([tmp_path])
 
 
+def test_folder_that_fails_while_it_is_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("batchdigit.source._entries", fail)
+    with pytest.raises(SourceError, match="Input/output"):
+        list_images([tmp_path])
+
+
 def test_each_file_is_held_against_its_own_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,13 +20,13 @@ from batchdigit.workerprocess import settle_in
 def child(settled, held):
     if settled:
         settle_in()
-    print(os.getpid(), flush=True)
     ctypes.PyDLL(None).sleep(60) if held else time.sleep(60)
 
 process = multiprocessing.get_context("fork").Process(
     target=child, args=(sys.argv[1] == "settled", sys.argv[2] == "held")
 )
 process.start()
+print(process.pid, flush=True)
 time.sleep(1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
