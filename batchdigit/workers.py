@@ -125,7 +125,9 @@ class Workers:
             self._iterator = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
             try:
                 self._iterator.__init__(loader)
-                # A worker may die with the lock of the event by which torch tells them to end.
+                # A worker may die with the lock of the event by which torch tells them to end. The
+                # event itself is kept: those that a forkserver starts look for it by its name.
+                self._torchs_event = self._iterator._workers_done_event
                 self._iterator._workers_done_event = threading.Event()
                 self._processes = _children_since(children_before)
                 self._handler = _replace_sigchld_handler(_do_nothing)
