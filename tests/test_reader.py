@@ -1,9 +1,11 @@
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from PIL import Image
 
 from batchdigit import reader as reader_module
+from batchdigit import workers
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.jobs import Reading
@@ -343,6 +346,27 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(tmp_path: Path) -
     )  # fmt: skip
     assert "cannot start 20 processes" in done.stdout
     assert done.stdout.endswith("\n[]\n")
+
+
+@pytest.mark.parametrize("kind", ["_watch_over", "QueueFeederThread"])
+def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
+    files: FileList, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """As in a container with a limit of processes."""
+    start = threading.Thread.start
+
+    def start_or_fail(self: threading.Thread) -> None:
+        if kind in self.name:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    with pytest.raises(WorkerError, match="new thread"):
+        read_all(files, batch_size=1, workers=2, start_method="fork")
+    gc.collect()
+    assert multiprocessing.active_children() == []
+    assert capfd.readouterr().err == ""
+    assert signal.getsignal(signal.SIGCHLD) is not workers._do_nothing
 
 
 @pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])
