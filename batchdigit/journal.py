@@ -10,6 +10,7 @@ flushed to the disk and renamed, and counts only if it is whole and so are all b
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import io
 import itertools
@@ -72,14 +73,15 @@ class Journal:
             _make_folder(self.folder)
             if not stat.S_ISDIR(os.lstat(self.folder).st_mode):  # what a link leads to is not ours
                 raise OutputError(f"{self.folder} is not a folder", "remove it")
-            if not os.access(self.folder, os.W_OK | os.X_OK):
+            try:
+                names = os.listdir(self.folder)
+            except PermissionError as error:
                 raise OutputError(
                     f"{self.folder}, which another run left, is another user's",
                     "remove it, or run as that user",
-                )
-            # What a killed run left half written.
-            for path in self.folder.glob(HALF_WRITTEN):
-                path.unlink()
+                ) from error
+            for name in fnmatch.filter(names, HALF_WRITTEN):  # by a killed run
+                os.unlink(self.folder / name)
         return self
 
     def __exit__(self, *_error: object) -> None:
