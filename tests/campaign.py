@@ -110,6 +110,8 @@ class Run:
             return pid
         try:
             os.setpgid(0, 0)
+            for kind in POLITE:  # a shell's & and nohup have them ignored
+                signal.signal(kind, signal.SIG_DFL)
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(log, 1)
             os.dup2(log, 2)
