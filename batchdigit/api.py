@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-_ONLY_FOR_REPORTS = ("out", "format", "max_bad", "update", "retry_errors", "fresh", "wait")
+_ONLY_FOR_REPORTS = (
+    "out",
+    "format",
+    "max_bad",
+    "update",
+    "retry_errors",
+    "fresh",
+    "wait",
+    "save_fitted",
+)
 
 
 def predict(
@@ -28,12 +37,13 @@ def predict(
     ``source`` is a folder, an image file, or several of either; ``model`` a CNN's file (default:
     the one that the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged one);
     ``options`` are the fields of :class:`batchdigit.Job` that do not concern a file: ``topk``,
-    ``probs``, ``labels``, ``class_name``, ``batch_size``, ``workers``, ``device``, ``precision``,
-    ``follow_symlinks``, ``start_method``.
+    ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``, ``class_name``,
+    ``batch_size``, ``workers``, ``device``, ``precision``, ``follow_symlinks``, ``start_method``.
 
     Columns: ``filename`` (string), ``prediction`` (Int64, or string where there are ``labels``),
-    ``confidence`` (float32), ``error`` (string), and those that ``topk`` and ``probs`` add. A row
-    with an error has no prediction and no confidence (NA), a row without has no error (NA).
+    ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review``
+    (boolean), and those that ``topk``, ``probs`` and ``explain`` add. A row with an error has
+    nothing else (NA), a row without has no error (NA).
 
     Raises a :class:`batchdigit.BatchdigitError` when there is no report to make; an image that
     cannot be used is a row, not an exception.
@@ -70,7 +80,7 @@ def _data_frame(parts: list[Columns], columns: dict[str, type]) -> pd.DataFrame:
     # Imported here: streaming does without it.
     import pandas as pd
 
-    types = {str: "string", int: "Int64", float: "float32"}
+    types = {str: "string", int: "Int64", float: "float32", bool: "boolean"}
     table: pd.DataFrame = pd.DataFrame(
         {
             name: pd.Series([cell for part in parts for cell in part[name]], dtype=types[kind])

@@ -18,6 +18,7 @@ from batchdigit.jobs import (
     FORMATS,
     MODEL_VARIABLE,
     PRECISIONS,
+    PREPROCESSING,
     STDOUT,
     Job,
     Tolerance,
@@ -183,6 +184,26 @@ def run(
     precision: Annotated[
         str, typer.Option(metavar="|".join(PRECISIONS), help="What the network computes in.")
     ] = RUN.precision,
+    preprocess: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(PREPROCESSING),
+            help="Fit images that don't look like MNIST's, none or all.",
+        ),
+    ] = RUN.preprocess,
+    review_below: Annotated[
+        float,
+        typer.Option(metavar="P", help="A row with less confidence needs a person's review."),
+    ] = RUN.review_below,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add what was found in fitting: polarity, ink.")
+    ] = RUN.explain,
+    save_fitted: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", readable=False, help="Save the 28x28 images that the network got to see."
+        ),
+    ] = RUN.save_fitted,
     follow_symlinks: Annotated[
         bool, typer.Option("--follow-symlinks", help="Read linked files, enter linked folders.")
     ] = RUN.follow_symlinks,
@@ -263,6 +284,10 @@ def run(
             workers=_number_or_auto("--workers", workers),
             device=device,
             precision=precision,
+            preprocess=preprocess,
+            review_below=review_below,
+            explain=explain,
+            save_fitted=save_fitted,
             follow_symlinks=follow_symlinks,
             timeout=timeout,
             max_bytes=max_bytes,
@@ -332,6 +357,23 @@ def train(
     augment: Annotated[
         bool, typer.Option(help="Turn, shift, scale, shear and distort the images a little.")
     ] = TRAIN.augment,
+    variants: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Pictures of each image in other hands and on other paper, that train beside it.",
+        ),
+    ] = TRAIN.variants,
+    preprocess: Annotated[
+        str,
+        typer.Option(metavar="|".join(PREPROCESSING), help="What the model will be run with."),
+    ] = TRAIN.preprocess,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="A model to begin with, not random weights."
+        ),
+    ] = TRAIN.start,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed gives the same weights.")
     ] = TRAIN.seed,
@@ -358,6 +400,9 @@ def train(
             batch_size=batch_size,
             learning_rate=learning_rate,
             augment=augment,
+            variants=variants,
+            preprocess=preprocess,
+            start=start,
             seed=seed,
             device=device,
             fresh=fresh,

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from batchdigit.errors import SourceError
+from batchdigit.errors import ImageError, SourceError
 from batchdigit.filenames import FileList
+from batchdigit.fit import fit
+from batchdigit.jobs import Reading
 from batchdigit.model import CLASSES, IMAGE_SIZE
-from batchdigit.reader import Reader, available_cores
+from batchdigit.reader import Reader, available_cores, default_start_method
 from batchdigit.source import list_images
+from batchdigit.variants import variant
+from batchdigit.workerprocess import use_one_thread
 
 MNIST_VALIDATION = 5_000
+VARIANTS_AT_ONCE = 500
 FOLDER_SHARE = 10  # one part in ten of a labelled folder to choose by, and one to test on
 
 
@@ -50,19 +61,20 @@ class Splits:
         return digest.hexdigest()
 
 
-def load_splits(data: Path, *, download: bool, seed: int) -> Splits:
+def load_splits(data: Path, *, download: bool, seed: int, preprocess: str = "auto") -> Splits:
     """The digits at ``data``, split the same way every time.
 
     MNIST, as ``torchvision.datasets.MNIST`` reads it: the last 5,000 training images are for
     validation, the 10,000 test images for the test. A labelled folder (``0/`` to ``9/`` with
-    images below them): a tenth for validation and a tenth for the test, drawn by ``seed``.
+    images below them, which come to 28x28 by ``preprocess``): a tenth for validation and a tenth
+    for the test, drawn by ``seed``.
 
     Raises SourceError when ``data`` is neither.
     """
     if download or (data / "MNIST" / "raw").is_dir():
         return _load_mnist(data, download)
     if data.is_dir() and any((data / str(digit)).is_dir() for digit in range(CLASSES)):
-        return _load_folder(data, seed)
+        return _load_folder(data, seed, Reading(preprocess=preprocess))
     raise SourceError(
         f"{data} holds neither MNIST (MNIST/raw/) nor one folder for each digit (0/ to 9/)",
         "name another folder, or let --download fetch MNIST into this one",
@@ -89,10 +101,10 @@ def _load_mnist(data: Path, download: bool) -> Splits:
     )
 
 
-def _load_folder(data: Path, seed: int) -> Splits:
+def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
     folders = [data / str(digit) for digit in range(CLASSES)]
     parts = [
-        _read_labelled(list_images([folder]).images, int(folder.name))
+        _read_labelled(list_images([folder]).images, int(folder.name), reading)
         for folder in folders
         if folder.is_dir()
     ]
@@ -114,10 +126,10 @@ def _load_folder(data: Path, seed: int) -> Splits:
     )
 
 
-def _read_labelled(files: FileList, label: int) -> Digits:
+def _read_labelled(files: FileList, label: int, reading: Reading) -> Digits:
     images = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)]
     workers = min(available_cores(), len(files) // 1000)
-    with Reader(files, batch_size=256, workers=workers) as reader:
+    with Reader(files, batch_size=256, workers=workers, reading=reading) as reader:
         for batch in reader:
             for failure in batch.failures:
                 name = os.fsdecode(files.path(failure.index))
@@ -127,3 +139,60 @@ def _read_labelled(files: FileList, label: int) -> Digits:
                 )
             images.append(batch.images)
     return Digits(torch.cat(images), torch.full((len(files),), label))
+
+
+def join(one: Digits, other: Digits) -> Digits:
+    """The images of both."""
+    return Digits(torch.cat([one.images, other.images]), torch.cat([one.labels, other.labels]))
+
+
+def variants_of(digits: Digits, seed: int) -> Digits:
+    """Each image in another hand and on other paper, fitted to 28x28 as a run would.
+
+    The few in which no strokes can be found are left out. The same ``seed``, the same variants.
+    """
+    parts = [
+        (part.images[:, 0].numpy(), part.labels.numpy(), (seed, start))
+        for start in range(0, len(digits), VARIANTS_AT_ONCE)
+        if (part := digits[start : start + VARIANTS_AT_ONCE])
+    ]
+    images, labels = zip(*_in_processes(parts), strict=True)
+    pixels = torch.from_numpy(np.concatenate(images))
+    return Digits(pixels.unsqueeze(1), torch.from_numpy(np.concatenate(labels)))
+
+
+_Part = tuple[NDArray[np.uint8], NDArray[np.int64], tuple[int, int]]
+_Fitted = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def _in_processes(parts: list[_Part]) -> Iterator[_Fitted]:
+    if len(parts) < 2:
+        yield from map(_fitted_variants, parts)
+        return
+    context = multiprocessing.get_context(default_start_method())
+    threads = use_one_thread()
+    with context.Pool(available_cores(), initializer=_settle_in) as pool:
+        yield from pool.imap(_fitted_variants, parts)
+    cv2.setNumThreads(threads)
+
+
+def _settle_in() -> None:
+    """Begin life in the pool: its end is a signal, which the parent's handlers would answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    use_one_thread()
+
+
+def _fitted_variants(part: _Part) -> _Fitted:
+    """Images uint8[N, 28, 28] and labels int64[N]."""
+    images, labels, seed = part
+    random = np.random.default_rng(seed)
+    fitted = np.empty_like(images)
+    kept: list[np.int64] = []
+    for image, label in zip(images, labels, strict=True):
+        try:
+            fitted[len(kept)] = fit(variant(image, int(label), random)).pixels
+        except ImageError:  # blank
+            continue
+        kept.append(label)
+    return fitted[: len(kept)], np.array(kept, dtype=np.int64)

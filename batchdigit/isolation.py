@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import numpy as np
 import torch
 
 from batchdigit.errors import WorkerError
@@ -22,6 +23,7 @@ from batchdigit.workerprocess import (
     check_left_behind,
     end_processes,
     settle_in,
+    use_one_thread,
 )
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
@@ -77,6 +79,7 @@ class LoneReader:
 
     def _start(self) -> None:
         check_left_behind()
+        use_one_thread()
         with signals_blocked():
             pipe, theirs = self._context.Pipe()
             process = self._context.Process(target=_serve, args=(theirs, self._read), daemon=True)
@@ -120,8 +123,13 @@ def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
 
 
 def _failed(index: int, stage: str, message: str) -> Batch:
-    nothing = torch.empty((0, 1, 28, 28), dtype=torch.uint8)
-    return Batch(torch.empty(0, dtype=torch.int64), nothing, (Failure(index, stage, message),))
+    return Batch(
+        torch.empty(0, dtype=torch.int64),
+        torch.empty((0, 1, 28, 28), dtype=torch.uint8),
+        np.empty(0, np.uint8),
+        np.empty(0, np.float32),
+        (Failure(index, stage, message),),
+    )
 
 
 def _died(exit_code: int | None) -> str:

@@ -18,11 +18,13 @@ PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 MODEL_VARIABLE = "BATCHDIGIT_MODEL"
 FORMATS = ("csv", "tsv", "parquet", "jsonl")
 PRECISIONS = ("fp32", "bf16", "fp16")
+PREPROCESSING = ("auto", "exact", "fit")
 START_METHODS = ("fork", "forkserver", "spawn")
 MAX_BATCH_SIZE = 1_000_000
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 MAX_SECONDS = 20.0
+REVIEW_BELOW = 0.9  # chosen in the model card of the packaged weights
 STDOUT = Path("-")
 
 
@@ -70,8 +72,12 @@ class Job:
     or none, and then the report has their numbers. ``max_bytes``, ``max_pixels`` and ``timeout``
     (seconds) are limits for each file; what exceeds one becomes an error row. ``update`` takes
     over rows of the last report at ``out`` for files that have not changed, with ``retry_errors``
-    all but error rows. ``fresh`` forgets what an unfinished run has done. ``wait`` is how many
-    seconds another run that writes ``out`` has to end.
+    all but error rows. ``preprocess`` is how pixels come to 28x28: what looks like MNIST as it is
+    and the rest fitted (``auto``), all as they are (``exact``) or all fitted (``fit``). Rows with a
+    confidence below ``review_below`` need a person's review. ``explain`` adds columns about the
+    fitting, ``save_fitted`` is a folder for the images that the network got to see. ``fresh``
+    forgets what an unfinished run has done. ``wait`` is how many seconds another run that writes
+    ``out`` has to end.
     """
 
     source: tuple[Path, ...]
@@ -87,6 +93,10 @@ class Job:
     start_method: str | None = None
     device: str = "auto"
     precision: str = "fp32"
+    preprocess: str = "auto"
+    review_below: float = REVIEW_BELOW
+    explain: bool = False
+    save_fitted: Path | None = None
     follow_symlinks: bool = False
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
@@ -113,6 +123,11 @@ class Job:
         _check_limits(self.reading)
         _check_choice("--format", self.format, FORMATS)
         _check_choice("--precision", self.precision, PRECISIONS)
+        _check_choice("--preprocess", self.preprocess, PREPROCESSING)
+        if not 0 <= self.review_below <= 1:
+            raise UsageError(
+                f"--review-below {self.review_below:g} is not a probability", "try 0.9"
+            )
         _check_choice("start_method", self.start_method, START_METHODS)
         check_device_name(self.device)
         self.report_format  # noqa: B018  (raises for a name that says no format)
@@ -120,7 +135,9 @@ class Job:
     @property
     def reading(self) -> Reading:
         """How files are read."""
-        return Reading(self.follow_symlinks, self.max_bytes, self.max_pixels, self.timeout)
+        return Reading(
+            self.follow_symlinks, self.max_bytes, self.max_pixels, self.timeout, self.preprocess
+        )
 
     @property
     def report_format(self) -> tuple[str, bool]:
@@ -151,13 +168,15 @@ class Job:
 class Reading:
     """Which files are read: links too or not, up to how many bytes and pixels, for how long.
 
-    ``timeout`` is in seconds for one file; only worker processes are held to it.
+    ``timeout`` is in seconds for one file; only worker processes are held to it. ``preprocess``
+    is how their pixels come to 28x28 (see :mod:`batchdigit.preprocess`).
     """
 
     follow_symlinks: bool = False
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
     timeout: float = MAX_SECONDS
+    preprocess: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -166,6 +185,10 @@ class TrainJob:
 
     The learning rate is the peak of a one-cycle schedule. ``average_decay`` is the decay, for
     each step, of the exponential moving average of the weights that becomes the model.
+    ``variants`` is how many pictures of each training image, in other hands and on other paper,
+    take turns beside it; 0 trains on the images alone. ``preprocess`` is how the images of a
+    labelled folder come to 28x28, and should be what the model will be run with. ``start`` is a
+    model file to begin with instead of random weights.
     """
 
     data: Path
@@ -177,6 +200,9 @@ class TrainJob:
     weight_decay: float = 0.05
     average_decay: float = 0.999
     augment: bool = True
+    variants: int = 3
+    preprocess: str = "auto"
+    start: Path | None = None
     seed: int = 0
     device: str = "auto"
     fresh: bool = False
@@ -186,6 +212,9 @@ class TrainJob:
             raise UsageError(f"--epochs {self.epochs} is less than 1", "train for 1 or more")
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate {self.learning_rate:g} is not above 0", "try 3e-3")
+        if not 0 <= self.variants <= 100:
+            raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 3")
+        _check_choice("--preprocess", self.preprocess, PREPROCESSING)
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range", "take 0 or a positive number")
         _check_loader(self.batch_size, 0)

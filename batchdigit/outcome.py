@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from batchdigit.inspection import Inspection
     from batchdigit.train import TrainSummary
 
+MOST_NOTES = 5
+_MEANING = {"inverted": "are dark ink on a light ground", "blank": "are blank"}
+
 
 def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     """How many images, how fast, where to."""
@@ -27,6 +30,14 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     if summary.update:
         counts = ", ".join(f"{count} {name}" for name, count in summary.update.items())
         yield f"since the last report: {counts}"
+    if summary.to_review:
+        yield f"{summary.to_review} predictions to review (the column needs_review)"
+    for note in summary.notes[:MOST_NOTES]:
+        yield f"{note.count} of {note.images} images in {note.folder} {_MEANING[note.kind]}" + (
+            "; try --preprocess auto" if job.preprocess == "exact" else ""
+        )
+    if len(summary.notes) > MOST_NOTES:
+        yield f"and {len(summary.notes) - MOST_NOTES} more such folders"
     where = "" if job.out == STDOUT else f"; report in {job.out}"
     yield (
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "

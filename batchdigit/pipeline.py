@@ -8,10 +8,11 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL
 import torch
@@ -20,18 +21,20 @@ from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.device import choose_device, describe_device
 from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
 from batchdigit.filenames import FileList
+from batchdigit.fittedimages import check_outside, save_images
 from batchdigit.jobs import STDOUT, Job
 from batchdigit.outputs import account_path, open_outputs
 from batchdigit.past import Past
 from batchdigit.predictor import Predictor
 from batchdigit.reader import Reader, available_cores, default_start_method
-from batchdigit.records import OnProgress, Predictions, RunSummary, no_progress
+from batchdigit.records import Batch, OnProgress, Predictions, RunSummary, no_progress
 from batchdigit.signals import check_signals
 from batchdigit.source import EXTENSIONS, Listing, list_images
 from batchdigit.stopwatch import Stopwatch
+from batchdigit.survey import Survey
 from batchdigit.update import merge
 from batchdigit.version import __version__
-from batchdigit.writer import Layout
+from batchdigit.writer import Layout, needs_review
 
 CPU_BATCH_SIZE = 256
 GPU_BATCH_SIZE = 2048
@@ -97,6 +100,7 @@ class Session:
     reader: Reader
     predictor: Predictor
     stopwatch: Stopwatch
+    survey: Survey
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -112,6 +116,8 @@ class Session:
             topk=self.job.topk,
             probs=self.job.probs,
             labels=self.job.labels,
+            review_below=self.job.review_below,
+            explain=self.job.explain,
         )
 
     def predictions(self) -> Iterator[Predictions]:
@@ -119,16 +125,22 @@ class Session:
 
         Raises AccountingError at the end when that is not what became of every file.
         """
-        batches = self.stopwatch.each("read", self.reader)
+        batches: Iterator[Batch] = self.stopwatch.each("read", self.reader)
+        if self.job.save_fitted is not None:
+            batches = save_images(batches, self.files, self.job.save_fitted)
         predicted = self.stopwatch.each("predict", self.predictor.predict(batches))
         fresh = self._count("predicted", self.past.resume(predicted))
         reused = self._count("reused", self.past.reused())
         for predictions in self.stopwatch.each("journal", merge(reused, fresh)):
             check_signals()
+            self.survey.count(predictions)
+            below = self.job.review_below
+            self.counts["to review"] += int(needs_review(predictions, below).sum())
             yield predictions
-        if self.counts.total() != len(self.files):
+        rows = self.counts["predicted"] + self.counts["reused"] + self.counts["failed"]
+        if rows != len(self.files):
             raise AccountingError(
-                f"found {len(self.files)} images, but {self.counts.total()} have an outcome",
+                f"found {len(self.files)} images, but {rows} have an outcome",
                 "please report this as a bug",
             )
 
@@ -145,6 +157,8 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
 
     ``recall(files, binding, batch_size)``, where given, says what need not be predicted again.
     """
+    if job.save_fitted is not None:
+        check_outside(job.save_fitted, job.source)
     device = choose_device(job.device)
     with stopwatch.stage("load"):
         checkpoint = load_checkpoint(job.model, job.class_name)
@@ -158,7 +172,7 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
             f"--topk {job.topk} is more than the model's {checkpoint.classes} classes",
             "ask for fewer labels",
         )
-    k = checkpoint.classes if job.probs else job.topk
+    k = checkpoint.classes if job.probs else min(max(job.topk, 2), checkpoint.classes)
     batch_size = job.batch_size or _batch_size(device)
     with stopwatch.stage("list"):
         listing = _list(job)
@@ -176,7 +190,10 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
     ) as reader:
         with stopwatch.stage("load"):
             predictor = Predictor(checkpoint.model, device, precision=job.precision, k=k)
-        yield Session(job, listing, past, checkpoint, device, reader, predictor, stopwatch)
+        yield Session(
+            *(job, listing, past, checkpoint, device, reader, predictor, stopwatch),
+            survey=Survey(listing.images),
+        )
 
 
 def _binding(
@@ -192,9 +209,10 @@ def _binding(
         "processor": torch.backends.cpu.get_cpu_capability(),
         "--precision": job.precision,
         "--topk or --probs": k,
-        "limits (--max-bytes, --max-pixels, --timeout, --follow-symlinks)": list(
-            astuple(job.reading)
-        ),
+        "--preprocess": job.preprocess,
+        "limits (--max-bytes, --max-pixels, --timeout, --follow-symlinks)": [
+            *(job.max_bytes, job.max_pixels, job.timeout, job.follow_symlinks)
+        ],
     }
 
 
@@ -246,6 +264,8 @@ def _summarize(session: Session, failures: Mapping[str, int], started: datetime)
         update=comparison.counts() if comparison else None,
         ignored=session.listing.ignored,
         failures_by_stage=dict(failures),
+        to_review=counts["to review"],
+        notes=session.survey.notes(),
         seconds=session.stopwatch.seconds(),
         device=describe_device(session.device),
         exit_code=_judge(session.job, counts["failed"], len(session.files)),
@@ -269,6 +289,7 @@ def _versions() -> dict[str, str]:
         "torch": torch.__version__,
         "pillow": PIL.__version__,
         "numpy": np.__version__,
+        "opencv": cv2.__version__,
     }
 
 

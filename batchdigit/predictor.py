@@ -131,6 +131,8 @@ class _InFlight:
             indices=self.batch.indices.numpy(),
             labels=labels_Bk.to(torch.int64).numpy(),
             probs=probs_Bk.contiguous().numpy(),
+            treatments=self.batch.treatments,
+            ink=self.batch.ink,
             failures=self.batch.failures,
         )
 

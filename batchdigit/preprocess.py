@@ -1,35 +1,70 @@
-"""From any decoded image to the 28x28 grey pixels that the network was trained on."""
+"""From any decoded image to the 28x28 grey pixels that the network was trained on.
+
+``exact`` takes pixels as they are, and resizes where the size differs. ``fit`` finds the digit and
+brings it to what MNIST's digits look like (:mod:`batchdigit.fit`). ``auto`` leaves alone what
+looks like MNIST already, and fits the rest.
+"""
 
 from __future__ import annotations
 
 import contextlib
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageStat
 
 from batchdigit.errors import ImageError
+from batchdigit.fit import border, fit
+from batchdigit.records import Digit, Treatment
 
 SIZE = (28, 28)
+ENOUGH_PIXELS = 512  # for the larger side of a picture that is to be fitted
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+# Over its 60,000 training images: the larger side of a digit's box is 19 or 20 pixels, its centre
+# of mass between 13.48 and 14.50 (pixels count from 0).
+_DIGIT_SIDES = (19, 20)
+_CENTRE = (13.4, 14.6)
 
 
-def to_model_input(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey pixels uint8[28, 28] of an image, 0 black to 255 white.
+def to_model_input(image: Image.Image, how: str = "auto") -> Digit:
+    """What the network gets to see of an image; ``how`` is ``auto``, ``exact`` or ``fit``.
 
-    An 8-bit grey image of 28x28 passes pixel for pixel, as ``torchvision``'s ``ToTensor`` would
-    take it. Every other one is turned by its EXIF orientation, laid over white where it is
-    transparent, reduced to 8-bit grey (ITU-R 601-2 luma, Pillow's ``L``) and resized to 28x28
-    by an antialiased bilinear filter.
+    Every image is turned by its EXIF orientation, laid over white where it is transparent (if it is
+    to be fitted and bright, over black), and reduced to 8-bit grey (ITU-R 601-2 luma, Pillow's
+    ``L``). ``exact`` then takes 28x28 pixels as
+    ``torchvision``'s ``ToTensor`` would, and resizes others by an antialiased bilinear filter.
 
-    Raises ImageError when the pixel values have no meaning (not finite).
+    Raises ImageError when the pixel values have no meaning (not finite), and when there are no
+    strokes (``blank``; not with ``exact``).
     """
-    if image.mode == "L" and image.size == SIZE:
-        return np.asarray(image)
-    grey = _to_grey(_upright(image))
-    if grey.size != SIZE:
-        grey = grey.resize(SIZE, Image.Resampling.BILINEAR)
-    return np.asarray(grey)
+    plain = image.mode == "L" and image.size == SIZE
+    grey = image if plain else _to_grey(_upright(image), see_white=how != "exact")
+    if how == "exact":
+        if grey.size != SIZE:
+            grey = grey.resize(SIZE, Image.Resampling.BILINEAR)
+        pixels = np.asarray(grey)
+        return Digit(pixels, Treatment.DARK if _seems_inverted(pixels) else Treatment.AS_IT_IS)
+    pixels = np.asarray(grey)
+    if how == "auto" and pixels.shape == SIZE and looks_like_mnist(pixels):
+        return Digit(pixels, ink=cv2.countNonZero(pixels & 128) / pixels.size)
+    return fit(pixels)
+
+
+def looks_like_mnist(pixels: NDArray[np.uint8]) -> bool:
+    """Whether uint8[28, 28] is black but for a digit that is as large and as central as MNIST's."""
+    _, _, width, height = cv2.boundingRect(pixels)
+    if max(width, height) not in _DIGIT_SIDES:
+        return False
+    moments = cv2.moments(pixels)
+    x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+    return _CENTRE[0] < x < _CENTRE[1] and _CENTRE[0] < y < _CENTRE[1]
+
+
+def _seems_inverted(pixels: NDArray[np.uint8]) -> bool:
+    """Whether most of the outermost pixels are bright, as they are around dark ink on paper."""
+    rim = border(pixels)
+    return 2 * np.count_nonzero(rim & 128) > len(rim)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -40,16 +75,24 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def _to_grey(image: Image.Image, *, see_white: bool) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bit(image)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("L")
+        paper = 0 if see_white and _is_bright(rgba) else 255
+        return Image.alpha_composite(
+            Image.new("RGBA", rgba.size, (paper, paper, paper, 255)), rgba
+        ).convert("L")
     if image.mode in ("L", "1", "RGB"):
         return image.convert("L")
     return image.convert("RGB").convert("L")
+
+
+def _is_bright(rgba: Image.Image) -> bool:
+    """Whether what is not transparent is rather white than black."""
+    seen = ImageStat.Stat(rgba.convert("L"), mask=rgba.getchannel("A").point(lambda a: a & 128))
+    return seen.count[0] > 0 and seen.mean[0] > 127
 
 
 def _scale_to_8_bit(image: Image.Image) -> Image.Image:

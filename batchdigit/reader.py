@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,10 +27,10 @@ from batchdigit.errors import ImageError, one_line
 from batchdigit.filenames import FileList
 from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
-from batchdigit.preprocess import SIZE, to_model_input
-from batchdigit.records import Batch, Failure
+from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, to_model_input
+from batchdigit.records import Batch, Digit, Failure
 from batchdigit.signals import signals_blocked, signals_held
-from batchdigit.workerprocess import FileClock, Times, check_left_behind, settle_in
+from batchdigit.workerprocess import FileClock, Times, check_left_behind, settle_in, use_one_thread
 from batchdigit.workers import Plan, WorkerDied, Workers
 
 if TYPE_CHECKING:
@@ -62,13 +63,18 @@ class DigitFiles(Dataset[Batch]):
         """
         images = torch.empty((len(indices), 1, *SIZE), dtype=torch.uint8)
         pixels = images.numpy()
+        treatments = np.empty(len(indices), np.uint8)
+        ink = np.empty(len(indices), np.float32)
         usable: list[int] = []
         failures: list[Failure] = []
         with strict_pillow(self.reading.max_pixels):
             for index in indices:
                 self.clock.start()
                 try:
-                    pixels[len(usable), 0] = to_model_input(decode_image(self._contents(index)))
+                    digit = self._digit(index)
+                    row = len(usable)
+                    pixels[row, 0] = digit.pixels
+                    treatments[row], ink[row] = digit.treatment, digit.ink
                     usable.append(index)
                 except ImageError as error:
                     failures.append(Failure(index, error.stage, error.message))
@@ -77,16 +83,25 @@ class DigitFiles(Dataset[Batch]):
                     message = one_line(f"{type(error).__name__}: {error}")
                     failures.append(Failure(index, "decode", message))
         self.clock.stop()
+        rows = len(usable)
         return Batch(
-            torch.tensor(usable, dtype=torch.int64), images[: len(usable)], tuple(failures)
+            torch.tensor(usable, dtype=torch.int64),
+            images[:rows],
+            treatments[:rows],
+            ink[:rows],
+            tuple(failures),
         )
 
-    def _contents(self, index: int) -> bytes:
-        return read_file(
+    def _digit(self, index: int) -> Digit:
+        reading = self.reading
+        contents = read_file(
             self.files.path(index),
-            follow_symlinks=self.reading.follow_symlinks,
-            max_bytes=self.reading.max_bytes,
+            follow_symlinks=reading.follow_symlinks,
+            max_bytes=reading.max_bytes,
         )
+        fitted = reading.preprocess != "exact"
+        image = decode_image(contents, enough=ENOUGH_PIXELS if fitted else None)
+        return to_model_input(image, reading.preprocess)
 
 
 class Reader:
@@ -120,12 +135,14 @@ class Reader:
         self._workers: Workers | None = None
         self._suspects: set[int] = set()
         self._lone_reader: LoneReader | None = None
+        self._threads = 1
 
     def __len__(self) -> int:
         """Number of batches."""
         return math.ceil(len(self._places) / self.batch_size)
 
     def __enter__(self) -> Reader:
+        self._threads = use_one_thread()
         try:
             self._start(0)
         except BaseException:
@@ -148,6 +165,7 @@ class Reader:
                 self._workers = None
             if self._lone_reader is not None:
                 self._lone_reader.end()
+            cv2.setNumThreads(self._threads)
 
     def __iter__(self) -> Iterator[Batch]:
         if self._workers is None:
@@ -230,5 +248,7 @@ def _join(batches: list[Batch]) -> Batch:
     return Batch(
         torch.cat([batch.indices for batch in batches]),
         torch.cat([batch.images for batch in batches]),
+        np.concatenate([batch.treatments for batch in batches]),
+        np.concatenate([batch.ink for batch in batches]),
         tuple(failure for batch in batches for failure in batch.failures),
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode
@@ -39,12 +40,35 @@ class Failure:
         return f"{self.stage}: {self.message}"
 
 
+class Treatment(IntFlag):
+    """What became of an image between decoding and the network; fits a uint8."""
+
+    AS_IT_IS = 0
+    FITTED = 1  # brought to what MNIST's digits look like
+    DARK = 2  # its ink is darker than its background
+    CROWDED = 4  # there is more on it than what the network got to see
+
+
+@dataclass(frozen=True)
+class Digit:
+    """An image as the network gets it.
+
+    ``pixels`` uint8[28, 28], 0 black to 255 white strokes; ``ink`` is the share of the picture
+    that strokes cover, 0 to 1, NaN where nobody looked for strokes.
+    """
+
+    pixels: NDArray[np.uint8]
+    treatment: Treatment = Treatment.AS_IT_IS
+    ink: float = float("nan")
+
+
 @dataclass(frozen=True)
 class Batch:
     """Consecutive files after reading: the images that could be used and the failures.
 
     ``indices`` int64[B] position of each image in the file list, ascending; ``images``
-    uint8[B, 1, 28, 28], 0 black to 255 white strokes. B may be 0.
+    uint8[B, 1, 28, 28], 0 black to 255 white strokes. B may be 0. ``treatments`` uint8[B] (see
+    :class:`Treatment`) and ``ink`` float32[B] say how they were made.
 
     Between processes it travels as plain bytes through the pipe. torch would put its tensors
     into shared memory, which is 64 MB in a container and takes a file descriptor each; for a
@@ -53,6 +77,8 @@ class Batch:
 
     indices: torch.Tensor
     images: torch.Tensor
+    treatments: NDArray[np.uint8]
+    ink: NDArray[np.float32]
     failures: tuple[Failure, ...] = ()
 
     def __len__(self) -> int:
@@ -60,10 +86,11 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from which a GPU copies by itself."""
-        return Batch(self.indices, self.images.pin_memory(), self.failures)
+        return replace(self, images=self.images.pin_memory())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpack_batch, (self.indices.numpy(), self.images.numpy(), self.failures)
+        arrays = self.indices.numpy(), self.images.numpy(), self.treatments, self.ink
+        return _unpack_batch, (*arrays, self.failures)
 
 
 @dataclass(frozen=True)
@@ -71,13 +98,17 @@ class Predictions:
     """What became of one batch: B images with their k likeliest labels, and the failures.
 
     ``indices`` int64[B] ascending, ``labels`` int64[B, k] and ``probs`` float32[B, k] by falling
-    probability (the softmax over all K classes), in main memory. ``files``, where set, resolves
+    probability (the softmax over all K classes), in main memory; k is at least 2 where K is.
+    ``treatments`` uint8[B] (see :class:`Treatment`) and ``ink`` float32[B], the share of the
+    picture that strokes cover, say what the network got to see. ``files``, where set, resolves
     the indices. Failures are in the order of the files too.
     """
 
     indices: NDArray[np.int64]
     labels: NDArray[np.int64]
     probs: NDArray[np.float32]
+    treatments: NDArray[np.uint8]
+    ink: NDArray[np.float32]
     failures: tuple[Failure, ...] = ()
     files: FileList | None = None
 
@@ -113,6 +144,8 @@ class Predictions:
                 indices=self.indices[:row],
                 labels=self.labels[:row],
                 probs=self.probs[:row],
+                treatments=self.treatments[:row],
+                ink=self.ink[:row],
                 failures=self.failures[:failed],
             ),
             replace(
@@ -120,6 +153,8 @@ class Predictions:
                 indices=self.indices[row:],
                 labels=self.labels[row:],
                 probs=self.probs[row:],
+                treatments=self.treatments[row:],
+                ink=self.ink[row:],
                 failures=self.failures[failed:],
             ),
         )
@@ -133,6 +168,8 @@ class Predictions:
             indices=indices[kept],
             labels=self.labels[kept],
             probs=self.probs[kept],
+            treatments=self.treatments[kept],
+            ink=self.ink[kept],
             failures=tuple(
                 replace(failure, index=int(index_of[failure.index]))
                 for failure in self.failures
@@ -149,13 +186,24 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class FolderNote:
+    """A folder in which ``count`` of ``images`` are of one ``kind``: ``inverted`` or ``blank``."""
+
+    folder: str
+    images: int
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """The outcome of a finished run. ``found`` is ``predicted + reused + failed``, always.
 
     ``reused`` predictions were taken over from the last report; ``failed`` counts all error rows,
     also those that were taken over. ``update`` says how the files compare with those of the last
     report (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``), None without ``--update``.
-    ``resumed`` rows were done before by an unfinished run.
+    ``resumed`` rows were done before by an unfinished run. ``to_review`` predictions need a
+    person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
 
     ``seconds`` holds wall-clock seconds by stage (``load``, ``list``, ``read``, ``predict``,
     ``journal``, ``write``) and ``total``, which starts once torch and the rest are imported;
@@ -171,6 +219,8 @@ class RunSummary:
     update: dict[str, int] | None
     ignored: FileList
     failures_by_stage: dict[str, int]
+    to_review: int
+    notes: tuple[FolderNote, ...]
     seconds: dict[str, float]
     device: str
     exit_code: ExitCode
@@ -192,6 +242,8 @@ class RunSummary:
             "update": self.update,
             "ignored": len(self.ignored),
             "failures_by_stage": self.failures_by_stage,
+            "to_review": self.to_review,
+            "notes": [asdict(note) for note in self.notes],
             "exit_code": int(self.exit_code),
             "device": self.device,
             "images_per_second": round(self.images_per_second, 1),
@@ -201,11 +253,15 @@ class RunSummary:
 
 
 def _unpack_batch(
-    indices: NDArray[np.int64], images: NDArray[np.uint8], failures: tuple[Failure, ...]
+    indices: NDArray[np.int64],
+    images: NDArray[np.uint8],
+    treatments: NDArray[np.uint8],
+    ink: NDArray[np.float32],
+    failures: tuple[Failure, ...],
 ) -> Batch:
     import torch
 
-    return Batch(torch.from_numpy(indices), torch.from_numpy(images), failures)
+    return Batch(torch.from_numpy(indices), torch.from_numpy(images), treatments, ink, failures)
 
 
 def no_progress(_done: int, _failed: int, _found: int) -> None:

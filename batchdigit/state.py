@@ -34,7 +34,7 @@ from batchdigit.stored import (
 
 VALUES_IN_A_BLOCK = 1 << 18  # bounds the memory
 
-_CONTEXT = b"batchdigit state 1"
+_CONTEXT = b"batchdigit state 2"
 
 
 def state_path(out: Path) -> Path:

@@ -106,6 +106,8 @@ def pack_predictions(parts: Sequence[Predictions]) -> bytes:
             "indices": joined.indices,
             "labels": joined.labels.astype(np.int16),  # a model has at most 1000 classes
             "probs": joined.probs,
+            "treatments": joined.treatments,
+            "ink": joined.ink,
             "failures": np.frombuffer(json.dumps(failures).encode(), dtype=np.uint8),
         }
     )
@@ -120,6 +122,8 @@ def unpack_predictions(payload: bytes) -> Predictions:
             indices=arrays["indices"],
             labels=arrays["labels"].astype(np.int64),
             probs=arrays["probs"],
+            treatments=arrays["treatments"],
+            ink=arrays["ink"],
             failures=tuple(Failure(*failure) for failure in failures),
         )
 
@@ -134,6 +138,8 @@ def join_predictions(parts: Sequence[Predictions]) -> Predictions:
         indices=indices[order],
         labels=np.concatenate([part.labels for part in parts])[order],
         probs=np.concatenate([part.probs for part in parts])[order],
+        treatments=np.concatenate([part.treatments for part in parts])[order],
+        ink=np.concatenate([part.ink for part in parts])[order],
         failures=tuple(
             sorted(
                 (failure for part in parts for failure in part.failures),

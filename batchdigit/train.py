@@ -24,7 +24,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from batchdigit.dataset import Digits, Splits, load_splits
+from batchdigit.checkpoint import load_checkpoint
+from batchdigit.dataset import Digits, Splits, join, load_splits, variants_of
 from batchdigit.device import choose_device
 from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.jobs import TrainJob
@@ -36,7 +37,7 @@ GROUP = 8  # images of a batch that share one random transformation
 # What must be equal for a training to go on where another stopped.
 BINDING = (
     *("epochs", "batch_size", "learning_rate", "weight_decay", "average_decay"),
-    *("augment", "seed"),
+    *("augment", "variants", "preprocess", "seed"),
 )
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
@@ -63,9 +64,13 @@ class Score:
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What came of a training; ``epoch`` is the one (from 1) whose weights were kept."""
+    """What came of a training; ``epoch`` is the one (from 1) whose weights were kept.
+
+    ``temperature`` is what the logits were divided by, in the weights of the last layer.
+    """
 
     epoch: int
+    temperature: float
     validation: Score
     test: Score
     history: list[dict[str, float]]
@@ -96,21 +101,33 @@ def train(
         weights_file = publication.create(job.out)
         summary_path = job.out.with_name(job.out.name + ".train.json")
         summary_file = publication.create(summary_path)
-        splits = load_splits(job.data, download=job.download, seed=job.seed)
+        splits = load_splits(
+            job.data, download=job.download, seed=job.seed, preprocess=job.preprocess
+        )
         fitting = Fitting(job, device, splits)
         if not job.fresh:
             fitting.load(resume_file)
 
+        variants = [variants_of(splits.train, job.seed + turn) for turn in range(job.variants)]
+        validation = splits.validation
+        if job.variants:
+            validation = join(validation, variants_of(validation, job.seed + job.variants))
         while fitting.epoch < job.epochs:
-            fitting.run_epoch(splits.train, on_progress)
-            score = fitting.judge(splits.validation)
+            digits = splits.train
+            if job.variants:
+                digits = join(digits, variants[fitting.epoch % job.variants])
+            fitting.run_epoch(digits, on_progress)
+            score = fitting.judge(validation)
             fitting.save(resume_file)
             if on_epoch is not None:
                 on_epoch(fitting.epoch, score)
 
-        summary = _summarise(job, fitting, splits)
+        model = CNN()
+        model.load_state_dict(fitting.best_state)
+        temperature = calibrate(model, validation)
+        summary = _summarise(job, fitting, model, temperature, splits)
         with writing(job.out):
-            weights_file.write(_saved(fitting.best_state))
+            weights_file.write(_saved(model.state_dict()))
         with writing(summary_path):
             summary_file.write(json.dumps(asdict(summary), indent=1).encode() + b"\n")
         publication.publish()
@@ -128,7 +145,17 @@ class Fitting:
         self.data_sha256 = splits.sha256()
         self.device = device
         self.transform = augmentation() if job.augment else _as_it_is
-        self.model = CNN().to(device).to(memory_format=torch.channels_last)
+        self.model, self.start_sha256 = CNN(), ""
+        if job.start is not None:
+            start = load_checkpoint(job.start)
+            if start.classes != CLASSES:
+                raise CheckpointError(
+                    f"{job.start} knows {start.classes} classes, not {CLASSES}",
+                    "begin with another model, or without --start",
+                )
+            self.model, self.start_sha256 = start.model, start.sha256
+            self.model.requires_grad_(requires_grad=True)
+        self.model.to(device).to(memory_format=torch.channels_last)
         self.average = AveragedModel(
             self.model, avg_fn=_moving_average(job.average_decay), use_buffers=True
         )
@@ -139,7 +166,7 @@ class Fitting:
             self.optimizer,
             max_lr=job.learning_rate,
             epochs=job.epochs,
-            steps_per_epoch=-(-len(splits.train) // job.batch_size),
+            steps_per_epoch=-(-len(splits.train) * (2 if job.variants else 1) // job.batch_size),
         )
         self.epoch = 0
         self.best_epoch = 0
@@ -229,7 +256,7 @@ class Fitting:
 
     def _settings(self) -> dict[str, Any]:
         settings = {name: getattr(self.job, name) for name in BINDING}
-        return settings | {"data_sha256": self.data_sha256}
+        return settings | {"data_sha256": self.data_sha256, "start_sha256": self.start_sha256}
 
 
 def augmentation() -> Transform:
@@ -255,6 +282,35 @@ def augmentation() -> Transform:
         ]
     )
     return transform
+
+
+def calibrate(model: CNN, digits: Digits) -> float:
+    """Make the softmax of ``model`` mean what it says on ``digits``; gives the temperature.
+
+    Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
+    Networks", 2017): the temperature of the lowest cross-entropy, on images that the weights were
+    not fitted to. The last layer is divided by it, so whatever runs the weights is calibrated.
+    """
+    model.eval()
+    with torch.inference_mode():
+        logits_BK = torch.cat([model(_to_float(part)) for part in digits.images.split(1000)])
+    logits_BK = logits_BK.clone()  # a normal tensor, which gradients can go through
+    log_temperature = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = nn.functional.cross_entropy(logits_BK / log_temperature.exp(), digits.labels)
+        value.backward()
+        return value.item()
+
+    optimizer.step(loss)
+    temperature = log_temperature.exp().item()
+    last = model.fc[-1]
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.div_(temperature)
+    return temperature
 
 
 def evaluate(model: nn.Module, digits: Digits, device: torch.device) -> Score:
@@ -289,9 +345,9 @@ def _moving_average(decay: float) -> Callable[..., torch.Tensor]:
     return average
 
 
-def _summarise(job: TrainJob, fitting: Fitting, splits: Splits) -> TrainSummary:
-    best = CNN()
-    best.load_state_dict(fitting.best_state)
+def _summarise(
+    job: TrainJob, fitting: Fitting, model: CNN, temperature: float, splits: Splits
+) -> TrainSummary:
     cpu = torch.device("cpu")
     settings = {name: getattr(job, name) for name in BINDING} | {
         "data": splits.description,
@@ -300,14 +356,16 @@ def _summarise(job: TrainJob, fitting: Fitting, splits: Splits) -> TrainSummary:
             "validation": len(splits.validation),
             "test": len(splits.test),
         },
+        "start_sha256": fitting.start_sha256,
         "device": fitting.device.type,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
     return TrainSummary(
         fitting.best_epoch,
-        evaluate(best, splits.validation, cpu),
-        evaluate(best, splits.test, cpu),
+        temperature,
+        evaluate(model, splits.validation, cpu),
+        evaluate(model, splits.test, cpu),
         fitting.history,
         settings,
     )

@@ -14,6 +14,8 @@ import time
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+import cv2
+
 from batchdigit.errors import WorkerError
 from batchdigit.signals import STOP_SIGNALS
 
@@ -38,6 +40,17 @@ class Times(Protocol):
     def __setitem__(self, place: int, value: float, /) -> None: ...
 
 
+def use_one_thread() -> int:
+    """Keep OpenCV to one thread, since processes share the cores; gives how many it had.
+
+    To be called before a process is forked, too: a copy of threads that are not there hangs.
+    """
+    before = cv2.getNumThreads()
+    if before > 1:  # a forked process must not even ask for one
+        cv2.setNumThreads(1)
+    return before
+
+
 def settle_in() -> None:
     """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
     if hasattr(signal, "pthread_sigmask"):  # a forkserver's children inherit from that server
@@ -56,6 +69,7 @@ def settle_in() -> None:
     # the parent of those that a forkserver starts.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    use_one_thread()
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 

@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from batchdigit.errors import AccountingError
 from batchdigit.filenames import FileList
-from batchdigit.records import Predictions
+from batchdigit.jobs import REVIEW_BELOW
+from batchdigit.records import Predictions, Treatment
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -27,6 +31,8 @@ Column = list[Any]
 Columns = dict[str, Column]
 
 PARQUET_ROWS_PER_GROUP = 65_536
+_EXPLANATION: dict[str, type] = {"polarity": str, "fitted": bool, "ink": float}
+_CSV_TRUTH = {True: "true", False: "false", None: None}
 ACCOUNT_KEY = "batchdigit.run"
 
 
@@ -34,29 +40,36 @@ ACCOUNT_KEY = "batchdigit.run"
 class Layout:
     """Which columns a report has.
 
-    ``topk`` above 1 adds ``prediction_2, confidence_2, ...``; ``probs`` adds ``prob_0, prob_1,
-    ...``, one for each of the ``classes``. ``labels`` are the names of the classes; without them
-    a prediction is the number of its class.
+    ``needs_review`` is true of a row with a confidence below ``review_below``, and where the
+    network did not get to see all that there is. ``topk`` above 1 adds ``prediction_2,
+    confidence_2, ...``; ``probs`` adds ``prob_0, prob_1, ...``, one for each of the ``classes``;
+    ``explain`` adds ``polarity, fitted, ink``. ``labels`` are the names of the classes; without
+    them a prediction is the number of its class.
     """
 
     classes: int
     topk: int = 1
     probs: bool = False
     labels: tuple[str, ...] = ()
+    review_below: float = REVIEW_BELOW
+    explain: bool = False
 
     @property
     def columns(self) -> dict[str, type]:
-        """The columns in order, with the type of their cells; four are always there."""
+        """The columns in order, with the type of their cells; six are always there."""
         prediction: type = str if self.labels else int
         columns: dict[str, type] = {
             "filename": str,
             "prediction": prediction,
             "confidence": float,
             "error": str,
+            "margin": float,
+            "needs_review": bool,
         }
         for place in range(2, self.topk + 1):
             columns |= {f"prediction_{place}": prediction, f"confidence_{place}": float}
-        return columns | dict.fromkeys(self.probability_columns, float)
+        columns |= dict.fromkeys(self.probability_columns, float)
+        return columns | (_EXPLANATION if self.explain else {})
 
     @property
     def probability_columns(self) -> list[str]:
@@ -120,11 +133,47 @@ class Tabulator:
             ]
             for label, name in enumerate(names):
                 cells[name] = [row[label] for row in by_class]
+        cells |= self._judged(predictions)
+        if self.layout.explain:
+            cells |= _explained(predictions)
         return cells
+
+    def _judged(self, predictions: Predictions) -> Columns:
+        """How far the likeliest label is ahead, and whether a person should look."""
+        ahead = predictions.probs[:, 0].copy()
+        if predictions.probs.shape[1] > 1:
+            ahead -= predictions.probs[:, 1]
+        return {
+            "margin": list(map(float, ahead.astype("U16").tolist())),
+            "needs_review": needs_review(predictions, self.layout.review_below).tolist(),
+        }
 
     def _name(self, labels: list[int]) -> Column:
         names = self.layout.labels
         return [names[label] for label in labels] if names else labels
+
+
+def needs_review(predictions: Predictions, below: float) -> NDArray[np.bool_]:
+    """Which predictions a person should look at, bool[B]."""
+    crowded = (predictions.treatments & Treatment.CROWDED) > 0
+    return (predictions.probs[:, 0] < below) | crowded
+
+
+def _explained(predictions: Predictions) -> Columns:
+    """What fitting found; cells are empty where it was not asked."""
+    treatments, ink = predictions.treatments, predictions.ink
+    polarities = np.where(treatments & Treatment.DARK, "dark on light", "light on dark").tolist()
+    looked_at = (~np.isnan(ink)).tolist()
+    return {
+        "polarity": [
+            cell if looked else None for cell, looked in zip(polarities, looked_at, strict=True)
+        ],
+        "fitted": ((treatments & Treatment.FITTED) > 0).tolist(),
+        "ink": [
+            float(cell) if looked else None
+            for cell, looked in zip(ink.astype("U16").tolist(), looked_at, strict=True)
+        ],
+    }
 
 
 class Format(Protocol):
@@ -169,13 +218,15 @@ class _DelimitedFormat:
 
     def __init__(self, text: _TextStream, columns: Mapping[str, type], delimiter: str) -> None:
         self._text = text
+        self._truths = [name for name, kind in columns.items() if kind is bool]
         self._writer = csv.writer(
             _LineFeeds(text), delimiter=delimiter, lineterminator=_LineFeeds.CRLF
         )
         self._writer.writerow(columns)
 
     def write(self, columns: Columns) -> None:
-        self._writer.writerows(zip(*columns.values(), strict=True))
+        truths = {name: [_CSV_TRUTH[cell] for cell in columns[name]] for name in self._truths}
+        self._writer.writerows(zip(*(columns | truths).values(), strict=True))
 
     def finish(self, account: Mapping[str, Any]) -> None:
         self._text.finish()
@@ -220,7 +271,12 @@ class _ParquetFormat:
         import pyarrow
         from pyarrow import parquet
 
-        types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float32()}
+        types = {
+            str: pyarrow.string(),
+            int: pyarrow.int64(),
+            float: pyarrow.float32(),
+            bool: pyarrow.bool_(),
+        }
         self._schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
         self._batch_of = pyarrow.RecordBatch.from_pydict
         self._writer = parquet.ParquetWriter(stream, self._schema, compression="zstd")

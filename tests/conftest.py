@@ -34,6 +34,14 @@ def seed_rows(sample_paths: list[Path]) -> list[SeedRow]:
     return seed_loop(sample_paths, PACKAGED_WEIGHTS)
 
 
+def as_they_are(count: int) -> dict[str, np.ndarray]:
+    """What a batch says of ``count`` images that nobody fitted."""
+    return {
+        "treatments": np.zeros(count, np.uint8),
+        "ink": np.full(count, np.nan, np.float32),
+    }
+
+
 @pytest.fixture
 def digits(tmp_path: Path, sample_paths: list[Path]) -> Path:
     """A folder with ten digits of its own, ``00.png`` to ``09.png``, an hour old."""

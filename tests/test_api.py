@@ -18,7 +18,8 @@ from tests.oracle import SeedRow
 
 def test_predict_gives_the_rows_of_the_plain_loop(seed_rows: list[SeedRow]) -> None:
     table = batchdigit.predict(SAMPLES)
-    assert list(table.columns) == ["filename", "prediction", "confidence", "error"]
+    columns = ["filename", "prediction", "confidence", "error", "margin", "needs_review"]
+    assert list(table.columns) == columns
     assert table["prediction"].tolist() == [seed.prediction for seed in seed_rows]
     assert table["confidence"].to_numpy() == pytest.approx(
         [max(seed.probs) for seed in seed_rows], abs=1e-4
@@ -112,7 +113,7 @@ def test_model_of_the_environment_stands_between(
 
     torch.save(batchdigit.CNN(3).state_dict(), tmp_path / "three.pt")
     torch.save(batchdigit.CNN(4).state_dict(), tmp_path / "four.pt")
-    columns = ["filename", "prediction", "confidence", "error"]
+    columns = ["filename", "prediction", "confidence", "error", "margin", "needs_review"]
 
     def classes(model: Path | None = None) -> int:
         table = batchdigit.predict(digits, model, probs=True)

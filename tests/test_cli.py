@@ -201,6 +201,9 @@ WRONG_USAGE = [
     ["--topk", "0"],
     ["--max-bad", "few"],
     ["--precision", "fp8"],
+    ["--preprocess", "magic"],
+    ["--review-below", "2"],
+    ["--review-below", "nan"],
     ["--format", "xml"],
     ["--device", "tpu"],
     ["--out", "-", "--json"],
@@ -239,7 +242,7 @@ def test_paths_are_judged_by_the_program_not_by_the_parser(
 def test_rows_go_to_stdout_and_all_else_to_stderr(program: Program, digits: Path) -> None:
     done = program("run", digits)
     lines = done.stdout.splitlines()
-    assert lines[0] == "filename,prediction,confidence,error"
+    assert lines[0] == "filename,prediction,confidence,error,margin,needs_review"
     assert len(lines) == 11
     assert "10 images found" in done.stderr
 
@@ -283,7 +286,8 @@ def test_options_reach_the_run(program: Program, digits: Path, tmp_path: Path) -
     done = program(
         *("run", digits, "-o", "out.txt", "-m", "CNN.pt", "-b", "3", "-j", "1", "--probs"),
         *("--topk", "2", "--format", "jsonl", "--device", "cpu", "--precision", "bf16"),
-        *("--max-bad", "10%", "--follow-symlinks"),
+        *("--max-bad", "10%", "--follow-symlinks", "--preprocess", "fit", "--explain"),
+        *("--review-below", "0.5", "--save-fitted", "fitted"),
     )
     assert done.returncode == 0
     options = json.loads((tmp_path / "out.txt.run.json").read_text())["options"]
@@ -291,8 +295,11 @@ def test_options_reach_the_run(program: Program, digits: Path, tmp_path: Path) -
     assert (options["batch_size"], options["workers"]) == (3, 1)
     assert (options["topk"], options["probs"], options["precision"]) == (2, True, "bf16")
     assert options["follow_symlinks"] is True
+    assert (options["preprocess"], options["review_below"]) == ("fit", 0.5)
+    assert len(os.listdir(tmp_path / "fitted")) == 9
     row = json.loads((tmp_path / "out.txt").read_text().splitlines()[0])
-    assert list(row)[4:7] == ["prediction_2", "confidence_2", "prob_0"]
+    assert list(row)[-3:] == ["polarity", "fitted", "ink"]
+    assert list(row)[6:9] == ["prediction_2", "confidence_2", "prob_0"]
 
 
 class TestBadInput:

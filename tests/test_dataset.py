@@ -40,7 +40,7 @@ def keys(digits: Digits) -> set[tuple[int, int]]:
 
 def test_mnist_is_split_into_its_own_parts_and_a_validation_part(tmp_path: Path) -> None:
     write_mnist(tmp_path)
-    splits = load_splits(tmp_path, download=False, seed=0)
+    splits = load_splits(tmp_path, download=False, seed=0, preprocess="exact")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (40, 5000, 20)
     assert splits.train.images.shape == (40, 1, 28, 28)
     assert splits.train.images.dtype == torch.uint8
@@ -54,7 +54,7 @@ def test_labelled_folder_is_split_without_overlap_and_the_same_way_each_time(
     tmp_path: Path,
 ) -> None:
     write_folder(tmp_path, per_digit=4)
-    splits = load_splits(tmp_path, download=False, seed=1)
+    splits = load_splits(tmp_path, download=False, seed=1, preprocess="exact")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (32, 4, 4)
     for part in (splits.train, splits.validation, splits.test):
         for image, label in zip(part.images, part.labels, strict=True):
@@ -64,14 +64,14 @@ def test_labelled_folder_is_split_without_overlap_and_the_same_way_each_time(
         for part in (splits.train, splits.validation, splits.test)
     ]
     assert len(set.union(*parts)) == 40
-    again = load_splits(tmp_path, download=False, seed=1)
+    again = load_splits(tmp_path, download=False, seed=1, preprocess="exact")
     assert torch.equal(splits.train.images, again.train.images)
 
 
 def test_other_files_beside_the_digits_are_left_alone(tmp_path: Path) -> None:
     write_folder(tmp_path, per_digit=3, digits=range(2, 8))
     (tmp_path / "preview.png").write_bytes((tmp_path / "2" / "0.png").read_bytes())
-    splits = load_splits(tmp_path, download=False, seed=0)
+    splits = load_splits(tmp_path, download=False, seed=0, preprocess="exact")
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 18
 
 
@@ -79,13 +79,15 @@ def test_class_folders_without_images_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "1").mkdir()
     with pytest.raises(SourceError, match="0 usable images"):
-        load_splits(tmp_path, download=False, seed=0)
+        load_splits(tmp_path, download=False, seed=0, preprocess="exact")
 
 
 def test_folder_of_one_digit_is_labelled_by_its_name(tmp_path: Path) -> None:
     write_folder(tmp_path, per_digit=10, digits=range(7, 8))
     (tmp_path / "preview.png").write_bytes((tmp_path / "7" / "0.png").read_bytes())
-    assert set(load_splits(tmp_path, download=False, seed=0).train.labels.tolist()) == {7}
+    assert set(
+        load_splits(tmp_path, download=False, seed=0, preprocess="exact").train.labels.tolist()
+    ) == {7}
 
 
 @pytest.mark.parametrize("name", [".", "missing"])
@@ -93,13 +95,13 @@ def test_folder_without_digits_is_an_error_that_tells_of_download(
     tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(SourceError, match="--download"):
-        load_splits(tmp_path / name, download=False, seed=0)
+        load_splits(tmp_path / name, download=False, seed=0, preprocess="exact")
 
 
 def test_incomplete_mnist_is_an_error_that_tells_of_download(tmp_path: Path) -> None:
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     with pytest.raises(SourceError, match="--download"):
-        load_splits(tmp_path, download=False, seed=0)
+        load_splits(tmp_path, download=False, seed=0, preprocess="exact")
 
 
 def test_failed_download_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,10 +116,10 @@ def test_damaged_training_image_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path, per_digit=2)
     (tmp_path / "3" / "1.png").write_bytes(b"damaged")
     with pytest.raises(SourceError, match=r"3/1\.png"):
-        load_splits(tmp_path, download=False, seed=0)
+        load_splits(tmp_path, download=False, seed=0, preprocess="exact")
 
 
 def test_too_few_images_are_an_error(tmp_path: Path) -> None:
     write_folder(tmp_path, per_digit=1, digits=range(9))
     with pytest.raises(SourceError, match="too few"):
-        load_splits(tmp_path, download=False, seed=0)
+        load_splits(tmp_path, download=False, seed=0, preprocess="exact")

@@ -14,6 +14,7 @@ from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.isolation import LoneReader
 from batchdigit.records import Batch
 from batchdigit.signals import signals_as_exceptions
+from tests.conftest import as_they_are
 
 
 def read(indices: list[int]) -> Batch:
@@ -21,7 +22,9 @@ def read(indices: list[int]) -> Batch:
         time.sleep(60)
     if indices == [2]:
         os._exit(7)
-    return Batch(torch.tensor(indices), torch.zeros((1, 1, 28, 28), dtype=torch.uint8))
+    return Batch(
+        torch.tensor(indices), torch.zeros((1, 1, 28, 28), dtype=torch.uint8), **as_they_are(1)
+    )
 
 
 def lone_reader(function: Callable[[list[int]], Batch] = read) -> LoneReader:

@@ -33,6 +33,8 @@ def batch(start: int, end: int = 0) -> Predictions:
         labels=np.stack([indices % 10, (indices + 1) % 10], axis=1),
         probs=np.stack([indices / 100, indices / 200], axis=1).astype(np.float32),
         failures=(Failure(start + 1, "decode", f"not an image {start} é"),),
+        treatments=(indices % 8).astype(np.uint8),
+        ink=(indices / 300).astype(np.float32),
     )
 
 

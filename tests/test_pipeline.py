@@ -109,7 +109,8 @@ def test_every_kind_of_bad_file_is_one_row(tmp_path: Path, digits: Path) -> None
     (digits / "empty.png").touch()
     (digits / "text.png").write_text("hello")
     (digits / "folder.png").mkdir()
-    Image.new("L", (28, 28)).save(digits / "folder.png" / "1.png")
+    (digits / "folder.png" / "1.png").write_bytes((digits / "01.png").read_bytes())
+    Image.new("L", (28, 28)).save(digits / "nothing.png")
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(digits / "socket.png"))
     os.symlink(".", digits / "loop.png")
@@ -124,8 +125,8 @@ def test_every_kind_of_bad_file_is_one_row(tmp_path: Path, digits: Path) -> None
             file.write((digits / "00.png").read_bytes())
     summary = run(Job((digits,), tmp_path / "out.csv"))
     rows = {row["filename"]: row for row in report(tmp_path / "out.csv")}
-    assert summary.found == summary.predicted + summary.failed == len(rows) == 24
-    assert summary.failures_by_stage == {"decode": 3, "read": 6, "too-large": 1}
+    assert summary.found == summary.predicted + summary.failed == len(rows) == 25
+    assert summary.failures_by_stage == {"decode": 3, "read": 6, "too-large": 1, "blank": 1}
     assert summary.exit_code is ExitCode.BAD_IMAGES
     errors = {name: row["error"] for name, row in rows.items() if row["error"]}
     assert errors["empty.png"] == "decode: the file is empty"
@@ -138,6 +139,7 @@ def test_every_kind_of_bad_file_is_one_row(tmp_path: Path, digits: Path) -> None
     assert "--follow-symlinks" in errors["loop.png"]
     assert "--follow-symlinks" in errors["link.png"]
     assert errors["huge.png"].startswith("too-large: ")
+    assert errors["nothing.png"] == "blank: no strokes found"
     for name in ("./=cmd.png", "new\nline.png", "\\xff.png"):
         assert rows[name]["prediction"] == rows["00.png"]["prediction"]
 
@@ -148,10 +150,10 @@ def test_image_that_crashes_its_reader_costs_no_other_row(
     whole = run_to(tmp_path / "whole.csv", digits, workers=0, batch_size=3)
     decode = reader_module.decode_image
 
-    def decode_or_die(data: bytes) -> Image.Image:
+    def decode_or_die(data: bytes, *, enough: int | None) -> Image.Image:
         if data == b"crash":
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode(data)
+        return decode(data, enough=enough)
 
     monkeypatch.setattr(reader_module, "decode_image", decode_or_die)
     (digits / "10.png").write_bytes(b"crash")
@@ -189,7 +191,9 @@ def test_formats_hold_the_same_rows(
     assert capfdbinary.readouterr().out == (tmp_path / "out.csv").read_bytes()
 
     def as_text(cell: object) -> str:
-        return "" if cell is None else str(cell)
+        if cell is None or isinstance(cell, bool):
+            return {None: "", True: "true", False: "false"}[cell]
+        return str(cell)
 
     parquet_rows = table.read_table(tmp_path / "out.parquet").to_pylist()
     jsonl_rows = [

@@ -11,6 +11,7 @@ from batchdigit.checkpoint import load_checkpoint
 from batchdigit.jobs import PACKAGED_WEIGHTS
 from batchdigit.predictor import Predictor
 from batchdigit.records import Batch
+from tests.conftest import as_they_are
 from tests.oracle import SeedRow
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def model() -> CNN:
 @pytest.fixture(scope="module")
 def batch(sample_paths: list[Path]) -> Batch:
     images = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in sample_paths])
-    return Batch(torch.arange(100), images.unsqueeze(1))
+    return Batch(torch.arange(100), images.unsqueeze(1), **as_they_are(100))
 
 
 def test_probabilities_are_those_of_the_plain_loop(
@@ -56,9 +57,14 @@ def test_lower_precision_differs_only_where_two_digits_are_level(
 
 def test_batches_come_back_in_order_with_their_failures(model: CNN, batch: Batch) -> None:
     failure = Failure(3, "read", "gone")
-    empty = Batch(torch.arange(0), torch.empty(0, 1, 28, 28, dtype=torch.uint8), (failure,))
-    first = Batch(batch.indices[:7], batch.images[:7])
-    last = Batch(batch.indices[7:], batch.images[7:])
+    empty = Batch(
+        torch.arange(0),
+        torch.empty(0, 1, 28, 28, dtype=torch.uint8),
+        **as_they_are(0),
+        failures=(failure,),
+    )
+    first = Batch(batch.indices[:7], batch.images[:7], **as_they_are(7))
+    last = Batch(batch.indices[7:], batch.images[7:], **as_they_are(93))
     parts = [first, empty, last]
     predictions = list(Predictor(model, CPU).predict(parts))
     assert [len(part) for part in predictions] == [7, 0, 93]

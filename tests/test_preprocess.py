@@ -6,10 +6,16 @@ import torch
 from PIL import Image
 from torchvision.transforms import ToTensor, v2
 
+from batchdigit import preprocess
 from batchdigit.errors import ImageError
-from batchdigit.preprocess import to_model_input
 
 RNG = np.random.default_rng(0)
+
+
+def to_model_input(image: Image.Image) -> np.ndarray:
+    return preprocess.to_model_input(image, "exact").pixels
+
+
 GREY = RNG.integers(0, 256, (28, 28), dtype=np.uint8)
 GRADIENT = np.arange(784, dtype=np.uint8).reshape(28, 28)
 

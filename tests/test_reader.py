@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -39,13 +40,16 @@ def files(tmp_path: Path) -> FileList:
     return FileList(os.fsencode(tmp_path), names)
 
 
+EXACT = Reading(preprocess="exact")  # noise is no digit that could be fitted
+
+
 def read_all(files: FileList, **options: object) -> list[Batch]:
     with Reader(files, **options) as reader:  # type: ignore[arg-type]
         return list(reader)
 
 
 def test_batch_holds_what_could_be_used_and_what_failed(files: FileList) -> None:
-    batch = DigitFiles(files).__getitems__(range(10))
+    batch = DigitFiles(files, EXACT).__getitems__(range(10))
     assert batch.indices.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
     assert batch.indices.dtype == torch.int64
     assert batch.images.shape == (8, 1, 28, 28)
@@ -57,7 +61,7 @@ def test_batch_holds_what_could_be_used_and_what_failed(files: FileList) -> None
 
 
 def test_image_stands_at_the_place_of_its_index(files: FileList, tmp_path: Path) -> None:
-    batch = DigitFiles(files).__getitems__(range(10))
+    batch = DigitFiles(files, EXACT).__getitems__(range(10))
     for row, index in enumerate(batch.indices.tolist()):
         expected = save_grey(tmp_path / "again.png", seed=index)
         assert np.array_equal(batch.images[row, 0].numpy(), expected)
@@ -94,7 +98,7 @@ def test_every_file_comes_once_in_order(
 def test_unforeseen_exception_becomes_a_failure(
     files: FileList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_image: object) -> None:
+    def fail(_image: object, _how: str) -> None:
         raise ZeroDivisionError("surprise")
 
     monkeypatch.setattr("batchdigit.reader.to_model_input", fail)
@@ -162,9 +166,9 @@ def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileList:
     """A hundred images, among them six that end or stall the process that decodes them."""
     decode = reader_module.decode_image
 
-    def decode_or_die(data: bytes) -> Image.Image:
+    def decode_or_die(data: bytes, *, enough: int | None) -> Image.Image:
         KILLERS.get(data, lambda: None)()
-        return decode(data)
+        return decode(data, enough=enough)
 
     monkeypatch.setattr(reader_module, "decode_image", decode_or_die)
     for number in range(100):
@@ -181,7 +185,7 @@ def test_file_that_ends_its_process_costs_itself_only(
 ) -> None:
     batches = read_all(
         killers, batch_size=batch_size, workers=workers, start_method="fork",
-        reading=Reading(timeout=2),
+        reading=Reading(timeout=2, preprocess="exact"),
     )  # fmt: skip
     failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
     assert failures == {
@@ -423,3 +427,22 @@ def test_signal_while_workers_start_leaves_none_behind(
     ):
         pass
     assert multiprocessing.active_children() == []
+
+
+def test_workers_read_though_opencv_has_threads_here(tmp_path: Path) -> None:
+    """A forked process that touches the copy of OpenCV's threads hangs."""
+    image = np.zeros((2000, 2000), np.uint8)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        for _ in range(3):
+            cv2.GaussianBlur(image, (9, 9), 0)
+        (tmp_path / "large.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        files = FileList(os.fsencode(tmp_path), [b"large.png"] * 4)
+        with Reader(files, batch_size=1, workers=1, start_method="fork") as reader:
+            assert [failure.stage for batch in reader for failure in batch.failures] == (
+                ["blank"] * 4
+            )
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(before)

@@ -16,7 +16,7 @@ from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run, 
 from batchdigit.errors import ImageError
 from batchdigit.predictor import Predictor
 from batchdigit.update import merge
-from tests.conftest import age
+from tests.conftest import age, as_they_are
 
 
 def update(out: Path, folder: Path, **options: object) -> RunSummary:
@@ -239,6 +239,7 @@ def rows(indices: list[int], mark: int) -> Predictions:
         labels=np.full((len(right), 1), mark, dtype=np.int64),
         probs=np.full((len(right), 1), mark, dtype=np.float32),
         failures=tuple(Failure(index, "x", str(mark)) for index in indices if not index % 3),
+        **as_they_are(len(right)),
     )
 
 

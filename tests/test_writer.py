@@ -15,7 +15,9 @@ import pytest
 
 from batchdigit import AccountingError, Failure, Job, Predictions, jobs, unescape_filename
 from batchdigit.filenames import FileList
+from batchdigit.jobs import REVIEW_BELOW
 from batchdigit.writer import Layout, ReportWriter
+from tests.conftest import as_they_are
 from tests.test_filenames import ODD_NAMES
 
 FORMATS = [*jobs.FORMATS, *(f"{name}.gz" for name in jobs.FORMATS if name != "parquet")]
@@ -35,6 +37,7 @@ def predictions_for(
         labels=labels[:, :k],
         probs=probs[:, :k],
         failures=tuple(Failure(index, "decode", 'it\'s "bad", really') for index in failed),
+        **as_they_are(len(good)),
     )
 
 
@@ -65,17 +68,17 @@ def table_rows(extension: str, data: bytes) -> list[dict[str, Any]]:
 def read_back(extension: str, data: bytes) -> list[dict[str, Any]]:
     """The rows, with the same cells whatever the format."""
     return [
-        {
-            "filename": row["filename"],
-            **{
-                name: None if row[name] in ("", None) else float(np.float32(row[name]))
-                for name in row
-                if name not in ("filename", "error")
-            },
-            "error": row["error"] or None,
-        }
+        {name: _cell(name, value) for name, value in row.items()}
         for row in table_rows(extension, data)
     ]
+
+
+def _cell(name: str, value: Any) -> Any:
+    if value in ("", None) or name in ("filename", "error", "polarity"):
+        return value or None
+    if name in ("needs_review", "fitted"):
+        return {"true": True, "false": False}.get(value, value)
+    return float(np.float32(value))
 
 
 @pytest.mark.parametrize("extension", FORMATS)
@@ -99,6 +102,8 @@ def test_every_format_holds_every_row(extension: str, failed: tuple[int, ...]) -
             "prediction": label,
             "confidence": prob,  # equal to the last bit
             "error": 'decode: it\'s "bad", really' if number in failed else None,
+            "margin": prob,  # the only one there is
+            "needs_review": None if prob is None else bool(prob < REVIEW_BELOW),
         }
     assert len(rows) == 7
 
@@ -108,7 +113,7 @@ def test_batches_do_not_show(extension: str) -> None:
     names = [b"%d.png" % number for number in range(6)]
     whole = predictions_for(6)
     parts = [
-        Predictions(whole.indices[a:b], whole.labels[a:b], whole.probs[a:b])
+        Predictions(whole.indices[a:b], whole.labels[a:b], whole.probs[a:b], **as_they_are(b - a))
         for a, b in ((0, 1), (1, 5), (5, 6))
     ]
     assert written(extension, names, *parts) == written(extension, names, whole)
@@ -119,10 +124,10 @@ def test_options_add_columns_at_the_end(extension: str) -> None:
     names = [b"0.png", b"1.png", b"2.png"]
     predictions = predictions_for(3, failed=(1,), k=10)
     rows = read_back(extension, written(extension, names, predictions, topk=3, probs=True))
-    expected = ["filename", "prediction", "confidence", "error"]
+    expected = ["filename", "prediction", "confidence", "error", "margin", "needs_review"]
     expected += ["prediction_2", "confidence_2", "prediction_3", "confidence_3"]
     expected += [f"prob_{digit}" for digit in range(10)]
-    assert list(rows[0]) == [name for name in expected if name != "error"] + ["error"]
+    assert list(rows[0]) == expected
     assert rows[0]["prediction_3"] == predictions.labels[0, 2]
     assert rows[0]["confidence_3"] == predictions.probs[0, 2]
     for rank in range(10):
@@ -133,19 +138,19 @@ def test_options_add_columns_at_the_end(extension: str) -> None:
 def test_csv_is_what_the_documentation_shows() -> None:
     predictions = Predictions(
         np.array([0, 2]), np.array([[7], [1]]), np.array([[0.5], [1e-7]], dtype=np.float32),
-        (Failure(1, "read", "No such file or directory"),),
+        failures=(Failure(1, "read", "No such file or directory"),), **as_they_are(2),
     )  # fmt: skip
     assert written("csv", [b"a.png", b"b,c.png", b"=d.png"], predictions) == (
-        b"filename,prediction,confidence,error\n"
-        b"a.png,7,0.5,\n"
-        b'"b,c.png",,,read: No such file or directory\n'
-        b"./=d.png,1,1e-07,\n"
+        b"filename,prediction,confidence,error,margin,needs_review\n"
+        b"a.png,7,0.5,,0.5,true\n"
+        b'"b,c.png",,,read: No such file or directory,,\n'
+        b"./=d.png,1,1e-07,,1e-07,true\n"
     )
 
 
 def test_column_order_is_fixed() -> None:
     assert list(Layout(2, topk=2, probs=True).columns) == [
-        *("filename", "prediction", "confidence", "error"),
+        *("filename", "prediction", "confidence", "error", "margin", "needs_review"),
         *("prediction_2", "confidence_2", "prob_0", "prob_1"),
     ]
 
@@ -180,7 +185,9 @@ def test_parquet_has_text_for_labels() -> None:
 def test_parquet_has_real_types_and_the_account() -> None:
     data = written("parquet", [b"a.png", b"b.png"], predictions_for(2, failed=(1,)))
     table = pyarrow.parquet.read_table(io.BytesIO(data))
-    assert [str(kind) for kind in table.schema.types] == ["string", "int64", "float", "string"]
+    assert [str(kind) for kind in table.schema.types] == [
+        *("string", "int64", "float", "string", "float", "bool")
+    ]
     assert table.column("prediction").null_count == 1
     assert table.column("error").to_pylist()[0] is None
     metadata = pyarrow.parquet.read_metadata(io.BytesIO(data)).metadata
@@ -210,15 +217,18 @@ def test_gzipped_report_has_the_same_bytes_each_time(monkeypatch: pytest.MonkeyP
     assert written("csv.gz", [b"a.png"], predictions_for(1)) == first
 
 
+TWO_ZEROS = np.zeros((2, 1), int), np.zeros((2, 1), np.float32)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         predictions_for(2, start=1),  # starts too late
-        Predictions(np.array([0, 0]), np.zeros((2, 1), int), np.zeros((2, 1), np.float32)),
-        Predictions(np.array([0, 2]), np.zeros((2, 1), int), np.zeros((2, 1), np.float32)),
+        Predictions(np.array([0, 0]), *TWO_ZEROS, **as_they_are(2)),
+        Predictions(np.array([0, 2]), *TWO_ZEROS, **as_they_are(2)),
         Predictions(
             np.array([0]), np.zeros((1, 1), int), np.zeros((1, 1), np.float32),
-            (Failure(0, "read", "both predicted and failed"),),
+            failures=(Failure(0, "read", "both predicted and failed"),), **as_they_are(1),
         ),
     ],
 )  # fmt: skip

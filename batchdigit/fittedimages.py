@@ -1,0 +1,52 @@
+"""Saving the 28x28 images that the network gets to see, for a person to look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+
+from batchdigit.errors import UsageError
+from batchdigit.filenames import FileList
+from batchdigit.publish import writing
+from batchdigit.records import Batch
+
+ENDING = b".fitted.png"
+
+
+def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iterator[Batch]:
+    """Pass ``batches`` on, and save each image as ``folder/NAME.fitted.png``, 8-bit grey.
+
+    ``NAME`` is the file's path relative to the root of ``files``; folders in it are made, and what
+    an earlier run saved is replaced. Raises OutputError.
+    """
+    made: set[bytes] = set()
+    for batch in batches:
+        pixels = batch.images.numpy()[:, 0]
+        for index, image in zip(batch.indices.tolist(), pixels, strict=True):
+            path = os.path.join(os.fsencode(folder), _name(files, index) + ENDING)
+            _, data = cv2.imencode(".png", image)
+            with writing(folder):
+                if (parent := os.path.dirname(path)) not in made:
+                    os.makedirs(parent, exist_ok=True)
+                    made.add(parent)
+                with open(path, "wb") as file:
+                    file.write(data.tobytes())
+        yield batch
+
+
+def _name(files: FileList, index: int) -> bytes:
+    return files[index] or os.path.basename(files.root)
+
+
+def check_outside(folder: Path, sources: Iterable[Path]) -> None:
+    """Raise UsageError for a folder in which the next run would find what was saved."""
+    inside = Path(os.path.realpath(folder))
+    for source in sources:
+        if inside.is_relative_to(os.path.realpath(source)):
+            raise UsageError(
+                f"--save-fitted {folder} lies in {source}, where the next run would read it",
+                "name a folder elsewhere",
+            )

@@ -1,0 +1,45 @@
+"""What kinds of images each folder holds, to tell a person of a folder that is not as expected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from batchdigit.filenames import FileList, escape_filename
+from batchdigit.records import FolderNote, Predictions, Treatment
+
+FEWEST = 5  # images from which a folder is one of a kind
+NEARLY_ALL = 0.9
+
+
+@dataclass
+class Survey:
+    """Counts images by folder; feed it all that becomes of ``files``."""
+
+    files: FileList
+    inverted: Counter[bytes] = field(default_factory=Counter)
+    blank: Counter[bytes] = field(default_factory=Counter)
+
+    def count(self, predictions: Predictions) -> None:
+        """Take note of one batch."""
+        dark = (predictions.treatments & Treatment.DARK) > 0
+        for index in predictions.indices[dark].tolist():
+            self.inverted[self._folder(index)] += 1
+        for failure in predictions.failures:
+            if failure.stage == "blank":
+                self.blank[self._folder(failure.index)] += 1
+
+    def notes(self) -> tuple[FolderNote, ...]:
+        """Folders in which nearly all images are dark on light, or blank, in order."""
+        if not self.inverted and not self.blank:
+            return ()
+        images = Counter(self._folder(index) for index in range(len(self.files)))
+        return tuple(
+            FolderNote(escape_filename(folder) or ".", number, kind, count[folder])
+            for folder, number in sorted(images.items())
+            for kind, count in (("inverted", self.inverted), ("blank", self.blank))
+            if number >= FEWEST and count[folder] >= NEARLY_ALL * number
+        )
+
+    def _folder(self, index: int) -> bytes:
+        return self.files[index].rpartition(b"/")[0]

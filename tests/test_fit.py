@@ -1,0 +1,266 @@
+"""Whatever is done to a digit's picture that leaves the digit alone, it stays the same digit."""
+
+import contextlib
+from collections.abc import Callable
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from batchdigit.checkpoint import load_checkpoint
+from batchdigit.decode import decode_image, strict_pillow
+from batchdigit.errors import ImageError
+from batchdigit.fit import fit, without_lines
+from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.preprocess import ENOUGH_PIXELS, looks_like_mnist, to_model_input
+from batchdigit.records import Treatment
+from batchdigit.variants import rules, shadow, variant
+
+Pixels = NDArray[np.uint8]
+Change = Callable[[Pixels, np.random.Generator], Image.Image]
+
+
+@pytest.fixture(scope="module")
+def thousand() -> Pixels:
+    """MNIST digits uint8[1000, 28, 28]."""
+    sheet = np.asarray(Image.open(PACKAGED_WEIGHTS.with_name("digits.png")))
+    return sheet.reshape(25, 28, 40, 28).swapaxes(1, 2).reshape(1000, 28, 28)
+
+
+def labels(images: list[Pixels]) -> NDArray[np.int64]:
+    model = load_checkpoint(PACKAGED_WEIGHTS).model
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.stack(images))[:, None].float() / 255
+        return torch.cat([model(part).argmax(1) for part in pixels.split(250)]).numpy()
+
+
+def through_a_file(image: Image.Image, form: str = "PNG", **options: object) -> Image.Image:
+    buffer = BytesIO()
+    image.save(buffer, form, **options)  # type: ignore[arg-type]
+    with strict_pillow():
+        return decode_image(buffer.getvalue(), enough=ENOUGH_PIXELS)
+
+
+def ink_on_paper(digit: Pixels, ink: float, paper: float) -> Pixels:
+    return np.rint(paper + (ink - paper) * (digit / 255.0)).astype(np.uint8)
+
+
+def inverted(digit: Pixels, _random: np.random.Generator) -> Image.Image:
+    return through_a_file(Image.fromarray(~digit))
+
+
+def any_grey(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    paper = int(random.integers(0, 256))
+    ink = paper + (1 if paper < 128 else -1) * int(random.integers(60, 128))
+    return through_a_file(Image.fromarray(ink_on_paper(digit, ink, paper)))
+
+
+def scaled(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    side = round(28 * float(np.exp(random.uniform(np.log(0.5), np.log(8)))))
+    return through_a_file(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def small_on_a_page(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    """From a fifth of the page's side up, at any place on it."""
+    side = round(28 * float(np.exp(random.uniform(np.log(0.2 * 5), np.log(5)))))
+    page = np.zeros((140, 140), np.uint8)
+    y, x = random.integers(0, 141 - side, 2)
+    page[y : y + side, x : x + side] = cv2.resize(
+        digit, (side, side), interpolation=cv2.INTER_CUBIC
+    )
+    return through_a_file(Image.fromarray(page))
+
+
+def off_centre(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    page = np.zeros((64, 64), np.uint8)
+    y, x = random.integers(0, 37, 2)
+    page[y : y + 28, x : x + 28] = digit
+    return through_a_file(Image.fromarray(page))
+
+
+def turned_by_exif(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    orientation = int(random.integers(2, 9))
+    undone = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that the viewer undoes
+    image = Image.fromarray(~digit).resize((56, 56))
+    stored = image.transpose(Image.Transpose(undone[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    result = through_a_file(stored, exif=exif)
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(result)), np.asarray(image))
+    return result
+
+
+def dark_on_transparent(digit: Pixels, _random: np.random.Generator) -> Image.Image:
+    return through_a_file(Image.merge("LA", [Image.new("L", (28, 28)), Image.fromarray(digit)]))
+
+
+def white_on_transparent(digit: Pixels, _random: np.random.Generator) -> Image.Image:
+    white = Image.new("L", (28, 28), 255)
+    return through_a_file(Image.merge("LA", [white, Image.fromarray(digit)]))
+
+
+def of_16_bits(digit: Pixels, _random: np.random.Generator) -> Image.Image:
+    return through_a_file(Image.fromarray((255 - digit.astype(np.uint16)) * 257))
+
+
+def in_a_palette(digit: Pixels, _random: np.random.Generator) -> Image.Image:
+    return through_a_file(Image.fromarray(~digit).convert("RGB").quantize(16))
+
+
+def in_cmyk(digit: Pixels, _random: np.random.Generator) -> Image.Image:
+    return through_a_file(Image.fromarray(~digit).convert("CMYK"), "TIFF")
+
+
+def through_jpeg(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    return through_a_file(Image.fromarray(~digit), "JPEG", quality=int(random.integers(40, 95)))
+
+
+def in_a_shadow(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    page = cv2.resize(digit, (140, 140), interpolation=cv2.INTER_CUBIC)
+    light = shadow(140, 140, random)
+    return through_a_file(Image.fromarray((ink_on_paper(page, 30, 220) * light).astype(np.uint8)))
+
+
+def on_a_slope_of_light(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    light = np.linspace(random.uniform(0.6, 1), random.uniform(0.6, 1), 28)
+    paper = ink_on_paper(digit, 20, 230) * (light[:, None] if random.random() < 0.5 else light)
+    return through_a_file(Image.fromarray(paper.astype(np.uint8)))
+
+
+def on_ruled_paper(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    page = np.zeros((200, 200), np.uint8)
+    y, x = random.integers(10, 50, 2)
+    page[y : y + 140, x : x + 140] = cv2.resize(digit, (140, 140), interpolation=cv2.INTER_CUBIC)
+    lines = rules(200, 200, float(random.uniform(0.1, 0.5)), random)
+    return through_a_file(Image.fromarray((ink_on_paper(page, 30, 230) * lines).astype(np.uint8)))
+
+
+CHANGES = [
+    *(inverted, any_grey, scaled, small_on_a_page, off_centre, turned_by_exif),
+    *(dark_on_transparent, white_on_transparent, of_16_bits, in_a_palette, in_cmyk),
+    *(through_jpeg, in_a_shadow, on_a_slope_of_light, on_ruled_paper),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_the_digit_stays_the_same(change: Change, thousand: Pixels) -> None:
+    random = np.random.default_rng(7)
+    seen = [to_model_input(change(digit, random)).pixels for digit in thousand]
+    same = labels(seen) == labels(list(thousand))
+    assert same.mean() >= 0.99
+
+
+def test_mnist_digits_pass_bit_for_bit(thousand: Pixels) -> None:
+    for digit in thousand:
+        image = through_a_file(Image.fromarray(digit))
+        seen = to_model_input(image, "auto")
+        assert seen.treatment == Treatment.AS_IT_IS
+        assert np.array_equal(seen.pixels, to_model_input(image, "exact").pixels)
+        assert seen.ink == np.count_nonzero(digit > 127) / 784
+
+
+def test_fitted_mnist_digits_are_what_they_were(thousand: Pixels) -> None:
+    fitted = [to_model_input(Image.fromarray(digit), "fit") for digit in thousand]
+    assert {digit.treatment & ~Treatment.CROWDED for digit in fitted} == {Treatment.FITTED}
+    difference = np.stack([digit.pixels for digit in fitted]).astype(int) - thousand
+    assert np.abs(difference).mean() < 16  # of 255, over all pixels
+
+
+@pytest.mark.parametrize("change", [inverted, any_grey, in_a_shadow], ids=lambda c: c.__name__)
+def test_what_is_fitted_looks_like_mnist(change: Change, thousand: Pixels) -> None:
+    random = np.random.default_rng(8)
+    alike = [
+        max(cv2.boundingRect(cv2.compare(seen, 40, cv2.CMP_GT))[2:]) in (19, 20, 21)
+        and seen.max() >= 200
+        for seen in (to_model_input(change(digit, random)).pixels for digit in thousand[:200])
+    ]
+    assert np.mean(alike) > 0.95
+
+
+def test_polarity_and_ink_are_told(thousand: Pixels) -> None:
+    page = cv2.copyMakeBorder(thousand[0], 20, 20, 20, 20, cv2.BORDER_CONSTANT)
+    ink = np.count_nonzero(page > 127) / page.size
+    for image, dark in ((page, False), (~page, True)):
+        seen = fit(image)
+        assert bool(seen.treatment & Treatment.DARK) == dark
+        assert seen.ink == pytest.approx(ink, rel=0.4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (28, 28), (200, 300), (1000, 700)])
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_blank_image_is_blank(shape: tuple[int, int], grey: int) -> None:
+    with pytest.raises(ImageError, match="no strokes found") as caught:
+        fit(np.full(shape, grey, np.uint8))
+    assert caught.value.stage == "blank"
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (300, 200)])
+def test_paper_without_ink_is_blank(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(9)
+    light = np.linspace(150, 230, shape[1]) * np.ones(shape)
+    grain = random.normal(0, 1.5, shape)
+    with pytest.raises(ImageError, match="no strokes found"):
+        fit((light + grain).clip(0, 255).astype(np.uint8))
+
+
+def test_exact_takes_a_blank_image_as_it_is() -> None:
+    seen = to_model_input(Image.new("L", (28, 28)), "exact")
+    assert not seen.pixels.any()
+    assert np.isnan(seen.ink)
+
+
+def test_exact_tells_that_an_image_seems_inverted(thousand: Pixels) -> None:
+    assert to_model_input(Image.fromarray(~thousand[0]), "exact").treatment == Treatment.DARK
+    assert not to_model_input(Image.fromarray(thousand[0]), "exact").treatment
+
+
+def test_digit_beside_another_is_crowded(thousand: Pixels) -> None:
+    page = np.zeros((100, 160), np.uint8)
+    page[30:58, 40:68] = page[32:60, 100:128] = thousand[3]
+    assert fit(page).treatment & Treatment.CROWDED
+    page[:, 90:] = 0
+    assert not fit(page).treatment & Treatment.CROWDED
+
+
+def test_lines_of_ruled_paper_go_and_strokes_stay() -> None:
+    paper, digit = np.zeros((2, 100, 100), np.uint8)
+    paper[20::20] = 1
+    digit[15:75, 48:54] = 1
+    assert np.array_equal(without_lines(paper | digit), digit)
+
+
+def test_every_shape_of_picture_is_fitted_or_blank() -> None:
+    random = np.random.default_rng(10)
+    for _ in range(300):
+        shape = random.integers(1, 90, 2)
+        picture = random.integers(0, 256, shape, dtype=np.uint8)
+        if random.random() < 0.5:
+            picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 8)).reshape(shape)
+        with contextlib.suppress(ImageError):
+            assert fit(picture).pixels.shape == (28, 28)
+
+
+def test_the_same_seed_gives_the_same_variant(thousand: Pixels) -> None:
+    one, other = (variant(thousand[5], 5, np.random.default_rng(1)) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+def test_looks_like_mnist_only_in_the_middle_and_as_large(thousand: Pixels) -> None:
+    digit = thousand[0]
+    assert looks_like_mnist(digit)
+    assert not looks_like_mnist(np.roll(digit, 2, axis=1))
+    assert not looks_like_mnist(np.zeros((28, 28), np.uint8))
+    small = cv2.copyMakeBorder(cv2.resize(digit, (20, 20)), 4, 4, 4, 4, cv2.BORDER_CONSTANT)
+    assert not looks_like_mnist(small)
+
+
+def test_large_jpeg_is_decoded_smaller() -> None:
+    buffer = BytesIO()
+    Image.new("L", (4000, 3000), 200).save(buffer, "JPEG")
+    with strict_pillow():
+        assert decode_image(buffer.getvalue()).size == (4000, 3000)
+        assert decode_image(buffer.getvalue(), enough=ENOUGH_PIXELS).size == (1000, 750)
