@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchdigit.errors import ImageError, SourceError
+from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.fit import fit
 from batchdigit.jobs import Reading
@@ -23,7 +23,7 @@ from batchdigit.model import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, available_cores, default_start_method
 from batchdigit.source import list_images
 from batchdigit.variants import variant
-from batchdigit.workerprocess import use_one_thread
+from batchdigit.workerprocess import one_thread, settle_in
 
 MNIST_VALIDATION = 5_000
 VARIANTS_AT_ONCE = 500
@@ -150,6 +150,7 @@ def variants_of(digits: Digits, seed: int) -> Digits:
     """Each image in another hand and on other paper, fitted to 28x28 as a run would.
 
     The few in which no strokes can be found are left out. The same ``seed``, the same variants.
+    Raises WorkerError when a process is killed.
     """
     parts = [
         (part.images[:, 0].numpy(), part.labels.numpy(), (seed, start))
@@ -170,17 +171,14 @@ def _in_processes(parts: list[_Part]) -> Iterator[_Fitted]:
         yield from map(_fitted_variants, parts)
         return
     context = multiprocessing.get_context(default_start_method())
-    threads = use_one_thread()
-    with context.Pool(available_cores(), initializer=_settle_in) as pool:
-        yield from pool.imap(_fitted_variants, parts)
-    cv2.setNumThreads(threads)
-
-
-def _settle_in() -> None:
-    """Begin life in the pool: its end is a signal, which the parent's handlers would answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    use_one_thread()
+    with one_thread:
+        pool = ProcessPoolExecutor(available_cores(), context, initializer=settle_in)
+        try:
+            yield from pool.map(_fitted_variants, parts)
+        except BrokenProcessPool as error:
+            raise WorkerError("a process that makes variants was killed", "run again") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _fitted_variants(part: _Part) -> _Fitted:

@@ -142,7 +142,8 @@ def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if enough is not None and max(image.size) >= 2 * enough:
                 factor = enough / max(image.size)
-                image.draft(None, (int(image.width * factor), int(image.height * factor)))
+                width, height = (max(1, int(side * factor)) for side in image.size)
+                image.draft(None, (width, height))
             image.load()
     except ImageError:
         raise

@@ -2,7 +2,7 @@
 
 What that is, its makers say (Y. LeCun, C. Cortes, C. Burges, "The MNIST database"): white strokes
 on black, scaled with their proportions kept until they fit a box of 20x20 pixels, antialiased, and
-placed with their centre of mass in the middle of 28x28. The way there:
+placed with their centre of mass in the middle of 28x28 (see _centred). The way there:
 
 1. *Polarity.* Ink covers the smaller part of a picture, so what deviates from the median of its
    surroundings is ink, and the sign of the deviation says whether it is dark or light.
@@ -18,8 +18,8 @@ placed with their centre of mass in the middle of 28x28. The way there:
    background), then box, centre of mass, and reduction by averaging, as above.
 
 Arrays are [H, W], uint8, in which ink is bright and background is near 0, unless it says otherwise.
-OpenCV does the work on pixels: of the libraries that have connected components, distance transform
-and grey-scale morphology, its calls cost the least on images of 28x28 (benchmarks/fitting.py).
+OpenCV does the work on pixels: it has connected components, a distance transform and grey-scale
+morphology, at a few microseconds a call on images of 28x28.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ SURFACE = 32  # the side of the grid on which the background's surface is fitted
 LEAST = 5  # pixels a side, below which there is no telling what a picture shows
 TINY = 24  # in pictures of less than this side a surface would follow the digit
 SMALL = 40  # pictures of up to this side have neither noise worth a filter nor room for shadows
+SEPARATION = 3.2  # of ink and background in standard deviations; halves of noise have 2.6
 FAINTEST = 8  # grey levels between ink and background
 # Width of strokes in MNIST at FINE times its resolution: the middle 90% of its training images.
 THINNEST, THICKEST = 10.0, 18.0
@@ -66,7 +67,7 @@ def fit(grey: Pixels) -> Digit:
 
     if page is not grey and max(w, h) < CLOSE:
         ink, strokes = _look_closer(grey, dark, strokes, (x, y, w, h))
-        base, contrast = _levels(ink, strokes)
+        base, contrast = 0.0, max(1.0, _brightness(ink, strokes, 0.75))
         x, y, w, h = cv2.boundingRect(cv2.compare(ink, base + 0.4 * (contrast - base), cv2.CMP_GT))
         if not w:
             raise _blank()
@@ -130,7 +131,10 @@ def _ink(light: Pixels) -> tuple[Pixels, float, float]:
     ink = _without_background(light)
     threshold, _ = cv2.threshold(ink, 0, 255, cv2.THRESH_OTSU)
     below = cv2.compare(ink, threshold, cv2.CMP_LE)
-    base = min(_percentile(ink, 0.5), cv2.mean(ink, below)[0])
+    mean, spread = (value.item() for value in cv2.meanStdDev(ink, mask=below))
+    if small and cv2.mean(ink, ~below)[0] - mean < SEPARATION * spread:
+        raise _blank()  # a threshold between values that belong together
+    base = min(_percentile(ink, 0.5), mean)
     peak = float(cv2.minMaxLoc(ink if small else cv2.blur(ink, (3, 3)))[1])
     floor = base + max(FAINTEST, 5 * deviation, 0.15 * (peak - base))
     if peak <= floor + FAINTEST / 2:
@@ -250,8 +254,8 @@ class _Parts:
         return [int(part) for part in np.flatnonzero(near)]
 
     def others(self, main: int, belonging: list[int]) -> bool:
-        """Whether a part that does not belong to the main one is as large as a digit beside it."""
-        if len(self) == 1 + len(belonging):
+        """Whether there is another digit: a part as large as one, or as tall right beside it."""
+        if len(self) == 1:
             return False
         h, w = self.mask.shape
         x, y, widths, heights, areas = self.stats.T
@@ -259,7 +263,9 @@ class _Parts:
         large = (sizes >= 0.5 * sizes[main]) & (areas >= 0.25 * areas[main])
         large &= (x > 0) & (y > 0) & (x + widths < w) & (y + heights < h)
         large[[main, *belonging]] = False
-        return bool(large.any())
+        beside = (x >= x[main] + widths[main]) | (x + widths <= x[main])
+        beside &= (heights >= 0.6 * heights[main]) & (areas >= 0.25 * areas[main])
+        return bool(large.any() or beside[belonging].any())
 
     def mask_of(self, *parts: int) -> Pixels:
         """The mask of some parts."""
@@ -333,11 +339,6 @@ def _look_closer(
     return cv2.copyTo(ink, near), near
 
 
-def _levels(ink: Pixels, strokes: Pixels) -> tuple[float, float]:
-    """How bright the background and the ink are."""
-    return 0.0, max(1.0, _brightness(ink, strokes, 0.75))
-
-
 def _brightness(ink: Pixels, strokes: Pixels, share: float = 0.9) -> float:
     return _percentile(ink[strokes.view(np.bool_)], share)
 
@@ -373,11 +374,15 @@ def _of_usual_width(fine: Pixels) -> Pixels:
 
 
 def _centred(fine: Pixels) -> Pixels:
-    """The strokes on a square of SIZE times FINE, their centre of mass in its middle."""
+    """The strokes on a square of SIZE times FINE, their centre of mass where MNIST has it.
+
+    That is the middle of pixel 14, counted from 0, half a pixel from the middle of the 28.
+    """
     side = SIZE * FINE
+    centre = (SIZE / 2 + 0.5) * FINE - 0.5
     moments = cv2.moments(fine)
-    left = round(side / 2 - moments["m10"] / moments["m00"] - 0.5)
-    top = round(side / 2 - moments["m01"] / moments["m00"] - 0.5)
+    left = round(centre - moments["m10"] / moments["m00"])
+    top = round(centre - moments["m01"] / moments["m00"])
     square = np.zeros((side, side), np.uint8)
     x, y = max(0, left), max(0, top)
     part = fine[y - top : side - top, x - left : side - left]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,20 +14,22 @@ from batchdigit.filenames import FileList
 from batchdigit.publish import writing
 from batchdigit.records import Batch
 
+LONGEST_NAME = 255  # bytes
 ENDING = b".fitted.png"
 
 
 def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iterator[Batch]:
     """Pass ``batches`` on, and save each image as ``folder/NAME.fitted.png``, 8-bit grey.
 
-    ``NAME`` is the file's path relative to the root of ``files``; folders in it are made, and what
-    an earlier run saved is replaced. Raises OutputError.
+    ``NAME`` is the file's path relative to the root of ``files``, cut and with a digest where the
+    result would be too long for a file system; folders in it are made, and what an earlier run
+    saved is replaced. Raises OutputError.
     """
     made: set[bytes] = set()
     for batch in batches:
         pixels = batch.images.numpy()[:, 0]
         for index, image in zip(batch.indices.tolist(), pixels, strict=True):
-            path = os.path.join(os.fsencode(folder), _name(files, index) + ENDING)
+            path = os.path.join(os.fsencode(folder), _name(files, index))
             _, data = cv2.imencode(".png", image)
             with writing(folder):
                 if (parent := os.path.dirname(path)) not in made:
@@ -38,7 +41,10 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 
 
 def _name(files: FileList, index: int) -> bytes:
-    return files[index] or os.path.basename(files.root)
+    folder, name = os.path.split(files[index] or os.path.basename(files.root))
+    if len(name + ENDING) > LONGEST_NAME:
+        name = name[:200] + b"-" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return os.path.join(folder, name + ENDING)
 
 
 def check_outside(folder: Path, sources: Iterable[Path]) -> None:

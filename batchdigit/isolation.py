@@ -22,8 +22,8 @@ from batchdigit.workerprocess import (
     SECONDS_TO_START,
     check_left_behind,
     end_processes,
+    one_thread,
     settle_in,
-    use_one_thread,
 )
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
@@ -79,8 +79,7 @@ class LoneReader:
 
     def _start(self) -> None:
         check_left_behind()
-        use_one_thread()
-        with signals_blocked():
+        with one_thread, signals_blocked():
             pipe, theirs = self._context.Pipe()
             process = self._context.Process(target=_serve, args=(theirs, self._read), daemon=True)
             try:

@@ -215,6 +215,8 @@ class TrainJob:
         if not 0 <= self.variants <= 100:
             raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 3")
         _check_choice("--preprocess", self.preprocess, PREPROCESSING)
+        if self.variants and self.preprocess == "exact":
+            raise UsageError("variants are fitted, which exact is not", "add --variants 0")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range", "take 0 or a positive number")
         _check_loader(self.batch_size, 0)

@@ -127,7 +127,8 @@ class Session:
         """
         batches: Iterator[Batch] = self.stopwatch.each("read", self.reader)
         if self.job.save_fitted is not None:
-            batches = save_images(batches, self.files, self.job.save_fitted)
+            saved = save_images(batches, self.files, self.job.save_fitted)
+            batches = self.stopwatch.each("save", saved)
         predicted = self.stopwatch.each("predict", self.predictor.predict(batches))
         fresh = self._count("predicted", self.past.resume(predicted))
         reused = self._count("reused", self.past.reused())
@@ -210,6 +211,8 @@ def _binding(
         "--precision": job.precision,
         "--topk or --probs": k,
         "--preprocess": job.preprocess,
+        # No row depends on it, but the folder is complete only if every image passes.
+        "--save-fitted": str(job.save_fitted or ""),
         "limits (--max-bytes, --max-pixels, --timeout, --follow-symlinks)": [
             *(job.max_bytes, job.max_pixels, job.timeout, job.follow_symlinks)
         ],

@@ -12,7 +12,7 @@ import contextlib
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, ImageStat
+from PIL import Image, ImageOps
 
 from batchdigit.errors import ImageError
 from batchdigit.fit import border, fit
@@ -20,11 +20,13 @@ from batchdigit.records import Digit, Treatment
 
 SIZE = (28, 28)
 ENOUGH_PIXELS = 512  # for the larger side of a picture that is to be fitted
+FEW_DARK = 0.005  # of what is not transparent
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # Over its 60,000 training images: the larger side of a digit's box is 19 or 20 pixels, its centre
 # of mass between 13.48 and 14.50 (pixels count from 0).
 _DIGIT_SIDES = (19, 20)
 _CENTRE = (13.4, 14.6)
+_MOST_INK = 0.45  # the most there is 0.398
 
 
 def to_model_input(image: Image.Image, how: str = "auto") -> Digit:
@@ -47,7 +49,7 @@ def to_model_input(image: Image.Image, how: str = "auto") -> Digit:
         return Digit(pixels, Treatment.DARK if _seems_inverted(pixels) else Treatment.AS_IT_IS)
     pixels = np.asarray(grey)
     if how == "auto" and pixels.shape == SIZE and looks_like_mnist(pixels):
-        return Digit(pixels, ink=cv2.countNonZero(pixels & 128) / pixels.size)
+        return Digit(pixels, ink=ink_share(pixels))
     return fit(pixels)
 
 
@@ -58,7 +60,13 @@ def looks_like_mnist(pixels: NDArray[np.uint8]) -> bool:
         return False
     moments = cv2.moments(pixels)
     x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
-    return _CENTRE[0] < x < _CENTRE[1] and _CENTRE[0] < y < _CENTRE[1]
+    central = _CENTRE[0] < x < _CENTRE[1] and _CENTRE[0] < y < _CENTRE[1]
+    return central and ink_share(pixels) < _MOST_INK
+
+
+def ink_share(pixels: NDArray[np.uint8]) -> float:
+    """The share of pixels that are rather white than black."""
+    return float(cv2.countNonZero(pixels & 128) / pixels.size)
 
 
 def _seems_inverted(pixels: NDArray[np.uint8]) -> bool:
@@ -77,7 +85,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_grey(image: Image.Image, *, see_white: bool) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return _scale_to_8_bit(image)
+        return _scale_to_8_bit(image, see_white=see_white)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         rgba = image.convert("RGBA")
         paper = 0 if see_white and _is_bright(rgba) else 255
@@ -90,12 +98,15 @@ def _to_grey(image: Image.Image, *, see_white: bool) -> Image.Image:
 
 
 def _is_bright(rgba: Image.Image) -> bool:
-    """Whether what is not transparent is rather white than black."""
-    seen = ImageStat.Stat(rgba.convert("L"), mask=rgba.getchannel("A").point(lambda a: a & 128))
-    return seen.count[0] > 0 and seen.mean[0] > 127
+    """Whether all but a few of the pixels that are not transparent are bright.
+
+    They are strokes then, that cannot be seen on white. A page with ink on it is not all bright.
+    """
+    levels = np.asarray(rgba.convert("L"))[np.asarray(rgba.getchannel("A")) >= 128]
+    return levels.size > 0 and bool(np.count_nonzero(levels < 128) <= FEW_DARK * levels.size)
 
 
-def _scale_to_8_bit(image: Image.Image) -> Image.Image:
+def _scale_to_8_bit(image: Image.Image, *, see_white: bool) -> Image.Image:
     """8-bit grey from 16-bit, 32-bit and floating-point grey.
 
     A file of these modes does not say what its white is. Integers are taken as 16-bit unless a
@@ -111,5 +122,7 @@ def _scale_to_8_bit(image: Image.Image) -> Image.Image:
     transparent = values == image.info.get("transparency")
     if white is None:
         values, white = values - low, (high - low) or 1.0
-    values[transparent] = white
+    seen = values[~transparent]
+    bright = see_white and seen.size and np.count_nonzero(seen < white / 2) <= FEW_DARK * seen.size
+    values[transparent] = 0 if bright else white
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))

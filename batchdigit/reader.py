@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,7 +29,13 @@ from batchdigit.jobs import Reading
 from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, to_model_input
 from batchdigit.records import Batch, Digit, Failure
 from batchdigit.signals import signals_blocked, signals_held
-from batchdigit.workerprocess import FileClock, Times, check_left_behind, settle_in, use_one_thread
+from batchdigit.workerprocess import (
+    FileClock,
+    Times,
+    check_left_behind,
+    one_thread,
+    settle_in,
+)
 from batchdigit.workers import Plan, WorkerDied, Workers
 
 if TYPE_CHECKING:
@@ -135,14 +140,13 @@ class Reader:
         self._workers: Workers | None = None
         self._suspects: set[int] = set()
         self._lone_reader: LoneReader | None = None
-        self._threads = 1
 
     def __len__(self) -> int:
         """Number of batches."""
         return math.ceil(len(self._places) / self.batch_size)
 
     def __enter__(self) -> Reader:
-        self._threads = use_one_thread()
+        one_thread.__enter__()
         try:
             self._start(0)
         except BaseException:
@@ -165,7 +169,7 @@ class Reader:
                 self._workers = None
             if self._lone_reader is not None:
                 self._lone_reader.end()
-            cv2.setNumThreads(self._threads)
+        one_thread.__exit__()
 
     def __iter__(self) -> Iterator[Batch]:
         if self._workers is None:

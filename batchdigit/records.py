@@ -205,8 +205,8 @@ class RunSummary:
     ``resumed`` rows were done before by an unfinished run. ``to_review`` predictions need a
     person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
 
-    ``seconds`` holds wall-clock seconds by stage (``load``, ``list``, ``read``, ``predict``,
-    ``journal``, ``write``) and ``total``, which starts once torch and the rest are imported;
+    ``seconds`` holds wall-clock seconds by stage (``load``, ``list``, ``read``, ``save``,
+    ``predict``, ``journal``, ``write``) and ``total``, from when torch and the rest are imported;
     ``read`` is the time spent waiting for images, not the time the workers spent reading them.
     ``account`` is JSON data: versions, model, options, settings.
     """

@@ -34,6 +34,7 @@ from batchdigit.publish import Publication, writing
 from batchdigit.records import OnProgress, no_progress
 
 GROUP = 8  # images of a batch that share one random transformation
+FEWEST_ERRORS = 10
 # What must be equal for a training to go on where another stopped.
 BINDING = (
     *("epochs", "batch_size", "learning_rate", "weight_decay", "average_decay"),
@@ -66,6 +67,8 @@ class Score:
 class TrainSummary:
     """What came of a training; ``epoch`` is the one (from 1) whose weights were kept.
 
+    ``history`` holds the loss and errors after each epoch on what it was chosen by: the validation
+    images and variants of them; ``validation`` and ``test`` are of the images alone.
     ``temperature`` is what the logits were divided by, in the weights of the last layer.
     """
 
@@ -108,14 +111,15 @@ def train(
         if not job.fresh:
             fitting.load(resume_file)
 
-        variants = [variants_of(splits.train, job.seed + turn) for turn in range(job.variants)]
+        turns = min(job.variants, job.epochs)
+        variants = [variants_of(splits.train, job.seed + turn) for turn in range(turns)]
         validation = splits.validation
         if job.variants:
             validation = join(validation, variants_of(validation, job.seed + job.variants))
         while fitting.epoch < job.epochs:
             digits = splits.train
-            if job.variants:
-                digits = join(digits, variants[fitting.epoch % job.variants])
+            if variants:
+                digits = join(digits, variants[fitting.epoch % turns])
             fitting.run_epoch(digits, on_progress)
             score = fitting.judge(validation)
             fitting.save(resume_file)
@@ -290,11 +294,14 @@ def calibrate(model: CNN, digits: Digits) -> float:
     Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
     Networks", 2017): the temperature of the lowest cross-entropy, on images that the weights were
     not fitted to. The last layer is divided by it, so whatever runs the weights is calibrated.
+    With fewer than FEWEST_ERRORS there is nothing to learn it from, and it stays 1.
     """
     model.eval()
     with torch.inference_mode():
         logits_BK = torch.cat([model(_to_float(part)) for part in digits.images.split(1000)])
     logits_BK = logits_BK.clone()  # a normal tensor, which gradients can go through
+    if int((logits_BK.argmax(1) != digits.labels).sum()) < FEWEST_ERRORS:
+        return 1.0
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], line_search_fn="strong_wolfe")
 

@@ -60,7 +60,10 @@ def _add_serifs(strokes: Pixels, random: Generator) -> None:
     _, y, _, h = cv2.boundingRect(ink.view(np.uint8))
     if h < 100:
         return
-    top, bottom = np.flatnonzero(ink[y + 3]).mean(), np.flatnonzero(ink[y + h - 4]).mean()
+    tops, bottoms = np.flatnonzero(ink[y + 3]), np.flatnonzero(ink[y + h - 4])
+    if not len(tops) or not len(bottoms):
+        return
+    top, bottom = tops.mean(), bottoms.mean()
     pen = int(np.clip(ink.sum() / h * random.uniform(0.7, 1.1), 6, 26))
     if random.random() < 0.85:
         length, angle = h * random.uniform(0.2, 0.5), random.uniform(0.5, 1.15)

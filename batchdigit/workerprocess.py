@@ -40,15 +40,38 @@ class Times(Protocol):
     def __setitem__(self, place: int, value: float, /) -> None: ...
 
 
-def use_one_thread() -> int:
-    """Keep OpenCV to one thread, since processes share the cores; gives how many it had.
+class _OneThread:
+    """Keep OpenCV to one thread, since processes share the cores, and put back what was there.
 
-    To be called before a process is forked, too: a copy of threads that are not there hangs.
+    A context manager over a setting of the whole process: those who are in it at the same time
+    share it. Processes are forked inside: a copy of threads that are not there hangs.
     """
-    before = cv2.getNumThreads()
-    if before > 1:  # a forked process must not even ask for one
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = cv2.getNumThreads()
+                _use_one_thread()
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.setNumThreads(self._before)
+
+
+one_thread = _OneThread()
+
+
+def _use_one_thread() -> None:
+    if cv2.getNumThreads() > 1:  # a forked process must not even ask for one
         cv2.setNumThreads(1)
-    return before
 
 
 def settle_in() -> None:
@@ -69,7 +92,7 @@ def settle_in() -> None:
     # the parent of those that a forkserver starts.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    use_one_thread()
+    _use_one_thread()
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 

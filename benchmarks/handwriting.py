@@ -34,6 +34,8 @@ def report(folder: Path, options: list[str]) -> list[Row]:
 
 
 def line(group: str, rows: list[tuple[str, Row]]) -> str:
+    if all(row["error"] for _, row in rows):
+        return f"{group:24} {len(rows):6}, none of them read"
     read = [(label, row) for label, row in rows if not row["error"]]
     right = np.array([row["prediction"] == label for label, row in read])
     confidence = np.array([float(row["confidence"]) for _, row in read])

@@ -166,8 +166,12 @@ def test_mnist_digits_pass_bit_for_bit(thousand: Pixels) -> None:
 def test_fitted_mnist_digits_are_what_they_were(thousand: Pixels) -> None:
     fitted = [to_model_input(Image.fromarray(digit), "fit") for digit in thousand]
     assert {digit.treatment & ~Treatment.CROWDED for digit in fitted} == {Treatment.FITTED}
-    difference = np.stack([digit.pixels for digit in fitted]).astype(int) - thousand
-    assert np.abs(difference).mean() < 16  # of 255, over all pixels
+    alike = [
+        np.corrcoef(after.pixels.ravel(), before.ravel())[0, 1]
+        for after, before in zip(fitted, thousand, strict=True)
+    ]
+    assert np.mean(alike) > 0.9
+    assert np.min(alike) > 0.5
 
 
 @pytest.mark.parametrize("change", [inverted, any_grey, in_a_shadow], ids=lambda c: c.__name__)
@@ -249,11 +253,47 @@ def test_the_same_seed_gives_the_same_variant(thousand: Pixels) -> None:
     assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("noise", [1.5, 3.0, 6.0, 10.0])
+@pytest.mark.parametrize("shape", [(28, 28), (40, 40), (90, 120)])
+def test_noise_is_blank(shape: tuple[int, int], noise: float) -> None:
+    random = np.random.default_rng(11)
+    for _ in range(40):
+        paper = (180 + random.normal(0, noise, shape)).clip(0, 255).astype(np.uint8)
+        with pytest.raises(ImageError, match="no strokes found"):
+            fit(paper)
+
+
+@pytest.mark.parametrize("gap", [2, 4, 6, 10])
+def test_neighbours_are_crowded(thousand: Pixels, gap: int) -> None:
+    marked = []
+    for one, other in zip(thousand[:100], thousand[100:200], strict=True):
+        x, y, w, h = cv2.boundingRect(one)
+        u, v, a, b = cv2.boundingRect(other)
+        page = np.zeros((60, 90), np.uint8)
+        page[20 : 20 + h, 10 : 10 + w] = one[y : y + h, x : x + w]
+        page[20 : 20 + b, 10 + w + gap : 10 + w + gap + a] = other[v : v + b, u : u + a]
+        marked.append(bool(fit(page).treatment & Treatment.CROWDED))
+    assert np.mean(marked) >= 0.9
+
+
+def test_page_in_a_transparent_frame_keeps_its_ink(thousand: Pixels) -> None:
+    page = cv2.copyMakeBorder(~thousand[0], 10, 10, 10, 10, cv2.BORDER_CONSTANT, value=255)
+    alpha = np.zeros((88, 88), np.uint8)
+    alpha[20:68, 20:68] = 255
+    levels = np.zeros((88, 88), np.uint8)
+    levels[20:68, 20:68] = page
+    image = Image.merge("LA", [Image.fromarray(levels), Image.fromarray(alpha)])
+    seen = to_model_input(through_a_file(image))
+    assert labels([seen.pixels]) == labels([thousand[0]])
+    assert seen.treatment & Treatment.DARK
+
+
 def test_looks_like_mnist_only_in_the_middle_and_as_large(thousand: Pixels) -> None:
     digit = thousand[0]
     assert looks_like_mnist(digit)
     assert not looks_like_mnist(np.roll(digit, 2, axis=1))
     assert not looks_like_mnist(np.zeros((28, 28), np.uint8))
+    assert not looks_like_mnist(np.pad(np.full((20, 20), 255, np.uint8), 4))
     small = cv2.copyMakeBorder(cv2.resize(digit, (20, 20)), 4, 4, 4, 4, cv2.BORDER_CONSTANT)
     assert not looks_like_mnist(small)
 
@@ -264,3 +304,7 @@ def test_large_jpeg_is_decoded_smaller() -> None:
     with strict_pillow():
         assert decode_image(buffer.getvalue()).size == (4000, 3000)
         assert decode_image(buffer.getvalue(), enough=ENOUGH_PIXELS).size == (1000, 750)
+    buffer = BytesIO()
+    Image.new("L", (6000, 10), 200).save(buffer, "JPEG")
+    with strict_pillow():
+        assert min(decode_image(buffer.getvalue(), enough=ENOUGH_PIXELS).size) >= 1
