@@ -75,10 +75,7 @@ def fit(grey: Pixels) -> Digit:
     ink = cv2.copyTo(ink, around)[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1]
     gain = 255 / (0.75 * max(contrast - base, 1.0))
     stretched = cv2.convertScaleAbs(cv2.subtract(ink, base + 0.1 * (contrast - base)), None, gain)
-    treatment = Treatment.FITTED
-    treatment |= Treatment.DARK if dark else 0
-    treatment |= Treatment.CROWDED if crowded else 0
-    return Digit(normalise(stretched, max(w, h)), treatment, share)
+    return Digit(normalise(stretched, max(w, h)), _TREATMENTS[dark, crowded], share)
 
 
 def shrink(grey: Pixels, side: int) -> Pixels:
@@ -86,6 +83,9 @@ def shrink(grey: Pixels, side: int) -> Pixels:
     h, w = grey.shape
     if max(h, w) <= side:
         return grey
+    while max(h, w) >= 2 * side and min(h, w) > 1:  # halving takes a tenth of the time
+        grey = cv2.resize(grey[: h & ~1, : w & ~1], (w // 2, h // 2), interpolation=cv2.INTER_AREA)
+        h, w = grey.shape
     factor = side / max(h, w)
     size = max(1, round(w * factor)), max(1, round(h * factor))
     return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
@@ -189,15 +189,15 @@ def _evenly_lit(light: Pixels) -> Pixels:
 
 def _find_strokes(ink: Pixels, floor: float) -> tuple[Pixels, float, bool]:
     """The mask (0 or 1) of the digit's strokes, how bright its ink is, whether there is more."""
-    parts = _Parts(cv2.threshold(ink, floor, 1, cv2.THRESH_BINARY)[1])
+    mask = cv2.threshold(ink, floor, 1, cv2.THRESH_BINARY)[1]
+    if min(ink.shape) > SMALL:
+        parts = _Parts(mask)
+        mask = parts.mask_of(parts.main())
+    threshold = max(floor, 0.38 * _brightness(ink, mask))
+    parts = _Parts(cv2.threshold(ink, threshold, 1, cv2.THRESH_BINARY)[1])
+    if parts.cross():
+        parts = _Parts(without_lines(parts.mask))
     main = parts.main()
-    contrast = _brightness(ink, parts.mask_of(main))
-    threshold = max(floor, 0.38 * contrast)
-    if threshold > floor:
-        parts = _Parts(cv2.threshold(ink, threshold, 1, cv2.THRESH_BINARY)[1])
-        if parts.cross():
-            parts = _Parts(without_lines(parts.mask))
-        main = parts.main()
     belonging = parts.belonging_to(main)
     strokes = parts.mask_of(main, *belonging)
     return strokes, _brightness(ink, strokes), parts.others(main, belonging)
@@ -208,7 +208,10 @@ class _Parts:
 
     def __init__(self, mask: Pixels) -> None:
         self.mask = mask
-        found, self._labels, stats, centres = cv2.connectedComponentsWithStats(mask)
+        # 16 bits take a third of the time that 32 do, and count all parts that a page can have.
+        found, self._labels, stats, centres = cv2.connectedComponentsWithStats(
+            mask, ltype=cv2.CV_16U
+        )
         if found == 1:
             raise _blank()
         self.stats, self._centres = stats[1:], centres[1:]
@@ -219,6 +222,9 @@ class _Parts:
     def cross(self) -> bool:
         """Whether some part runs from edge to edge."""
         h, w = self.mask.shape
+        _, _, width, height = cv2.boundingRect(self.mask)
+        if width < 0.9 * w and height < 0.9 * h:
+            return False
         _, _, widths, heights, _ = self.stats.T
         return bool((widths >= 0.9 * w).any() or (heights >= 0.9 * h).any())
 
@@ -348,13 +354,13 @@ def normalise(strokes: Pixels, side: int) -> Pixels:
     factor = FINE * DIGIT / side
     h, w = strokes.shape
     size = max(1, round(w * factor)), max(1, round(h * factor))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     fine = _of_usual_width(cv2.resize(strokes, size, interpolation=how))
     _, _, w, h = cv2.boundingRect(cv2.compare(fine, 127, cv2.CMP_GT))
     if not w:
         raise _blank()
     factor = FINE * DIGIT / max(w, h)
-    if abs(factor - 1) > 0.02:
+    if abs(factor - 1) > 0.05:
         h, w = fine.shape
         fine = cv2.resize(fine, (max(1, round(w * factor)), max(1, round(h * factor))))
     return cv2.resize(_centred(fine), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
@@ -394,7 +400,7 @@ def _percentile(values: Pixels, share: float) -> float:
     """The value that a share of all values is not above."""
     place = int(share * (values.size - 1))
     if values.size <= 4096:
-        return float(np.partition(values, place, axis=None)[place])
+        return float(np.partition(values.ravel(), place)[place])
     counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().cumsum()
     return float(counts.searchsorted(place, side="right"))
 
@@ -403,6 +409,11 @@ def _blank() -> ImageError:
     return ImageError("blank", "no strokes found")
 
 
+_TREATMENTS = {
+    (dark, crowded): Treatment.FITTED | Treatment.DARK * dark | Treatment.CROWDED * crowded
+    for dark in (False, True)
+    for crowded in (False, True)
+}
 _BOX3 = np.ones((3, 3), np.uint8)
 _Y, _X = np.mgrid[-1 : 1 : SURFACE * 1j, -1 : 1 : SURFACE * 1j].reshape(2, -1).astype(np.float32)
 _SURFACES = np.stack([np.ones_like(_X), _X, _Y, _X * _X, _Y * _Y, _X * _Y])

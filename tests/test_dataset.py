@@ -1,14 +1,20 @@
 import gzip
+import multiprocessing
+import os
+import signal
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from batchdigit import SourceError
-from batchdigit.dataset import MNIST_VALIDATION, Digits, load_splits
+from batchdigit import SourceError, dataset
+from batchdigit.dataset import MNIST_VALIDATION, Digits, _fitted_variants, load_splits, variants_of
+from batchdigit.errors import WorkerError
+from tests.conftest import SAMPLES
 
 
 def write_mnist(root: Path, train: int = MNIST_VALIDATION + 40, test: int = 20) -> None:
@@ -123,3 +129,60 @@ def test_too_few_images_are_an_error(tmp_path: Path) -> None:
     write_folder(tmp_path, per_digit=1, digits=range(9))
     with pytest.raises(SourceError, match="too few"):
         load_splits(tmp_path, download=False, seed=0, preprocess="exact")
+
+
+@pytest.fixture
+def some_digits() -> Digits:
+    paths = sorted(SAMPLES.glob("*.png"))[:30]
+    images = torch.from_numpy(np.stack([np.asarray(Image.open(path)) for path in paths]))
+    return Digits(images.unsqueeze(1), torch.tensor([int(path.stem[-1]) for path in paths]))
+
+
+def test_variants_are_the_same_however_many_processes_make_them(
+    some_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "VARIANTS_AT_ONCE", 10)
+    monkeypatch.setattr(dataset, "available_cores", lambda: 2)
+    made, others = variants_of(some_digits, 3), variants_of(some_digits, 4)
+    assert multiprocessing.active_children() == []
+    parts = [(part.images[:, 0].numpy(), part.labels.numpy()) for part in (
+        some_digits[start : start + 10] for start in (0, 10, 20)
+    )]  # fmt: skip
+    alone = [
+        _fitted_variants((*part, (3, start)))
+        for part, start in zip(parts, (0, 10, 20), strict=True)
+    ]
+    assert np.array_equal(made.images[:, 0].numpy(), np.concatenate([part[0] for part in alone]))
+    assert made.labels.tolist() == np.concatenate([part[1] for part in alone]).tolist()
+    assert made.images.shape[1:] == (1, 28, 28)
+    assert len(made) >= 28
+    assert not torch.equal(made.images[:25], others.images[:25])
+
+
+def test_killed_process_that_makes_variants_is_an_error(
+    some_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_part: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(dataset, "VARIANTS_AT_ONCE", 10)
+    # A function of its own name, which the forked process finds as changed as it is here.
+    monkeypatch.setattr(dataset, "_fitted_variants", die)
+    die.__module__, die.__qualname__ = dataset.__name__, "_fitted_variants"
+    before = cv2.getNumThreads()
+    with pytest.raises(WorkerError, match="killed"):
+        variants_of(some_digits, 3)
+    assert multiprocessing.active_children() == []
+    assert cv2.getNumThreads() == before
+
+
+def test_training_images_are_fitted_and_a_blank_one_is_named(tmp_path: Path) -> None:
+    for path in SAMPLES.glob("*.png"):
+        (tmp_path / path.stem[-1]).mkdir(exist_ok=True)
+        inverted = Image.fromarray(~np.asarray(Image.open(path))).resize((60, 60))
+        inverted.save(tmp_path / path.stem[-1] / path.name)
+    images = load_splits(tmp_path, download=False, seed=0).train.images
+    assert np.mean([(image[0, :3] > 60).any() for image in images.numpy()]) < 0.3
+    Image.new("L", (28, 28)).save(tmp_path / "7" / "nothing.png")
+    with pytest.raises(SourceError, match=r"nothing\.png: blank"):
+        load_splits(tmp_path, download=False, seed=0)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import Job, Tolerance, UsageError
+from batchdigit.jobs import TrainJob
 
 SOURCE = (Path("images"),)
 
@@ -82,3 +83,9 @@ def test_tolerance(text: str, failed: int, found: int, allowed: bool) -> None:
 def test_senseless_tolerance_is_an_error(text: str) -> None:
     with pytest.raises(UsageError, match="max-bad"):
         Tolerance.parse(text)
+
+
+def test_training_on_variants_takes_fitting() -> None:
+    with pytest.raises(UsageError, match="--variants 0"):
+        TrainJob(Path("data"), Path("CNN.pt"), preprocess="exact")
+    TrainJob(Path("data"), Path("CNN.pt"), preprocess="exact", variants=0)

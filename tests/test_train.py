@@ -47,7 +47,8 @@ def test_kept_epoch_is_the_one_of_the_lowest_validation_loss(data: Path, tmp_pat
     summary = train(job(data, tmp_path / "CNN.pt", epochs=4))
     losses = [entry["loss"] for entry in summary.history]
     assert summary.epoch == 1 + losses.index(min(losses))
-    assert summary.validation.loss <= min(losses)  # calibrated on the same images
+    # Calibrated on the same images; of weights laid out in another way, so 1e-6 for rounding.
+    assert summary.validation.loss <= min(losses) * (1 + 1e-6)
 
 
 def test_weights_are_a_plain_state_dict_with_scores_beside_it(data: Path, tmp_path: Path) -> None:
