@@ -98,7 +98,8 @@ def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
     try:
         state = read_state(path)
     except (OSError, DamagedFrameError) as error:
-        _LOG.warning("%s is damaged (%s): every image is predicted", path, str(error) or "torn")
+        why = f" ({error})" if str(error) else ""
+        _LOG.warning("%s is damaged or another version's%s: all images are predicted", path, why)
         return None
     if state is None:
         _LOG.info("%s is not there: no report to update, every image is predicted", path)

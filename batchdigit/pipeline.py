@@ -12,9 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-import cv2
-import numpy as np
-import PIL
 import torch
 
 from batchdigit.checkpoint import Checkpoint, load_checkpoint
@@ -33,7 +30,7 @@ from batchdigit.source import EXTENSIONS, Listing, list_images
 from batchdigit.stopwatch import Stopwatch
 from batchdigit.survey import Survey
 from batchdigit.update import merge
-from batchdigit.version import __version__
+from batchdigit.version import versions
 from batchdigit.writer import Layout, needs_review
 
 CPU_BATCH_SIZE = 256
@@ -202,7 +199,7 @@ def _binding(
 ) -> dict[str, Any]:
     """What a row depends on beside its file, each under the name that it has in a message."""
     return {
-        "versions": _versions(),
+        "versions": versions(),
         "model": checkpoint.sha256,
         "folder": os.fsdecode(listing.images.root),
         "device": describe_device(device),
@@ -285,22 +282,11 @@ def _check_sums(summary: RunSummary, rows: int) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
-    """Of what a prediction depends on."""
-    return {
-        "batchdigit": __version__,
-        "torch": torch.__version__,
-        "pillow": PIL.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
-
-
 def _account(session: Session, started: datetime) -> dict[str, Any]:
     """Who made this report, from what and how: JSON data."""
     return {
         "started": started.isoformat(timespec="seconds"),
-        "versions": _versions() | {"python": platform.python_version()},
+        "versions": versions() | {"python": platform.python_version()},
         "platform": platform.platform(),
         "model": {
             "path": str(session.job.model),

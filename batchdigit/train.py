@@ -32,6 +32,7 @@ from batchdigit.jobs import TrainJob
 from batchdigit.model import CLASSES, CNN
 from batchdigit.publish import Publication, writing
 from batchdigit.records import OnProgress, no_progress
+from batchdigit.version import versions
 
 GROUP = 8  # images of a batch that share one random transformation
 FEWEST_ERRORS = 10
@@ -247,7 +248,8 @@ class Fitting:
             raise CheckpointError(f"{path} is damaged", remedy) from error
         if settings != self._settings():
             raise CheckpointError(
-                f"{path} belongs to a training with other settings or other images", remedy
+                f"{path} belongs to a training with other settings, other images or versions",
+                remedy,
             )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -260,7 +262,8 @@ class Fitting:
 
     def _settings(self) -> dict[str, Any]:
         settings = {name: getattr(self.job, name) for name in BINDING}
-        return settings | {"data_sha256": self.data_sha256, "start_sha256": self.start_sha256}
+        settings |= {"data_sha256": self.data_sha256, "start_sha256": self.start_sha256}
+        return settings | {"versions": versions()}
 
 
 def augmentation() -> Transform:
@@ -365,8 +368,7 @@ def _summarise(
         },
         "start_sha256": fitting.start_sha256,
         "device": fitting.device.type,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        "versions": versions() | {"python": platform.python_version()},
     }
     return TrainSummary(
         fitting.best_epoch,

@@ -30,8 +30,8 @@ def another_folder(folder: Path, digits: Path, _patch: Patch) -> dict[str, Any]:
 
 
 def other_versions(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
-    versions = pipeline._versions() | {"pillow": "0"}
-    patch.setattr(pipeline, "_versions", lambda: versions)
+    other = pipeline.versions() | {"pillow": "0"}
+    patch.setattr(pipeline, "versions", lambda: other)
     return {}
 
 
