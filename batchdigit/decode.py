@@ -2,7 +2,8 @@
 
 Pillow decodes, held to a few formats and a cap on pixels, and never with its option to make up
 the missing part of a truncated file. PNG files are checked beforehand, chunk by chunk, because
-Pillow does not look at the checksums of pixel data.
+Pillow does not look at the checksums of pixel data. The plainest of them, which is what digits
+mostly are, go straight to the decoder that Pillow has for them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,27 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
+from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchdigit.errors import ImageError
 from batchdigit.jobs import MAX_BYTES, MAX_PIXELS
 
+Pixels: TypeAlias = NDArray[np.uint8]
+
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Of a plain PNG: up to the header's width, width, height, depth to interlacing, its checksum, the
+# length of the pixel data, their name. Behind them come their checksum and the last chunk.
+_PLAIN_PNG = struct.Struct(">16sII5sII4s")
+_PLAIN_START = _PNG_SIGNATURE + b"\0\0\0\x0dIHDR"
+_PLAIN_GREY = b"\x08\0\0\0\0"
+_PLAIN_END = struct.Struct(">I12s")
+_IEND = b"\0\0\0\0IEND\xaeB\x60\x82"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ONE_AT_A_TIME = threading.RLock()
 _NOTHING = contextlib.nullcontext()
@@ -159,6 +172,33 @@ def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
         message = _ADDRESS.sub("the file", str(error)) or type(error).__name__
         raise ImageError("decode", message) from error
     return image
+
+
+def decode_plain_png(data: bytes) -> Pixels | None:
+    """The pixels, uint8[H, W], of a whole PNG of 8-bit grey that holds nothing else; else None.
+
+    Nothing else means: not interlaced, its pixel data in one chunk, no other chunks. It takes a
+    third of the time of :func:`decode_image`, which comes to the same C code with the same bytes,
+    and which is to be asked what is wrong, or out of the ordinary, with any other file.
+
+    To be called inside ``strict_pillow()``.
+    """
+    if len(data) < _PLAIN_PNG.size:
+        return None
+    start, width, height, kind, header_crc, length, name = _PLAIN_PNG.unpack_from(data)
+    plain = start == _PLAIN_START and kind == _PLAIN_GREY and name == b"IDAT"
+    end = _PLAIN_PNG.size + length
+    if not plain or end + _PLAIN_END.size > len(data):
+        return None
+    pixels_crc, last = _PLAIN_END.unpack_from(data, end)
+    whole = zlib.crc32(data[12:29]) == header_crc and zlib.crc32(data[37:end]) == pixels_crc
+    if not whole or last != _IEND or not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 0):
+        return None
+    try:
+        image = Image.frombytes("L", (width, height), data[_PLAIN_PNG.size : end], "zip", "L")
+    except (ValueError, OSError, MemoryError):
+        return None
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(height, width)
 
 
 @contextlib.contextmanager

@@ -29,8 +29,10 @@ _CENTRE = (13.4, 14.6)
 _MOST_INK = 0.45  # the most there is 0.398
 
 
-def to_model_input(image: Image.Image, how: str = "auto") -> Digit:
+def to_model_input(image: Image.Image | NDArray[np.uint8], how: str = "auto") -> Digit:
     """What the network gets to see of an image; ``how`` is ``auto``, ``exact`` or ``fit``.
+
+    The image is as Pillow decoded it, or its grey pixels uint8[H, W].
 
     Every image is turned by its EXIF orientation, laid over white where it is transparent (if it is
     to be fitted and bright, over black), and reduced to 8-bit grey (ITU-R 601-2 luma, Pillow's
@@ -40,14 +42,15 @@ def to_model_input(image: Image.Image, how: str = "auto") -> Digit:
     Raises ImageError when the pixel values have no meaning (not finite), and when there are no
     strokes (``blank``; not with ``exact``).
     """
-    plain = image.mode == "L" and image.size == SIZE
-    grey = image if plain else _to_grey(_upright(image), see_white=how != "exact")
+    if isinstance(image, np.ndarray):
+        pixels = image
+    else:
+        pixels = np.asarray(_to_grey(_upright(image), see_white=how != "exact"))
     if how == "exact":
-        if grey.size != SIZE:
-            grey = grey.resize(SIZE, Image.Resampling.BILINEAR)
-        pixels = np.asarray(grey)
+        if pixels.shape != SIZE:
+            grey = Image.fromarray(pixels).resize(SIZE, Image.Resampling.BILINEAR)
+            pixels = np.asarray(grey)
         return Digit(pixels, Treatment.DARK if _seems_inverted(pixels) else Treatment.AS_IT_IS)
-    pixels = np.asarray(grey)
     if how == "auto" and pixels.shape == SIZE and looks_like_mnist(pixels):
         return Digit(pixels, ink=ink_share(pixels))
     return fit(pixels)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
-from batchdigit.decode import decode_image, read_file, strict_pillow
+from batchdigit.decode import decode_image, decode_plain_png, read_file, strict_pillow
 from batchdigit.errors import ImageError, one_line
 from batchdigit.filenames import FileList
 from batchdigit.isolation import LoneReader
@@ -104,6 +104,9 @@ class DigitFiles(Dataset[Batch]):
             follow_symlinks=reading.follow_symlinks,
             max_bytes=reading.max_bytes,
         )
+        plain = decode_plain_png(contents)
+        if plain is not None:
+            return to_model_input(plain, reading.preprocess)
         fitted = reading.preprocess != "exact"
         image = decode_image(contents, enough=ENOUGH_PIXELS if fitted else None)
         return to_model_input(image, reading.preprocess)

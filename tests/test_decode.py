@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from batchdigit.decode import check_png, decode_image, read_file, strict_pillow
+from batchdigit.decode import (
+    check_png,
+    decode_image,
+    decode_plain_png,
+    read_file,
+    strict_pillow,
+)
 from batchdigit.errors import ImageError
 
 GREY = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
@@ -236,3 +242,109 @@ class TestCheckPng:
         for length in range(8, len(data)):
             with pytest.raises(ImageError, match="truncated"):
                 check_png(data[:length])
+
+
+def plain_png(pixels: np.ndarray, **options: object) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def png_of(header: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with the right checksums, whatever its chunks hold."""
+    parts = [(b"IHDR", header), *chunks, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, body) for kind, body in parts)
+
+
+def damaged_png(random: np.random.Generator) -> bytes:
+    """A small PNG with something wrong, or odd, in its bytes, its stream, its header or its rows."""
+
+    def number(*bounds: int) -> int:
+        return int(random.integers(*bounds))
+
+    def altered(data: bytes) -> bytes:
+        changed = bytearray(data)
+        for _ in range(number(1, 4)):
+            changed[number(len(changed))] ^= 1 << number(8)
+        return bytes(changed[: number(len(changed))] if number(4) == 0 else changed)
+
+    h, w = number(1, 40), number(1, 40)
+    rows = random.integers(0, 256 if number(2) else 3, (h, w + 1), dtype=np.uint8)
+    rows[:, 0] = random.integers(0, 5 if number(3) else 7, h)  # filters; there are five
+    header = struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0)
+    stream = rows.tobytes()
+    body, cut = zlib.compress(stream), number(10)
+    extra = (b"tRNS", b"\0\7"), (b"gAMA", b"\0\0\1\0"), (b"eXIf", b"MM"), (b"IDAT", b"")
+    kinds = (
+        lambda: altered(png_of(header, (b"IDAT", body))),
+        lambda: png_of(header, (b"IDAT", altered(body))),
+        lambda: png_of(altered(header), (b"IDAT", body)),
+        lambda: png_of(header, (b"IDAT", zlib.compress(stream[: number(len(stream) + 1)]))),
+        lambda: png_of(header, (b"IDAT", zlib.compress(stream + random.bytes(number(100))))),
+        lambda: png_of(header, (b"IDAT", body + random.bytes(number(9)))),
+        lambda: png_of(header, (b"IDAT", body[:cut]), (b"IDAT", body[cut:])),
+        lambda: png_of(header, extra[number(4)], (b"IDAT", body)),
+    )
+    return kinds[number(len(kinds))]()
+
+
+class TestDecodePlainPng:
+    @pytest.mark.parametrize("size", [(28, 28), (1, 1), (3, 200), (200, 300)])
+    @pytest.mark.parametrize("level", [0, 1, 9])
+    def test_pixels_are_those_that_went_in(self, size: tuple[int, int], level: int) -> None:
+        pixels = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
+        pixels[: size[0] // 2] //= 64  # other rows, other filters
+        with strict_pillow():
+            decoded = decode_plain_png(plain_png(pixels, compress_level=level))
+        assert decoded is not None
+        assert np.array_equal(decoded, pixels)
+
+    def test_it_takes_nothing_that_decode_image_does_not_take_as_the_same(self) -> None:
+        random = np.random.default_rng(3)
+        taken = 0
+        with strict_pillow():
+            for _ in range(100_000):
+                data = damaged_png(random)
+                pixels = decode_plain_png(data)
+                if pixels is not None:
+                    taken += 1
+                    image = decode_image(data)
+                    assert image.mode == "L"
+                    assert not image.info
+                    assert np.array_equal(np.asarray(image), pixels)
+        assert taken > 10_000
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            plain_png(GREY, bits=4),
+            plain_png(GREY, transparency=0),
+            plain_png(GREY, dpi=(72, 72)),
+            plain_png(GREY.astype(np.uint16)),
+            plain_png(np.dstack([GREY, GREY, GREY])),
+            plain_png(GREY > 9),
+            encoded("JPEG"),
+            b"",
+            b"\x89PNG\r\n\x1a\n",
+        ],
+        ids=[
+            "4 bits",
+            "transparent",
+            "dpi",
+            "16 bits",
+            "colour",
+            "1 bit",
+            "JPEG",
+            "empty",
+            "start",
+        ],
+    )
+    def test_anything_out_of_the_ordinary_is_left_to_decode_image(self, odd: bytes) -> None:
+        with strict_pillow():
+            assert decode_plain_png(odd) is None
+
+    def test_limit_on_pixels_holds(self) -> None:
+        with strict_pillow(783):
+            assert decode_plain_png(encoded()) is None
+        with strict_pillow(784):
+            assert decode_plain_png(encoded()) is not None

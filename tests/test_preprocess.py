@@ -137,6 +137,15 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
     assert np.array_equal(to_model_input(reopened(stored, exif=exif)), GRADIENT)
 
 
+def test_small_grey_image_is_turned_and_laid_over_white_like_any_other() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    grey = Image.fromarray(GRADIENT)
+    assert np.array_equal(to_model_input(reopened(grey, exif=exif)), GRADIENT[::-1, ::-1])
+    transparent = to_model_input(reopened(grey, transparency=7))
+    assert np.array_equal(transparent, np.where(GRADIENT == 7, 255, GRADIENT))
+
+
 def test_broken_exif_means_upright() -> None:
     image = Image.fromarray(np.repeat(GREY[..., None], 3, axis=2))
     image.info["exif"] = b"Exif\0\0II*\0\xff\xff\xff\xff"
