@@ -257,7 +257,7 @@ def png_of(header: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def damaged_png(random: np.random.Generator) -> bytes:
-    """A small PNG with something wrong, or odd, in its bytes, its stream, its header or its rows."""
+    """A small PNG, something of which is odd or wrong: a byte, its stream, header or rows."""
 
     def number(*bounds: int) -> int:
         return int(random.integers(*bounds))
