@@ -137,7 +137,7 @@ def _read_labelled(files: FileList, label: int, reading: Reading) -> Digits:
                     f"cannot train on {name}: {failure.text}",
                     "repair the file or take it out of the folder",
                 )
-            images.append(batch.images)
+            images.append(torch.from_numpy(batch.images))
     return Digits(torch.cat(images), torch.full((len(files),), label))
 
 

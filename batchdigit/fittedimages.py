@@ -27,7 +27,7 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
     """
     made: set[bytes] = set()
     for batch in batches:
-        pixels = batch.images.numpy()[:, 0]
+        pixels = batch.images[:, 0]
         for index, image in zip(batch.indices.tolist(), pixels, strict=True):
             path = os.path.join(os.fsencode(folder), _name(files, index))
             _, data = cv2.imencode(".png", image)

@@ -12,7 +12,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
-import torch
 
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch, Failure
@@ -123,8 +122,8 @@ def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
 
 def _failed(index: int, stage: str, message: str) -> Batch:
     return Batch(
-        torch.empty(0, dtype=torch.int64),
-        torch.empty((0, 1, 28, 28), dtype=torch.uint8),
+        np.empty(0, np.int64),
+        np.empty((0, 1, 28, 28), np.uint8),
         np.empty(0, np.uint8),
         np.empty(0, np.float32),
         (Failure(index, stage, message),),

@@ -71,13 +71,14 @@ class Predictor:
             yield ahead.land()
 
     def _launch(self, batch: Batch) -> _InFlight:
+        images_BCHW = torch.from_numpy(batch.images)
         if self._asynchronous:
-            # Not by the DataLoader: its thread would wait for ever for the rest of a message
-            # that a worker died in.
-            batch = batch.pin_memory()
+            # Into page-locked memory, from which a GPU copies by itself. Not by the DataLoader: its
+            # thread would wait for ever for the rest of a message that a worker died in.
+            images_BCHW = images_BCHW.pin_memory()
         with torch.inference_mode(), _IEEE_FP32:
             # Labels ride with the probabilities, as floats (exact to 2**24): one copy back.
-            result_B2k = self._top_k(batch.images).to("cpu", non_blocking=self._asynchronous)
+            result_B2k = self._top_k(images_BCHW).to("cpu", non_blocking=self._asynchronous)
             landed = None
             if self._asynchronous:
                 landed = torch.cuda.Event()
@@ -128,7 +129,7 @@ class _InFlight:
         k = self.result_B2k.shape[1] // 2
         probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)
         return Predictions(
-            indices=self.batch.indices.numpy(),
+            indices=self.batch.indices,
             labels=labels_Bk.to(torch.int64).numpy(),
             probs=probs_Bk.contiguous().numpy(),
             treatments=self.batch.treatments,

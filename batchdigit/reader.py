@@ -66,8 +66,7 @@ class DigitFiles(Dataset[Batch]):
 
         The DataLoader calls this with each batch's indices in place of ``__getitem__``.
         """
-        images = torch.empty((len(indices), 1, *SIZE), dtype=torch.uint8)
-        pixels = images.numpy()
+        images = np.empty((len(indices), 1, *SIZE), np.uint8)
         treatments = np.empty(len(indices), np.uint8)
         ink = np.empty(len(indices), np.float32)
         usable: list[int] = []
@@ -78,7 +77,7 @@ class DigitFiles(Dataset[Batch]):
                 try:
                     digit = self._digit(index)
                     row = len(usable)
-                    pixels[row, 0] = digit.pixels
+                    images[row, 0] = digit.pixels
                     treatments[row], ink[row] = digit.treatment, digit.ink
                     usable.append(index)
                 except ImageError as error:
@@ -90,7 +89,7 @@ class DigitFiles(Dataset[Batch]):
         self.clock.stop()
         rows = len(usable)
         return Batch(
-            torch.tensor(usable, dtype=torch.int64),
+            np.array(usable, np.int64),
             images[:rows],
             treatments[:rows],
             ink[:rows],
@@ -253,8 +252,8 @@ def _settle_in(times: Times, worker: int) -> None:
 
 def _join(batches: list[Batch]) -> Batch:
     return Batch(
-        torch.cat([batch.indices for batch in batches]),
-        torch.cat([batch.images for batch in batches]),
+        np.concatenate([batch.indices for batch in batches]),
+        np.concatenate([batch.images for batch in batches]),
         np.concatenate([batch.treatments for batch in batches]),
         np.concatenate([batch.ink for batch in batches]),
         tuple(failure for batch in batches for failure in batch.failures),

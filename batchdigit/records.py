@@ -1,6 +1,6 @@
 """The types that flow through the program.
 
-Importing this module must stay cheap: torch and numpy appear in annotations only.
+Importing this module must stay cheap: numpy appears in annotations only.
 
 B batch, K classes, k labels reported for each image.
 """
@@ -17,7 +17,6 @@ from batchdigit.errors import ExitCode
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     from batchdigit.filenames import FileList
@@ -70,27 +69,19 @@ class Batch:
     uint8[B, 1, 28, 28], 0 black to 255 white strokes. B may be 0. ``treatments`` uint8[B] (see
     :class:`Treatment`) and ``ink`` float32[B] say how they were made.
 
-    Between processes it travels as plain bytes through the pipe. torch would put its tensors
-    into shared memory, which is 64 MB in a container and takes a file descriptor each; for a
-    batch of digits, a fraction of a megabyte, that is no faster.
+    Arrays of numpy, not tensors: between processes they travel as plain bytes through the pipe.
+    torch would put tensors into shared memory, which is 64 MB in a container and takes a file
+    descriptor each; for a batch of digits, a fraction of a megabyte, that is no faster.
     """
 
-    indices: torch.Tensor
-    images: torch.Tensor
+    indices: NDArray[np.int64]
+    images: NDArray[np.uint8]
     treatments: NDArray[np.uint8]
     ink: NDArray[np.float32]
     failures: tuple[Failure, ...] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which a GPU copies by itself."""
-        return replace(self, images=self.images.pin_memory())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        arrays = self.indices.numpy(), self.images.numpy(), self.treatments, self.ink
-        return _unpack_batch, (*arrays, self.failures)
 
 
 @dataclass(frozen=True)
@@ -250,18 +241,6 @@ class RunSummary:
             "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},
             **self.account,
         }
-
-
-def _unpack_batch(
-    indices: NDArray[np.int64],
-    images: NDArray[np.uint8],
-    treatments: NDArray[np.uint8],
-    ink: NDArray[np.float32],
-    failures: tuple[Failure, ...],
-) -> Batch:
-    import torch
-
-    return Batch(torch.from_numpy(indices), torch.from_numpy(images), treatments, ink, failures)
 
 
 def no_progress(_done: int, _failed: int, _found: int) -> None:

@@ -7,8 +7,8 @@ import subprocess
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
-import torch
 
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.isolation import LoneReader
@@ -22,9 +22,7 @@ def read(indices: list[int]) -> Batch:
         time.sleep(60)
     if indices == [2]:
         os._exit(7)
-    return Batch(
-        torch.tensor(indices), torch.zeros((1, 1, 28, 28), dtype=torch.uint8), **as_they_are(1)
-    )
+    return Batch(np.array(indices), np.zeros((1, 1, 28, 28), np.uint8), **as_they_are(1))
 
 
 def lone_reader(function: Callable[[list[int]], Batch] = read) -> LoneReader:

@@ -24,8 +24,8 @@ def model() -> CNN:
 
 @pytest.fixture(scope="module")
 def batch(sample_paths: list[Path]) -> Batch:
-    images = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in sample_paths])
-    return Batch(torch.arange(100), images.unsqueeze(1), **as_they_are(100))
+    images = np.stack([np.array(Image.open(path)) for path in sample_paths])
+    return Batch(np.arange(100), images[:, None], **as_they_are(100))
 
 
 def test_probabilities_are_those_of_the_plain_loop(
@@ -58,8 +58,8 @@ def test_lower_precision_differs_only_where_two_digits_are_level(
 def test_batches_come_back_in_order_with_their_failures(model: CNN, batch: Batch) -> None:
     failure = Failure(3, "read", "gone")
     empty = Batch(
-        torch.arange(0),
-        torch.empty(0, 1, 28, 28, dtype=torch.uint8),
+        np.arange(0),
+        np.empty((0, 1, 28, 28), np.uint8),
         **as_they_are(0),
         failures=(failure,),
     )
