@@ -196,7 +196,7 @@ def run(
         typer.Option(metavar="P", help="A row with less confidence needs a person's review."),
     ] = RUN.review_below,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add what was found in fitting: polarity, ink.")
+        bool, typer.Option("--explain", help="Add what was found: polarity, fitted, ink.")
     ] = RUN.explain,
     save_fitted: Annotated[
         Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -92,10 +93,10 @@ def _load_mnist(data: Path, download: bool) -> Splits:
             f"cannot load MNIST from {data}: {error}",
             "let --download fetch it, or put its four files into MNIST/raw there",
         ) from error
-    fit, test = (Digits(part.data.unsqueeze(1), part.targets) for part in parts)
+    training, test = (Digits(part.data.unsqueeze(1), part.targets) for part in parts)
     return Splits(
-        fit[:-MNIST_VALIDATION],
-        fit[-MNIST_VALIDATION:],
+        training[:-MNIST_VALIDATION],
+        training[-MNIST_VALIDATION:],
         test,
         f"MNIST: the training images but the last {MNIST_VALIDATION}, which are for validation",
     )
@@ -149,24 +150,24 @@ def join(one: Digits, other: Digits) -> Digits:
 def variants_of(digits: Digits, seed: int) -> Digits:
     """Each image in another hand and on other paper, fitted to 28x28 as a run would.
 
-    The few in which no strokes can be found are left out. The same ``seed``, the same variants.
-    Raises WorkerError when a process is killed.
+    The few in which no strokes can be found stay as they are. The same ``seed``, the same variants.
+    Raises WorkerError when processes cannot be started, or are killed.
     """
     parts = [
-        (part.images[:, 0].numpy(), part.labels.numpy(), (seed, start))
+        (part.images[:, 0].numpy(), part.labels.tolist(), (seed, start))
         for start in range(0, len(digits), VARIANTS_AT_ONCE)
         if (part := digits[start : start + VARIANTS_AT_ONCE])
     ]
-    images, labels = zip(*_in_processes(parts), strict=True)
-    pixels = torch.from_numpy(np.concatenate(images))
-    return Digits(pixels.unsqueeze(1), torch.from_numpy(np.concatenate(labels)))
+    images = digits.images.clone()
+    for (_, _, (_, start)), fitted in zip(parts, _in_processes(parts), strict=True):
+        images[start : start + len(fitted), 0] = torch.from_numpy(fitted)
+    return Digits(images, digits.labels)
 
 
-_Part = tuple[NDArray[np.uint8], NDArray[np.int64], tuple[int, int]]
-_Fitted = tuple[NDArray[np.uint8], NDArray[np.int64]]
+_Part = tuple[NDArray[np.uint8], list[int], tuple[int, int]]
 
 
-def _in_processes(parts: list[_Part]) -> Iterator[_Fitted]:
+def _in_processes(parts: list[_Part]) -> Iterator[NDArray[np.uint8]]:
     if len(parts) < 2:
         yield from map(_fitted_variants, parts)
         return
@@ -175,22 +176,20 @@ def _in_processes(parts: list[_Part]) -> Iterator[_Fitted]:
         pool = ProcessPoolExecutor(available_cores(), context, initializer=settle_in)
         try:
             yield from pool.map(_fitted_variants, parts)
-        except BrokenProcessPool as error:
-            raise WorkerError("a process that makes variants was killed", "run again") from error
+        except (BrokenProcessPool, OSError) as error:
+            raise WorkerError(
+                f"the processes that make variants came to nothing: {error}", "run again"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _fitted_variants(part: _Part) -> _Fitted:
-    """Images uint8[N, 28, 28] and labels int64[N]."""
+def _fitted_variants(part: _Part) -> NDArray[np.uint8]:
+    """Images uint8[N, 28, 28]."""
     images, labels, seed = part
     random = np.random.default_rng(seed)
-    fitted = np.empty_like(images)
-    kept: list[np.int64] = []
-    for image, label in zip(images, labels, strict=True):
-        try:
-            fitted[len(kept)] = fit(variant(image, int(label), random)).pixels
-        except ImageError:  # blank
-            continue
-        kept.append(label)
-    return fitted[: len(kept)], np.array(kept, dtype=np.int64)
+    fitted: NDArray[np.uint8] = images.copy()
+    for place, label in enumerate(labels):
+        with contextlib.suppress(ImageError):  # blank
+            fitted[place] = fit(variant(images[place], label, random)).pixels
+    return fitted

@@ -98,7 +98,7 @@ class DeviceError(BatchdigitError):
 
 
 class WorkerError(BatchdigitError):
-    """Processes that read images cannot be started, or cannot be ended."""
+    """Processes that work on images cannot be started, or cannot be ended."""
 
 
 class AccountingError(BatchdigitError):
@@ -108,8 +108,8 @@ class AccountingError(BatchdigitError):
 class ImageError(Exception):
     """One image could not be used; the reader turns it into an error row.
 
-    ``stage`` says what failed (``read``, ``decode``, ``too-large``, ``timeout``) and becomes the
-    first word of the row's ``error``.
+    ``stage`` says what failed (``read``, ``decode``, ``too-large``, ``timeout``, ``blank``) and
+    becomes the first word of the row's ``error``.
     """
 
     def __init__(self, stage: str, message: str) -> None:

@@ -12,7 +12,8 @@ placed with their centre of mass in the middle of 28x28 (see _centred). The way 
 3. *Ink.* A threshold at a share of the strokes' own contrast, above the noise. Lines that run from
    edge to edge and are thinner than a stroke are ruled paper.
 4. *Strokes.* Of the connected parts, the one that is large, central and does not run along the
-   border, and those near it that are too large for specks.
+   border, and those near it that are too large for specks. Boxes and rings around a digit are left
+   out; what turns out to be a sheet of paper is looked at for itself.
 5. *Normalisation,* at four times the final resolution: strokes thinner or thicker than those of
    MNIST are dilated or eroded (their width is four times their mean distance from the
    background), then box, centre of mass, and reduction by averaging, as above.
@@ -24,6 +25,7 @@ morphology, at a few microseconds a call on images of 28x28.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TypeAlias
 
 import cv2
@@ -32,6 +34,17 @@ from numpy.typing import NDArray
 
 from batchdigit.errors import ImageError
 from batchdigit.records import Digit, Treatment
+from batchdigit.strokes import (
+    INK,
+    SMALL,
+    TINY,
+    blank,
+    border,
+    brightness,
+    fills_its_sides,
+    find_strokes,
+    percentile,
+)
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -43,9 +56,8 @@ CLOSE = 96  # the larger side that a digit should have in it, in pixels, if the 
 THUMBNAIL = 64
 SURFACE = 32  # the side of the grid on which the background's surface is fitted
 LEAST = 5  # pixels a side, below which there is no telling what a picture shows
-TINY = 24  # in pictures of less than this side a surface would follow the digit
-SMALL = 40  # pictures of up to this side have neither noise worth a filter nor room for shadows
 SEPARATION = 3.2  # of ink and background in standard deviations; halves of noise have 2.6
+FAR = 50  # grey levels from the paper to what frames it, at least
 FAINTEST = 8  # grey levels between ink and background
 # Width of strokes in MNIST at FINE times its resolution: the middle 90% of its training images.
 THINNEST, THICKEST = 10.0, 18.0
@@ -57,20 +69,25 @@ def fit(grey: Pixels) -> Digit:
     Raises ImageError (``blank``) when there are no strokes.
     """
     if min(grey.shape) < LEAST:
-        raise _blank()
+        raise blank()
     page = shrink(grey, PAGE)
+    if rim := _rim(page):
+        grey = _inside(grey, round(rim * max(grey.shape) / max(page.shape)))
+        page = shrink(grey, PAGE)
     dark = ink_is_dark(page)
     ink, base, floor = _ink(~page if dark else page)
-    strokes, contrast, crowded = _find_strokes(ink, floor)
+    strokes, contrast, crowded = find_strokes(ink, floor)
     x, y, w, h = cv2.boundingRect(strokes)
+    if _is_sheet(strokes, (x, y, w, h)):
+        crowded = True  # if it is none
+        with contextlib.suppress(ImageError):
+            return fit(_cut_out(grey, strokes.shape, (x, y, w, h)))
     share = cv2.countNonZero(strokes) / strokes.size
 
     if page is not grey and max(w, h) < CLOSE:
         ink, strokes = _look_closer(grey, dark, strokes, (x, y, w, h))
-        base, contrast = 0.0, max(1.0, _brightness(ink, strokes, 0.75))
-        x, y, w, h = cv2.boundingRect(cv2.compare(ink, base + 0.4 * (contrast - base), cv2.CMP_GT))
-        if not w:
-            raise _blank()
+        base, contrast = 0.0, brightness(ink, strokes)
+        x, y, w, h = cv2.boundingRect(strokes)
     around = cv2.dilate(strokes, _BOX3)  # keeps the soft edges of the strokes
     ink = cv2.copyTo(ink, around)[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1]
     gain = 255 / (0.75 * max(contrast - base, 1.0))
@@ -91,6 +108,47 @@ def shrink(grey: Pixels, side: int) -> Pixels:
     return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
 
 
+def _rim(page: Pixels) -> int:
+    """How wide the even rim is, all around and of another brightness, that a picture may have.
+
+    It is the edge of a scanner's lid, or a printed or drawn frame. Inside of it there has to be
+    paper: with a digit that fills the picture, it may be the paper.
+    """
+    level = percentile(page, 0.5)
+    ring, width, most = border(page), 0, min(page.shape) // 6
+    if abs(percentile(ring, 0.5) - level) < FAR:
+        return 0
+    while width < most and np.count_nonzero(abs(ring - level) >= FAR) > 0.9 * ring.size:
+        width += 1
+        ring = border(_inside(page, width))
+    width += 1  # and its soft edge
+    ring = border(_inside(page, width))
+    return width if np.count_nonzero(abs(ring - level) < FAR) > 0.9 * ring.size else 0
+
+
+def _inside(image: Pixels, rim: int) -> Pixels:
+    return np.ascontiguousarray(image[rim:-rim, rim:-rim])
+
+
+def _is_sheet(strokes: Pixels, box: tuple[int, int, int, int]) -> bool:
+    """Whether what was taken for strokes is a sheet of paper on something darker, or the like."""
+    x, y, w, h = box
+    part = strokes[y : y + h, x : x + w]
+    large = w >= 0.4 * strokes.shape[1] and h >= 0.4 * strokes.shape[0] and min(w, h) >= TINY
+    even = max(w, h) < 2.5 * min(w, h) and cv2.countNonZero(part) > 0.6 * part.size
+    return large and even and fills_its_sides(part.view(np.bool_))
+
+
+def _cut_out(grey: Pixels, page: tuple[int, ...], box: tuple[int, int, int, int]) -> Pixels:
+    """What is well inside of a box on the page, which is the picture or a reduced copy of it."""
+    factor = max(grey.shape) / max(page)
+    x, y, w, h = box
+    rim = 1 + 0.04 * max(w, h)
+    left, right = round((x + rim) * factor), round((x + w - rim) * factor)
+    top, bottom = round((y + rim) * factor), round((y + h - rim) * factor)
+    return np.ascontiguousarray(grey[top:bottom, left:right])
+
+
 def ink_is_dark(page: Pixels) -> bool:
     """Whether the ink of a picture is darker than its background.
 
@@ -106,14 +164,9 @@ def ink_is_dark(page: Pixels) -> bool:
             cv2.subtract(background, thumbnail),
         )
     else:
-        middle = (_percentile(thumbnail, 0.5) + _percentile(border(thumbnail), 0.5)) / 2
+        middle = (percentile(thumbnail, 0.5) + percentile(border(thumbnail), 0.5)) / 2
         lighter, darker = cv2.subtract(thumbnail, middle), cv2.subtract(middle, thumbnail)
     return cv2.norm(darker, cv2.NORM_L2) >= cv2.norm(lighter, cv2.NORM_L2)
-
-
-def border(image: Pixels) -> Pixels:
-    """The outermost pixels, [2(H + W)]; corners count twice."""
-    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def _ink(light: Pixels) -> tuple[Pixels, float, float]:
@@ -133,12 +186,12 @@ def _ink(light: Pixels) -> tuple[Pixels, float, float]:
     below = cv2.compare(ink, threshold, cv2.CMP_LE)
     mean, spread = (value.item() for value in cv2.meanStdDev(ink, mask=below))
     if small and cv2.mean(ink, ~below)[0] - mean < SEPARATION * spread:
-        raise _blank()  # a threshold between values that belong together
-    base = min(_percentile(ink, 0.5), mean)
+        raise blank()  # a threshold between values that belong together
+    base = min(percentile(ink, 0.5), mean)
     peak = float(cv2.minMaxLoc(ink if small else cv2.blur(ink, (3, 3)))[1])
     floor = base + max(FAINTEST, 5 * deviation, 0.15 * (peak - base))
     if peak <= floor + FAINTEST / 2:
-        raise _blank()
+        raise blank()
     return ink, base, floor
 
 
@@ -148,7 +201,7 @@ def _noise(image: Pixels) -> float:
     In a normal distribution 40% of all values are within 0.52 standard deviations of the mean.
     """
     deviations = cv2.absdiff(image, cv2.medianBlur(image, 3))
-    return _percentile(deviations, 0.4) / 0.52
+    return percentile(deviations, 0.4) / 0.52
 
 
 def _without_background(light: Pixels) -> Pixels:
@@ -187,141 +240,6 @@ def _evenly_lit(light: Pixels) -> Pixels:
     return cv2.subtract(light, cv2.convertScaleAbs(whole))
 
 
-def _find_strokes(ink: Pixels, floor: float) -> tuple[Pixels, float, bool]:
-    """The mask (0 or 1) of the digit's strokes, how bright its ink is, whether there is more."""
-    mask = cv2.threshold(ink, floor, 1, cv2.THRESH_BINARY)[1]
-    if min(ink.shape) > SMALL:
-        parts = _Parts(mask)
-        mask = parts.mask_of(parts.main())
-    threshold = max(floor, 0.38 * _brightness(ink, mask))
-    parts = _Parts(cv2.threshold(ink, threshold, 1, cv2.THRESH_BINARY)[1])
-    if parts.cross():
-        parts = _Parts(without_lines(parts.mask))
-    main = parts.main()
-    belonging = parts.belonging_to(main)
-    strokes = parts.mask_of(main, *belonging)
-    return strokes, _brightness(ink, strokes), parts.others(main, belonging)
-
-
-class _Parts:
-    """The connected parts of a mask (0 or 1), 8-connected; ``stats`` int32[N, 5] as in OpenCV."""
-
-    def __init__(self, mask: Pixels) -> None:
-        self.mask = mask
-        # 16 bits take a third of the time that 32 do, and count all parts that a page can have.
-        found, self._labels, stats, centres = cv2.connectedComponentsWithStats(
-            mask, ltype=cv2.CV_16U
-        )
-        if found == 1:
-            raise _blank()
-        self.stats, self._centres = stats[1:], centres[1:]
-
-    def __len__(self) -> int:
-        return len(self.stats)
-
-    def cross(self) -> bool:
-        """Whether some part runs from edge to edge."""
-        h, w = self.mask.shape
-        _, _, width, height = cv2.boundingRect(self.mask)
-        if width < 0.9 * w and height < 0.9 * h:
-            return False
-        _, _, widths, heights, _ = self.stats.T
-        return bool((widths >= 0.9 * w).any() or (heights >= 0.9 * h).any())
-
-    def main(self) -> int:
-        """The digit, or most of it: large, central, and no dirt that runs along the border."""
-        if len(self) == 1:
-            return 0
-        h, w = self.mask.shape
-        _, _, widths, heights, areas = self.stats.T
-        sizes = np.maximum(widths, heights)
-        off = ((self._centres / (w, h) - 0.5) ** 2).sum(axis=1)
-        along = np.bincount(border(self._labels), minlength=len(self) + 1)[1:]
-        score = np.sqrt(areas) * sizes * np.exp(-4 * off)
-        score *= np.where(along > 0, 0.35, 1) * np.where(along >= 0.6 * sizes, 0.2, 1)
-        return int(score.argmax())
-
-    def belonging_to(self, main: int) -> list[int]:
-        """Parts near the main one that are no specks: strokes of the same digit."""
-        if len(self) == 1:
-            return []
-        h, w = self.mask.shape
-        x, y, widths, heights, areas = self.stats.T
-        sizes = np.maximum(widths, heights)
-        right, bottom = x + widths, y + heights
-        across = np.maximum(0, np.maximum(x - right[main], x[main] - right))
-        down = np.maximum(0, np.maximum(y - bottom[main], y[main] - bottom))
-        at_border = (x == 0) | (y == 0) | (right == w) | (bottom == h)
-        reach = np.where(at_border & ~at_border[main], 0.06, 0.25) * sizes[main]
-        near = np.hypot(across, down) <= reach
-        alike = (areas >= 0.02 * areas[main]) & (sizes >= 0.08 * sizes[main])
-        near &= alike & (sizes <= 1.3 * sizes[main])
-        near[main] = False
-        return [int(part) for part in np.flatnonzero(near)]
-
-    def others(self, main: int, belonging: list[int]) -> bool:
-        """Whether there is another digit: a part as large as one, or as tall right beside it."""
-        if len(self) == 1:
-            return False
-        h, w = self.mask.shape
-        x, y, widths, heights, areas = self.stats.T
-        sizes = np.maximum(widths, heights)
-        large = (sizes >= 0.5 * sizes[main]) & (areas >= 0.25 * areas[main])
-        large &= (x > 0) & (y > 0) & (x + widths < w) & (y + heights < h)
-        large[[main, *belonging]] = False
-        beside = (x >= x[main] + widths[main]) | (x + widths <= x[main])
-        beside &= (heights >= 0.6 * heights[main]) & (areas >= 0.25 * areas[main])
-        return bool(large.any() or beside[belonging].any())
-
-    def mask_of(self, *parts: int) -> Pixels:
-        """The mask of some parts."""
-        if len(parts) == len(self):
-            return self.mask
-        if len(parts) == 1:
-            return cv2.inRange(self._labels, parts[0] + 1, parts[0] + 1) & 1
-        chosen = np.zeros(len(self) + 1, np.uint8)
-        chosen[[part + 1 for part in parts]] = 1
-        return chosen[self._labels]
-
-
-def without_lines(mask: Pixels) -> Pixels:
-    """The mask without the lines of ruled or squared paper."""
-    rows = _without_rows(mask)
-    return np.ascontiguousarray(_without_rows(np.ascontiguousarray(rows.T)).T)
-
-
-def _without_rows(mask: Pixels) -> Pixels:
-    """The mask without thin horizontal lines from edge to edge, but where a stroke crosses one."""
-    h, w = mask.shape
-    if min(h, w) < TINY:
-        return mask
-    # Lines that are slightly tilted, or whose edge is ragged, have no long runs of their own.
-    thick = cv2.dilate(mask, np.ones((3, 1), np.uint8))
-    runs = cv2.morphologyEx(thick, cv2.MORPH_OPEN, np.ones((1, max(9, w // 4)), np.uint8))
-    found, labels, stats, _ = cv2.connectedComponentsWithStats(runs)
-    lines, thickness, count = np.zeros_like(mask), 0.0, 0
-    for label in range(1, found):
-        x, _, width, _, _ = stats[label]
-        if x > 1 + 0.02 * w or x + width < 0.98 * w - 1:
-            continue
-        line = cv2.inRange(labels, label, label) & mask
-        if cv2.countNonZero(line) / width <= max(1.6, 0.03 * max(h, w)):
-            lines |= line
-            thickness = max(thickness, cv2.countNonZero(line) / width)
-            count += 1
-    if not count:
-        return mask
-    rest = mask & ~lines
-    x, _, width, _ = cv2.boundingRect(rest)
-    if count == 1 and (x < 0.05 * w or x + width > 0.95 * w):
-        return mask  # a stroke of a digit that fills the picture
-    reach = int(np.ceil(thickness)) + 2
-    column = np.ones((2 * reach + 1, 1), np.uint8)
-    above = cv2.dilate(rest, column, anchor=(0, 2 * reach))
-    below = cv2.dilate(rest, column, anchor=(0, 0))
-    return rest | (lines & above & below)
-
-
 def _look_closer(
     grey: Pixels, dark: bool, strokes: Pixels, box: tuple[int, int, int, int]
 ) -> tuple[Pixels, Pixels]:
@@ -342,11 +260,13 @@ def _look_closer(
     near = cv2.resize(strokes[top:bottom, left:right], size, interpolation=cv2.INTER_NEAREST)
     reach = max(1, round(0.5 * size[0] / (right - left)))
     near = cv2.dilate(near, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    return cv2.copyTo(ink, near), near
-
-
-def _brightness(ink: Pixels, strokes: Pixels, share: float = 0.9) -> float:
-    return _percentile(ink[strokes.view(np.bool_)], share)
+    # Strokes thinner than a pixel of the page are the smaller part of what is near.
+    threshold, _ = cv2.threshold(ink[near.view(np.bool_)], 0, 255, cv2.THRESH_OTSU)
+    bright = near & (cv2.compare(ink, threshold, cv2.CMP_GT) & 1)
+    if not bright.any():
+        raise blank()
+    strokes = cv2.compare(ink, INK * brightness(ink, bright), cv2.CMP_GT)
+    return cv2.copyTo(ink, near), near & strokes
 
 
 def normalise(strokes: Pixels, side: int) -> Pixels:
@@ -358,7 +278,7 @@ def normalise(strokes: Pixels, side: int) -> Pixels:
     fine = _of_usual_width(cv2.resize(strokes, size, interpolation=how))
     _, _, w, h = cv2.boundingRect(cv2.compare(fine, 127, cv2.CMP_GT))
     if not w:
-        raise _blank()
+        raise blank()
     factor = FINE * DIGIT / max(w, h)
     if abs(factor - 1) > 0.05:
         h, w = fine.shape
@@ -368,6 +288,8 @@ def normalise(strokes: Pixels, side: int) -> Pixels:
 
 def _of_usual_width(fine: Pixels) -> Pixels:
     inside = cv2.threshold(fine, 127, 1, cv2.THRESH_BINARY)[1]
+    # With a rim: without any background there would be no distance to it.
+    inside = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     distances = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
     width = 4 * cv2.mean(distances, inside)[0]
     radius = round((min(max(width, THINNEST), THICKEST) - width) / 2)
@@ -394,19 +316,6 @@ def _centred(fine: Pixels) -> Pixels:
     part = fine[y - top : side - top, x - left : side - left]
     square[y : y + part.shape[0], x : x + part.shape[1]] = part
     return square
-
-
-def _percentile(values: Pixels, share: float) -> float:
-    """The value that a share of all values is not above."""
-    place = int(share * (values.size - 1))
-    if values.size <= 4096:
-        return float(np.partition(values.ravel(), place)[place])
-    counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().cumsum()
-    return float(counts.searchsorted(place, side="right"))
-
-
-def _blank() -> ImageError:
-    return ImageError("blank", "no strokes found")
 
 
 _TREATMENTS = {

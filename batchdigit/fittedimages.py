@@ -43,7 +43,12 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 def _name(files: FileList, index: int) -> bytes:
     folder, name = os.path.split(files[index] or os.path.basename(files.root))
     if len(name + ENDING) > LONGEST_NAME:
-        name = name[:200] + b"-" + hashlib.sha256(name).hexdigest()[:16].encode()
+        # Without the rest of a character of UTF-8, which some file systems refuse.
+        name = (
+            name[:200].decode("utf-8", "ignore").encode()
+            + b"-"
+            + hashlib.sha256(name).hexdigest()[:16].encode()
+        )
     return os.path.join(folder, name + ENDING)
 
 

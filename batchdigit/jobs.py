@@ -194,13 +194,13 @@ class TrainJob:
     data: Path
     out: Path
     download: bool = False
-    epochs: int = 30
+    epochs: int = 16
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
-    average_decay: float = 0.999
+    average_decay: float = 0.9995
     augment: bool = True
-    variants: int = 3
+    variants: int = 8
     preprocess: str = "auto"
     start: Path | None = None
     seed: int = 0
@@ -213,7 +213,7 @@ class TrainJob:
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate {self.learning_rate:g} is not above 0", "try 3e-3")
         if not 0 <= self.variants <= 100:
-            raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 3")
+            raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 8")
         _check_choice("--preprocess", self.preprocess, PREPROCESSING)
         if self.variants and self.preprocess == "exact":
             raise UsageError("variants are fitted, which exact is not", "add --variants 0")

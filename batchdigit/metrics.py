@@ -77,6 +77,9 @@ def _exposition(summary: RunSummary | None, exit_code: int, seconds: float, out:
         images = gauge("images", "Images of the last run by outcome.", ("outcome",))
         for outcome in ("predicted", "reused", "failed"):
             images.labels(report, outcome).set(getattr(summary, outcome))
+        gauge("to_review", "Predictions of the last run that need a person's review.").labels(
+            report
+        ).set(summary.to_review)
         failures = gauge("failures", "Error rows of the last run by what failed.", ("stage",))
         for stage, count in summary.failures_by_stage.items():
             failures.labels(report, stage).set(count)

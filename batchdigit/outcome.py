@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchdigit.train import TrainSummary
 
 MOST_NOTES = 5
-_MEANING = {"inverted": "are dark ink on a light ground", "blank": "are blank"}
+_MEANING = {"blank": "are blank", "inverted": "are dark ink on a light ground"}
 
 
 def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
@@ -32,12 +32,14 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
         yield f"since the last report: {counts}"
     if summary.to_review:
         yield f"{summary.to_review} predictions to review (the column needs_review)"
-    for note in summary.notes[:MOST_NOTES]:
-        yield f"{note.count} of {note.images} images in {note.folder} {_MEANING[note.kind]}" + (
-            "; try --preprocess auto" if job.preprocess == "exact" else ""
-        )
-    if len(summary.notes) > MOST_NOTES:
-        yield f"and {len(summary.notes) - MOST_NOTES} more such folders"
+    for kind, meaning in _MEANING.items():
+        notes = [note for note in summary.notes if note.kind == kind]
+        for note in notes[:MOST_NOTES]:
+            yield f"{note.count} of {note.images} images in {note.folder} {meaning}" + (
+                "; try --preprocess auto" if job.preprocess == "exact" else ""
+            )
+        if len(notes) > MOST_NOTES:
+            yield f"and in {len(notes) - MOST_NOTES} more folders nearly all {meaning}"
     where = "" if job.out == STDOUT else f"; report in {job.out}"
     yield (
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "

@@ -208,8 +208,8 @@ def _binding(
         "--precision": job.precision,
         "--topk or --probs": k,
         "--preprocess": job.preprocess,
-        # No row depends on it, but the folder is complete only if every image passes.
-        "--save-fitted": str(job.save_fitted or ""),
+        # No row depends on it, but the first run into a folder must not leave out what is known.
+        "--save-fitted": os.path.realpath(job.save_fitted) if job.save_fitted else "",
         "limits (--max-bytes, --max-pixels, --timeout, --follow-symlinks)": [
             *(job.max_bytes, job.max_pixels, job.timeout, job.follow_symlinks)
         ],

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from batchdigit.errors import ImageError
-from batchdigit.fit import border, fit
+from batchdigit.fit import fit
 from batchdigit.records import Digit, Treatment
+from batchdigit.strokes import border
 
 SIZE = (28, 28)
 ENOUGH_PIXELS = 512  # for the larger side of a picture that is to be fitted
@@ -26,6 +27,7 @@ _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # of mass between 13.48 and 14.50 (pixels count from 0).
 _DIGIT_SIDES = (19, 20)
 _CENTRE = (13.4, 14.6)
+_INTEGER_WHITES = (255.0, 1023.0, 4095.0, 65535.0)
 _MOST_INK = 0.45  # the most there is 0.398
 
 
@@ -114,13 +116,14 @@ def _scale_to_8_bit(image: Image.Image, *, see_white: bool) -> Image.Image:
 
     A file of these modes does not say what its white is. Integers are taken as 16-bit unless a
     value lies outside, floating point as 0..1 or else 0..255 unless a value lies outside; then
-    the darkest value becomes black and the brightest white.
+    the darkest value becomes black and the brightest white. Where the image is to be fitted,
+    integers may also be of 8, 10 or 12 bits, as cameras and scanners write them.
     """
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("decode", "some pixel values are not finite numbers")
     low, high = float(values.min()), float(values.max())
-    whites = (1.0, 255.0) if image.mode == "F" else (65535.0,)
+    whites = (1.0, 255.0) if image.mode == "F" else _INTEGER_WHITES if see_white else (65535.0,)
     white = next((white for white in whites if low >= 0 and high <= white), None)
     transparent = values == image.info.get("transparency")
     if white is None:

@@ -17,7 +17,7 @@ from batchdigit.errors import SourceError
 from batchdigit.filenames import FileList
 
 EXTENSIONS = (
-    *(b".png", b".jpg", b".jpeg", b".bmp", b".gif"),
+    *(b".png", b".jpg", b".jpeg", b".jpe", b".jfif", b".bmp", b".gif"),
     *(b".tif", b".tiff", b".webp", b".pgm", b".ppm"),
 )
 NANOSECONDS_TO_SETTLE = 2_000_000_000

@@ -30,14 +30,14 @@ class Survey:
                 self.blank[self._folder(failure.index)] += 1
 
     def notes(self) -> tuple[FolderNote, ...]:
-        """Folders in which nearly all images are dark on light, or blank, in order."""
+        """Folders in which nearly all images are blank, then dark on light, each in order."""
         if not self.inverted and not self.blank:
             return ()
         images = Counter(self._folder(index) for index in range(len(self.files)))
         return tuple(
             FolderNote(escape_filename(folder) or ".", number, kind, count[folder])
+            for kind, count in (("blank", self.blank), ("inverted", self.inverted))
             for folder, number in sorted(images.items())
-            for kind, count in (("inverted", self.inverted), ("blank", self.blank))
             if number >= FEWEST and count[folder] >= NEARLY_ALL * number
         )
 

@@ -1,4 +1,4 @@
-"""Processes that read: how their life begins, how long one file may take them, how they end."""
+"""Processes that work on images: how they begin, how long one file may take them, how they end."""
 
 from __future__ import annotations
 

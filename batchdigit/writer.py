@@ -160,14 +160,12 @@ def needs_review(predictions: Predictions, below: float) -> NDArray[np.bool_]:
 
 
 def _explained(predictions: Predictions) -> Columns:
-    """What fitting found; cells are empty where it was not asked."""
+    """What was found; ``ink`` is empty where nobody looked for strokes."""
     treatments, ink = predictions.treatments, predictions.ink
     polarities = np.where(treatments & Treatment.DARK, "dark on light", "light on dark").tolist()
     looked_at = (~np.isnan(ink)).tolist()
     return {
-        "polarity": [
-            cell if looked else None for cell, looked in zip(polarities, looked_at, strict=True)
-        ],
+        "polarity": polarities,
         "fitted": ((treatments & Treatment.FITTED) > 0).tolist(),
         "ink": [
             float(cell) if looked else None

@@ -15,8 +15,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import batchdigit
@@ -245,6 +247,17 @@ def test_rows_go_to_stdout_and_all_else_to_stderr(program: Program, digits: Path
     assert lines[0] == "filename,prediction,confidence,error,margin,needs_review"
     assert len(lines) == 11
     assert "10 images found" in done.stderr
+
+
+def test_summary_tells_what_to_look_at(program: Program, digits: Path) -> None:
+    for path in digits.iterdir():
+        Image.fromarray(~np.asarray(Image.open(path))).save(path)
+    done = program("run", digits, "--out", "out.csv", "--preprocess", "exact")
+    marked = (digits.parent / "out.csv").read_text().count(",true")
+    assert marked
+    assert f"{marked} predictions to review" in done.stderr
+    assert "10 of 10 images in . " in done.stderr
+    assert "; try --preprocess auto" in done.stderr
 
 
 def test_summary_as_json(program: Program, digits: Path) -> None:

@@ -56,6 +56,10 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "max-bytes": ("--max-bytes", option(max_bytes=100_000)),
     "max-pixels": ("--max-pixels", option(max_pixels=100_000)),
     "timeout": ("--timeout", option(timeout=3.0)),
+    "save-fitted": (
+        "--save-fitted",
+        lambda folder, _digits, _patch: {"save_fitted": folder / "fitted"},
+    ),
     "follow-symlinks": ("--follow-symlinks", option(follow_symlinks=True)),
 }
 

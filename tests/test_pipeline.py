@@ -19,6 +19,7 @@ from PIL import Image
 from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
 from batchdigit import reader as reader_module
 from batchdigit.errors import AccountingError, ExitCode
+from batchdigit.records import FolderNote
 from tests.conftest import SAMPLES
 from tests.oracle import SeedRow
 
@@ -160,6 +161,19 @@ def test_image_that_crashes_its_reader_costs_no_other_row(
     rows = run_to(tmp_path / "out.csv", digits, workers=2, batch_size=3, start_method="fork")
     assert rows[:10] == whole
     assert rows[10]["error"] == "decode: crashed the process that read it (SIGKILL)"
+
+
+def test_summary_counts_what_needs_review_and_names_folders_of_one_kind(
+    tmp_path: Path, digits: Path
+) -> None:
+    for path in digits.iterdir():
+        Image.fromarray(~np.asarray(Image.open(path))).save(path)
+    summary = run(Job((digits,), tmp_path / "out.csv", review_below=0.999))
+    marked = [row["needs_review"] for row in report(tmp_path / "out.csv")]
+    assert summary.to_review == marked.count("true") > 0
+    assert summary.notes == (FolderNote(".", 10, "inverted", 10),)
+    everything = run(Job((digits,), tmp_path / "out.csv", review_below=1.0))
+    assert everything.to_review > summary.to_review
 
 
 def test_limits_of_the_job_reach_the_reader(tmp_path: Path, digits: Path) -> None:

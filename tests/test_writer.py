@@ -16,6 +16,7 @@ import pytest
 from batchdigit import AccountingError, Failure, Job, Predictions, jobs, unescape_filename
 from batchdigit.filenames import FileList
 from batchdigit.jobs import REVIEW_BELOW
+from batchdigit.records import Treatment
 from batchdigit.writer import Layout, ReportWriter
 from tests.conftest import as_they_are
 from tests.test_filenames import ODD_NAMES
@@ -106,6 +107,52 @@ def test_every_format_holds_every_row(extension: str, failed: tuple[int, ...]) -
             "needs_review": None if prob is None else bool(prob < REVIEW_BELOW),
         }
     assert len(rows) == 7
+
+
+def row_of(probs: list[float], treatment: Treatment, ink: float) -> dict[str, Any]:
+    """The one row of an image, as JSON has it."""
+    predictions = Predictions(
+        np.array([0]),
+        np.arange(len(probs))[None],
+        np.array([probs], np.float32),
+        np.array([treatment], np.uint8),
+        np.array([ink], np.float32),
+    )
+    stream = io.BytesIO()
+    layout = Layout(10, explain=True, review_below=0.7)
+    with ReportWriter(stream, ("jsonl", False), FileList(ROOT, [b"a.png"]), layout) as report:
+        report.write(predictions)
+        report.finish({})
+    return json.loads(stream.getvalue())
+
+
+def test_margin_is_how_far_the_likeliest_is_ahead() -> None:
+    assert row_of([0.75, 0.125, 0.0625], Treatment.AS_IT_IS, 0.1)["margin"] == 0.625
+
+
+@pytest.mark.parametrize(
+    ("confidence", "treatment", "needs_review"),
+    [
+        (0.71, Treatment.FITTED, False),
+        (0.69, Treatment.FITTED, True),
+        (0.99, Treatment.FITTED | Treatment.CROWDED, True),
+    ],
+)
+def test_doubtful_and_crowded_images_need_review(
+    confidence: float, treatment: Treatment, needs_review: bool
+) -> None:
+    assert row_of([confidence, 0.01], treatment, 0.1)["needs_review"] is needs_review
+
+
+def test_explanation_says_what_was_found() -> None:
+    def explained(treatment: Treatment, ink: float) -> list[Any]:
+        row = row_of([0.9, 0.1], treatment, ink)
+        return [row[name] for name in ("polarity", "fitted", "ink")]
+
+    assert explained(Treatment.FITTED | Treatment.DARK, 0.25) == ["dark on light", True, 0.25]
+    assert explained(Treatment.FITTED, 0.25) == ["light on dark", True, 0.25]
+    assert explained(Treatment.AS_IT_IS, 0.125) == ["light on dark", False, 0.125]
+    assert explained(Treatment.DARK, float("nan")) == ["dark on light", False, None]
 
 
 @pytest.mark.parametrize("extension", FORMATS)
