@@ -122,6 +122,8 @@ def _rim(page: Pixels) -> int:
         width += 1
         ring = border(_inside(page, width))
     width += 1  # and its soft edge
+    if min(page.shape) - 2 * width < LEAST:
+        return 0
     ring = border(_inside(page, width))
     return width if np.count_nonzero(abs(ring - level) < FAR) > 0.9 * ring.size else 0
 

@@ -65,7 +65,10 @@ def main() -> None:
 
     groups: dict[str, list[tuple[str, Row]]] = defaultdict(list)
     for row in report(arguments.folder, options):
-        group, label, _ = row["filename"].split("/", 2)
+        group, _, rest = row["filename"].partition("/")
+        label, _, name = rest.partition("/")
+        if not name:
+            sys.exit(f"{row['filename']} is not GROUP/LABEL/FILE in {arguments.folder}")
         groups[group].append((label, row))
     everyone = [row for rows in groups.values() for row in rows]
     if arguments.mnist:
