@@ -24,7 +24,7 @@ MAX_BATCH_SIZE = 1_000_000
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 MAX_SECONDS = 20.0
-REVIEW_BELOW = 0.9  # chosen in the model card of the packaged weights
+REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
 STDOUT = Path("-")
 
 
@@ -126,7 +126,7 @@ class Job:
         _check_choice("--preprocess", self.preprocess, PREPROCESSING)
         if not 0 <= self.review_below <= 1:
             raise UsageError(
-                f"--review-below {self.review_below:g} is not a probability", "try 0.9"
+                f"--review-below {self.review_below:g} is not a probability", "try 0.97"
             )
         _check_choice("start_method", self.start_method, START_METHODS)
         check_device_name(self.device)
@@ -194,13 +194,13 @@ class TrainJob:
     data: Path
     out: Path
     download: bool = False
-    epochs: int = 16
+    epochs: int = 30
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
-    average_decay: float = 0.9995
+    average_decay: float = 0.999
     augment: bool = True
-    variants: int = 8
+    variants: int = 3
     preprocess: str = "auto"
     start: Path | None = None
     seed: int = 0
@@ -213,7 +213,7 @@ class TrainJob:
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate {self.learning_rate:g} is not above 0", "try 3e-3")
         if not 0 <= self.variants <= 100:
-            raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 8")
+            raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 3")
         _check_choice("--preprocess", self.preprocess, PREPROCESSING)
         if self.variants and self.preprocess == "exact":
             raise UsageError("variants are fitted, which exact is not", "add --variants 0")

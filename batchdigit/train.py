@@ -38,10 +38,6 @@ from batchdigit.version import versions
 
 GROUP = 8  # images of a batch that share one random transformation
 FEWEST_ERRORS = 10
-# The rate ends at a fifth of its peak (OneCycleLR begins at a 25th), and the moving average does
-# the rest: annealed to nothing, weights become no better on digits like the training images, and
-# worse on those that other people wrote.
-FINAL_DIVISOR = 0.2
 # What must be equal for a training to go on where another stopped.
 BINDING = (
     *("epochs", "batch_size", "learning_rate", "weight_decay", "average_decay"),
@@ -178,7 +174,6 @@ class Fitting:
             max_lr=job.learning_rate,
             epochs=job.epochs,
             steps_per_epoch=-(-len(splits.train) * (2 if job.variants else 1) // job.batch_size),
-            final_div_factor=FINAL_DIVISOR,
         )
         self.epoch = 0
         self.best_epoch = 0
@@ -274,7 +269,7 @@ class Fitting:
 
 
 def augmentation() -> Transform:
-    """Random small changes of place and shape of uint8 images, blur and noise: what fitting leaves.
+    """Random small rotations, shifts, scalings, shears and elastic distortions of uint8 images.
 
     The ranges keep every digit inside its 28x28 frame and its class beyond doubt; the elastic
     distortion is that of Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural
@@ -293,8 +288,6 @@ def augmentation() -> Transform:
                 interpolation=v2.InterpolationMode.BILINEAR,
             ),
             v2.RandomApply([v2.ElasticTransform(alpha=36.0, sigma=4.0)], p=0.7),
-            v2.RandomApply([v2.GaussianBlur(5, (0.3, 1.0))], p=0.25),
-            v2.RandomApply([v2.GaussianNoise(0.0, 0.04)], p=0.2),
         ]
     )
     return transform
