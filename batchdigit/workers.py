@@ -147,6 +147,10 @@ class Workers:
         if getattr(self._iterator, "_worker_pids_set", False):
             signal_handling._remove_worker_pids(id(self._iterator))  # type: ignore[attr-defined]
         self._iterator._shutdown = True
+        for queue in getattr(self._iterator, "_index_queues", []):
+            queue.cancel_join_thread()
+            queue.close()  # here, and not wherever the garbage collector happens to run
+        self._join_feeders()
         _replace_sigchld_handler(self._handler or handler)
 
     def __next__(self) -> Batch:
@@ -210,12 +214,15 @@ class Workers:
         self._watch.join()
         self._iterator._workers = []  # it would wait for those that do not end
         self._iterator._shutdown_workers()
-        # Nothing else can be forked safely while threads of the queues are still ending.
-        for thread in set(threading.enumerate()) - self._threads_before:
-            if thread.name == "QueueFeederThread":
-                thread.join(SECONDS_TO_DIE)
+        self._join_feeders()
         self._watch = None
         _replace_sigchld_handler(self._handler)
+
+    def _join_feeders(self) -> None:
+        """Wait for the threads of the queues: beside them nothing else can be forked safely."""
+        for thread in set(threading.enumerate()) - self._threads_before:
+            if thread.name == "QueueFeederThread" and thread.ident is not None:
+                thread.join(SECONDS_TO_DIE)
 
 
 def _is_timeout(error: BaseException) -> bool:
