@@ -120,8 +120,8 @@ def too_late_to_stop() -> None:
 
 
 @contextlib.contextmanager
-def signals_blocked(*others: int) -> Iterator[None]:
-    """Hold the signals and, for this thread, block them and ``others``.
+def signals_blocked() -> Iterator[None]:
+    """Hold the signals and, for this thread, block them.
 
     Processes started within inherit the blocking: a Ctrl-C or a service manager signals every
     process at once; the parent alone decides what follows.
@@ -131,7 +131,7 @@ def signals_blocked(*others: int) -> Iterator[None]:
             yield
         return
     with signals_held():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOP_SIGNALS, *others])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             yield
         finally:

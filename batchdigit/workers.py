@@ -98,10 +98,7 @@ class Workers:
         self._iterator: Any = None
         self._threads_before = set(threading.enumerate())
         children_before = multiprocessing.active_children()
-        # torch's handler shall not see a death before ours is set. A forkserver, which may start
-        # here, must see them.
-        death = [signal.SIGCHLD] if start_method == "fork" else []
-        with signals_blocked(*death), warnings.catch_warnings():
+        with signals_blocked(), warnings.catch_warnings():
             # The number of workers was asked for, whatever torch thinks of it.
             warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
             # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
@@ -121,6 +118,10 @@ class Workers:
             if not count:
                 self._iterator = iter(loader)
                 return
+            # torch sets its handler once in a process: here, so that it can be replaced before
+            # there are workers. Blocking the signal would not do, for other threads get it too.
+            signal_handling._set_SIGCHLD_handler()
+            self._handler = _replace_sigchld_handler(_do_nothing)
             # As iter() does; but one that fails half-way is at hand to be tidied up.
             self._iterator = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
             try:
@@ -130,7 +131,6 @@ class Workers:
                 self._torchs_event = self._iterator._workers_done_event
                 self._iterator._workers_done_event = threading.Event()
                 self._processes = _children_since(children_before)
-                self._handler = _replace_sigchld_handler(_do_nothing)
                 self._watch = threading.Thread(target=self._watch_over, daemon=True)
                 self._watch.start()
             except (OSError, RuntimeError) as error:  # no more processes, or threads
@@ -142,7 +142,6 @@ class Workers:
 
     def _give_up(self, processes: list[BaseProcess]) -> None:
         """End what has started, unnoticed by torch's handler of deaths and by its destructor."""
-        handler = _replace_sigchld_handler(_do_nothing)
         end_processes(processes)
         if getattr(self._iterator, "_worker_pids_set", False):
             signal_handling._remove_worker_pids(id(self._iterator))  # type: ignore[attr-defined]
@@ -151,7 +150,7 @@ class Workers:
             queue.cancel_join_thread()
             queue.close()  # here, and not wherever the garbage collector happens to run
         self._join_feeders()
-        _replace_sigchld_handler(self._handler or handler)
+        _replace_sigchld_handler(self._handler)
 
     def __next__(self) -> Batch:
         """The next batch. Raises WorkerDied, after which all workers have ended."""
