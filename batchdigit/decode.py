@@ -19,7 +19,6 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchdigit.errors import ImageError
 from batchdigit.jobs import MAX_BYTES, MAX_PIXELS
-
-Pixels: TypeAlias = NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
@@ -174,7 +171,7 @@ def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
     return image
 
 
-def decode_plain_png(data: bytes) -> Pixels | None:
+def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
     """The pixels, uint8[H, W], of a PNG of 8-bit grey that holds nothing else; else None.
 
     Nothing else means: not interlaced, its pixel data in one chunk, no other chunks, all with the

@@ -26,11 +26,9 @@ morphology, at a few microseconds a call on images of 28x28.
 from __future__ import annotations
 
 import contextlib
-from typing import TypeAlias
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from batchdigit.errors import ImageError
 from batchdigit.records import Digit, Treatment
@@ -38,6 +36,7 @@ from batchdigit.strokes import (
     INK,
     SMALL,
     TINY,
+    Pixels,
     blank,
     border,
     brightness,
@@ -45,8 +44,6 @@ from batchdigit.strokes import (
     find_strokes,
     percentile,
 )
-
-Pixels: TypeAlias = NDArray[np.uint8]
 
 SIZE = 28
 DIGIT = 20  # the larger side of a digit in it

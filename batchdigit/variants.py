@@ -10,14 +10,12 @@ Arrays are uint8[H, W]; strokes are white on black until they are put on paper.
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Pixels: TypeAlias = NDArray[np.uint8]
+from batchdigit.strokes import Pixels
 
 ENLARGED = 8  # times 28 pixels, to draw at
 ROOM = 60  # pixels around, for what a distortion moves out

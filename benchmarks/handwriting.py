@@ -33,6 +33,17 @@ def report(folder: Path, options: list[str]) -> list[Row]:
             return list(csv.DictReader(file))
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="other weights than the packaged ones")
+    parser.add_argument("--review-below", help="another threshold than the default")
+
+
+def options_of(arguments: argparse.Namespace) -> list[str]:
+    """Those of :func:`add_options` that were given, for ``batchdigit run``."""
+    given = {"--model": arguments.model, "--review-below": arguments.review_below}
+    return [part for name, value in given.items() if value for part in (name, value)]
+
+
 def line(group: str, rows: list[tuple[str, Row]]) -> str:
     if all(row["error"] for _, row in rows):
         return f"{group:24} {len(rows):6}, none of them read"
@@ -55,13 +66,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--mnist", type=Path, metavar="DIR", help="holds MNIST/raw")
     parser.add_argument("--preprocess", default="auto")
-    parser.add_argument("--model", help="other weights than the packaged ones")
-    parser.add_argument("--review-below", help="another threshold than the default")
+    add_options(parser)
     arguments = parser.parse_args()
-    options = ["--preprocess", arguments.preprocess]
-    for name in ("model", "review_below"):
-        if value := getattr(arguments, name):
-            options += ["--" + name.replace("_", "-"), value]
+    options = ["--preprocess", arguments.preprocess, *options_of(arguments)]
 
     groups: dict[str, list[tuple[str, Row]]] = defaultdict(list)
     for row in report(arguments.folder, options):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from batchdigit.variants import in_another_hand, on_paper, placed, rules, shadow
 from benchmarks.fitting import samples
-from benchmarks.handwriting import report
+from benchmarks.handwriting import add_options, options_of, report
 
 EACH = 200
 LETTERS = "ACEFHJKMNPRTUVWXYadefhkmnrtwxy"
@@ -93,13 +93,9 @@ def cutting(photos: list[np.ndarray]) -> Callable[[Generator], np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, metavar="DIR")
-    parser.add_argument("--model", help="other weights than the packaged ones")
-    parser.add_argument("--review-below", help="another threshold than the default")
+    add_options(parser)
     arguments = parser.parse_args()
-    options = []
-    for name in ("model", "review_below"):
-        if value := getattr(arguments, name):
-            options += ["--" + name.replace("_", "-"), value]
+    options = options_of(arguments)
     kinds = {
         "empty paper": empty_paper,
         "letters": letter,

@@ -108,6 +108,7 @@ def main(path: Path, seed: int, count: int, exact: bool) -> None:
                 Path(sys.argv[1] + ".counterexample").write_bytes(data)
                 raise AssertionError("other weights were loaded")
         slowest = max(slowest, time.monotonic() - started)
+    mutated.unlink()  # what crashes this program stays
     print(json.dumps(outcomes | {"slowest_seconds": slowest, "peak_bytes": peak_bytes()}))
 
 
