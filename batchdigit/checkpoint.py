@@ -1,28 +1,21 @@
-"""Model files: the CNN's weights out of every way in which a ``CNN.pt`` is saved.
+"""Model files as PyTorch's network: the CNN's weights out of every way in which they are saved.
 
-A file is first read as data (:mod:`batchdigit.modelscan`), and everything that it declares is
-held against the network. Of what torch saved, a state dict is then written anew for ``torch.load``
-with ``weights_only=True``; a safetensors file goes to the safetensors package. The network is
-always the CNN of this package.
+The network is always the CNN of this package.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from batchdigit.errors import BatchdigitError
 from batchdigit.model import CNN
-from batchdigit.modelfile import SAFETENSORS, ModelFile, read_model_file
-from batchdigit.modelscan import Contents, scan
-from batchdigit.statearchive import write_state_archive
-from batchdigit.statedict import LAST_WEIGHT, check_fit, check_globals, find_weights, state_of
-from batchdigit.storedtensor import StoredTensor
+from batchdigit.modelfile import read_model_file
+from batchdigit.storedweights import BFLOAT16, Weights, read_weights
 
 
 @dataclass(frozen=True)
@@ -30,21 +23,46 @@ class Checkpoint:
     """A model in ``eval()`` mode on the CPU, and where it came from.
 
     ``kind`` says how the weights were saved (``state dict``, ``whole model __main__.CNN``, ...),
-    ``format`` in which file format. ``state`` holds them as saved, in their own precision, under
-    the CNN's names.
+    ``format`` in which file format.
     """
 
     model: CNN
-    path: Path
-    sha256: str
-    format: str
-    kind: str
-    state: Mapping[str, torch.Tensor]
+    weights: Weights
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self.weights.path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file, in hexadecimal."""
+        return self.weights.sha256
+
+    @property
+    def format(self) -> str:
+        """In which file format the weights were saved."""
+        return self.weights.format
+
+    @property
+    def kind(self) -> str:
+        """How the weights were saved."""
+        return self.weights.kind
 
     @property
     def classes(self) -> int:
         """Number of classes K."""
-        return int(self.model.fc[-1].out_features)  # type: ignore[arg-type]
+        return self.weights.classes
+
+    @cached_property
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """The weights as saved, in their own precision, under the CNN's names."""
+        return {
+            name: torch.from_numpy(array).view(getattr(torch, self.weights.dtypes[name]))
+            if self.weights.dtypes[name] == BFLOAT16
+            else torch.from_numpy(array)
+            for name, array in self.weights.stored.items()
+        }
 
 
 def load_checkpoint(path: str | os.PathLike[str], class_name: str | None = None) -> Checkpoint:
@@ -60,88 +78,16 @@ def load_checkpoint(path: str | os.PathLike[str], class_name: str | None = None)
 
     Raises CheckpointError for every other file; BatchdigitError where safetensors is missing.
     """
-    file = read_model_file(Path(path))
-    return load_contents(file, scan(file), class_name)
+    weights = read_weights(read_model_file(Path(path)), class_name)
+    return Checkpoint(build_model(weights), weights)
 
 
-def load_contents(file: ModelFile, contents: Contents, class_name: str | None) -> Checkpoint:
-    """The model in a file that has been scanned; see :func:`load_checkpoint`."""
-    check_globals(file, contents, class_name)
-    weights = find_weights(file, contents.root)
-    check_fit(file, weights)
-    tensors = load_tensors(file, contents)
-    return Checkpoint(
-        model=_build(file, tensors),
-        path=file.path,
-        sha256=file.sha256,
-        format=file.format,
-        kind=weights.kind,
-        state=tensors,
-    )
-
-
-def load_tensors(file: ModelFile, contents: Contents) -> dict[str, torch.Tensor]:
-    """The state dict in a file whose pickles :func:`check_globals` has found to be data."""
-    declared = state_of(find_weights(file, contents.root))
-    if file.format == SAFETENSORS:
-        loaded = state_of(find_weights(file, _load_safetensors(file)))
-    else:
-        archive = write_state_archive(declared, contents.storages, contents.byteorder)
-        loaded = _load_archive(file, archive)
-    tensors = {name: tensor.detach() for name, tensor in loaded.items()}
-    if {name: _described(tensor) for name, tensor in tensors.items()} != declared:
-        raise file.refusal("is damaged: two ways of reading it disagree")
-    return tensors
-
-
-def _described(tensor: torch.Tensor) -> StoredTensor:
-    return StoredTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-
-
-def _load_archive(file: ModelFile, archive: bytes) -> dict[str, torch.Tensor]:
-    try:
-        # ``mmap`` is given because torch has a setting for its default, for file names only.
-        state: dict[str, torch.Tensor] = torch.load(
-            io.BytesIO(archive), map_location="cpu", weights_only=True, mmap=False
-        )
-    except Exception as error:
-        # torch's words are not passed on: some advise to load the file unsafely.
-        raise file.refusal("is damaged: PyTorch cannot read it") from error
-    return state
-
-
-def _load_safetensors(file: ModelFile) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-    except ImportError as error:
-        raise BatchdigitError(
-            f"reading {file.path} takes the package safetensors, which is not installed",
-            "pip install safetensors",
-        ) from error
-    try:
-        return dict(load(file.data))
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise file.refusal("is damaged: its header does not fit its bytes") from error
-
-
-def _build(file: ModelFile, tensors: Mapping[str, torch.Tensor]) -> CNN:
-    """The CNN in single precision; raises CheckpointError for values that no network has."""
+def build_model(weights: Weights) -> CNN:
+    """The CNN with these weights, in single precision and in ``eval()`` mode."""
     with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
-        model = CNN(tensors[LAST_WEIGHT].shape[0]).float()  # whatever torch's default is
-    state = {}
-    for name, blank in model.state_dict().items():
-        tensor = tensors.get(name, torch.zeros((), device="cpu"))  # only a counter may be missing
-        state[name] = tensor.to(blank.dtype, copy=True).contiguous()
-        if not is_finite(state[name]):
-            raise file.refusal(f"holds values that are not finite in {name}", "train it again")
-        if name.endswith("running_var") and bool((state[name] < 0).any()):
-            raise file.refusal(f"holds a negative variance in {name}", "train it again")
+        model = CNN(weights.classes).float()  # whatever torch's default is
+    state = {name: torch.from_numpy(array) for name, array in weights.single.items()}
+    for name in model.state_dict().keys() - state.keys():  # counters, which may be missing
+        state[name] = torch.tensor(int(weights.stored.get(name, 0)), device="cpu")
     model.load_state_dict(state, assign=True)
     return model.eval()
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether every number is."""
-    # A sum takes a tenth of the time. It is finite only if every number is; it can also overflow.
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
-from batchdigit.checkpoint import Checkpoint, load_checkpoint, load_contents
+from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.errors import BatchdigitError, UsageError
-from batchdigit.model import CNN, IMAGE_SIZE
+from batchdigit.model import CNN
 from batchdigit.modelfile import ModelFile
-from batchdigit.modelscan import scan
+from batchdigit.network import IMAGE_SIZE
+from batchdigit.onnxgraph import INPUT, OPSET, OUTPUT, onnx_model
 from batchdigit.publish import Publication, writing
+from batchdigit.storedweights import read_weights
 
-if TYPE_CHECKING:
-    import onnx
-
-ONNX_OPSET = 18
 ONNX_TOLERANCE = 1e-5  # of a probability; also of a logit, relative to the largest
 DIGITS = Path(__file__).parent / "weights" / "digits.png"
 
@@ -118,8 +112,7 @@ def _save_safetensors(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]
 
 
 def _read_again(checkpoint: Checkpoint, target: Path, data: bytes) -> tuple[bytes, str]:
-    file = ModelFile(target, data)
-    again = load_contents(file, scan(file), None).state
+    again = Checkpoint(checkpoint.model, read_weights(ModelFile(target, data))).state
     same = again.keys() == checkpoint.state.keys() and all(
         again[name].dtype == tensor.dtype and torch.equal(again[name], tensor)
         for name, tensor in checkpoint.state.items()
@@ -133,21 +126,13 @@ def _read_again(checkpoint: Checkpoint, target: Path, data: bytes) -> tuple[byte
 
 def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
     try:
-        import onnx
         import onnxruntime
-        import onnxscript  # noqa: F401  (torch.onnx needs it)
     except ImportError as error:
-        raise _missing("onnx onnxscript onnxruntime") from error
-    model = _export(checkpoint.model)
-    onnx.helper.set_model_props(
-        model,
-        {"source_sha256": checkpoint.sha256, "classes": str(checkpoint.classes)},
-    )
-    onnx.checker.check_model(model, full_check=True)
-    data = model.SerializeToString()
+        raise _missing("onnxruntime") from error
+    data = onnx_model(checkpoint.weights)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     difference = _compare(
-        checkpoint.model, lambda images: session.run(["logits"], {"images": images.numpy()})[0]
+        checkpoint.model, lambda images: session.run([OUTPUT], {INPUT: images.numpy()})[0]
     )
     if difference > ONNX_TOLERANCE:
         raise BatchdigitError(
@@ -155,28 +140,9 @@ def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
             "nothing was written; please report this as a bug",
         )
     return data, (
-        f"opset {ONNX_OPSET}, any batch size; within {difference:.0e} of PyTorch on 1000 digits "
+        f"opset {OPSET}, any batch size; within {difference:.0e} of PyTorch on 1000 digits "
         "and 1000 random images"
     )
-
-
-def _export(model: CNN) -> onnx.ModelProto:
-    images = torch.zeros(2, 1, IMAGE_SIZE, IMAGE_SIZE, device="cpu")
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells how it optimizes
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # deprecations within torch
-        program = torch.onnx.export(
-            model,
-            (images,),
-            dynamo=True,
-            opset_version=ONNX_OPSET,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
-    assert program is not None  # noqa: S101  (it is, with dynamo=True)
-    return program.model_proto
 
 
 def _compare(model: CNN, run: Callable[[torch.Tensor], np.ndarray]) -> float:

@@ -20,7 +20,7 @@ from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.fit import fit
 from batchdigit.jobs import Reading
-from batchdigit.model import CLASSES, IMAGE_SIZE
+from batchdigit.network import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, available_cores, default_start_method
 from batchdigit.source import list_images
 from batchdigit.variants import variant

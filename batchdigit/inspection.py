@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchdigit.checkpoint import is_finite, load_contents, load_tensors
 from batchdigit.errors import CheckpointError, one_line
 from batchdigit.modelfile import ModelFile, read_model_file
 from batchdigit.modelscan import Contents, scan
 from batchdigit.pickled import Instance
 from batchdigit.statedict import check_globals, find_weights, locate_weights, role_of, state_of
-from batchdigit.storedtensor import StoredTensor
+from batchdigit.storedtensor import DTYPES, StoredTensor
+from batchdigit.storedweights import is_finite, stored_arrays, weights_in
 
 MAX_DEPTH = 20
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -96,7 +96,7 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
         known["kind"] = ", ".join(weights.kind for weights in locate_weights(contents.root))
         check_globals(file, contents, class_name)
         known["finite"] = _is_finite(file, contents)
-        known["classes"] = load_contents(file, contents, class_name).classes
+        known["classes"] = weights_in(file, contents, class_name).classes
     except CheckpointError as error:
         known |= {"problem": error.problem, "remedy": error.remedy}
     return Inspection(**known)
@@ -104,10 +104,14 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
 
 def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
     """Whether all weights are; None where that would take more work than the file is worth."""
-    declared = state_of(find_weights(file, contents.root)).values()
-    if sum(tensor.elements for tensor in declared) > len(file.data):
+    declared = state_of(find_weights(file, contents.root))
+    if sum(tensor.elements for tensor in declared.values()) > len(file.data):
         return None  # the same numbers under one name after another
-    return all(map(is_finite, load_tensors(file, contents).values()))
+    known = {dtype for dtype, _ in DTYPES.values()}
+    if not {tensor.dtype for tensor in declared.values()} <= known:
+        return None
+    arrays = stored_arrays(file, contents)
+    return all(is_finite(array, declared[name].dtype) for name, array in arrays.items())
 
 
 def _tensors(root: Any) -> Iterator[tuple[str, StoredTensor]]:

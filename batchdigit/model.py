@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-IMAGE_SIZE = 28
-CLASSES = 10
+from batchdigit.network import CLASSES
 
 
 class CNN(nn.Module):

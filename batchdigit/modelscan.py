@@ -38,7 +38,7 @@ _ZIP_ERRORS = (
 
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
-_SAFETENSORS_DTYPES = {
+SAFETENSORS_DTYPES = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -246,18 +246,22 @@ def _scan_safetensors(file: ModelFile) -> Contents:
     header = safetensors_header(file.data) or {}
     metadata = header.pop("__metadata__", None) or {}
     try:
-        tensors = {name: _safetensors_entry(**entry) for name, entry in header.items()}
+        tensors = {name: _safetensors_entry(name, **entry) for name, entry in header.items()}
         metadata = {str(key): str(value) for key, value in metadata.items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise file.refusal("is damaged: its header is not of the safetensors format") from error
     return Contents(root=tensors, metadata=metadata)
 
 
-def _safetensors_entry(dtype: str, shape: list[int], data_offsets: list[int]) -> StoredTensor:
+def _safetensors_entry(
+    name: str, dtype: str, shape: list[int], data_offsets: list[int]
+) -> StoredTensor:
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError("more dimensions than any layer has")
     check_sizes([*shape, *data_offsets])
     start, end = data_offsets
     if math.prod(shape) > end - start:  # every dtype that is accepted takes a byte at least
         raise ValueError("more elements than bytes")
-    return StoredTensor(_SAFETENSORS_DTYPES.get(dtype, str(dtype)), tuple(shape))
+    strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
+    dtype = SAFETENSORS_DTYPES.get(dtype, str(dtype))
+    return StoredTensor(dtype, tuple(shape), storage=name, strides=strides)

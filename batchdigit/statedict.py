@@ -1,7 +1,6 @@
 """The CNN's state dict in what a model file holds: finding it, and holding it against the CNN.
 
-Everything here works on what a file declares (:class:`~batchdigit.storedtensor.StoredTensor`) as
-well as on what a loader made of it (:class:`torch.Tensor`).
+Everything here works on what a file declares (:class:`~batchdigit.storedtensor.StoredTensor`).
 """
 
 from __future__ import annotations
@@ -12,13 +11,20 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
 from batchdigit.errors import CheckpointError
-from batchdigit.model import CNN
 from batchdigit.modelfile import SAVE_STATE, ModelFile
 from batchdigit.modelscan import Contents
+from batchdigit.network import (
+    BATCHNORM,
+    CONV,
+    COUNTER,
+    LINEAR,
+    MAXPOOL,
+    RELU,
+    SEQUENTIAL,
+    Layer,
+    cnn,
+)
 from batchdigit.pickled import Instance
 from batchdigit.storedtensor import TENSOR_DATA, StoredTensor
 
@@ -29,25 +35,16 @@ NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
 LAST_WEIGHT = "fc.4.weight"
-COUNTER = "num_batches_tracked"  # BatchNorm's, used in training only
 
 DATA_PARALLEL = "torch.nn.parallel.data_parallel.DataParallel"
 LAYER_CLASSES = frozenset(
     {
-        "torch.nn.modules.container.Sequential",
-        "torch.nn.modules.conv.Conv2d",
-        "torch.nn.modules.batchnorm.BatchNorm2d",
-        "torch.nn.modules.activation.ReLU",
-        "torch.nn.modules.pooling.MaxPool2d",
-        "torch.nn.modules.linear.Linear",
+        *(SEQUENTIAL, CONV, BATCHNORM, RELU, MAXPOOL, LINEAR),
         DATA_PARALLEL,
         "torch.nn.backends.thnn._get_thnn_function_backend",  # in models from before torch 1.2
     }
 )
 """What a pickled CNN is made of, besides its own class and its weights. None is ever called."""
-
-# What of a layer does not change what it computes in eval().
-_WITHOUT_EFFECT = {"training", "inplace", "momentum"}
 
 State = Mapping[str, StoredTensor]
 
@@ -121,7 +118,7 @@ def _submodules(module: Instance) -> dict[str, Any]:
 
 
 def _is_tensor(node: Any) -> bool:
-    return isinstance(node, StoredTensor | torch.Tensor)
+    return isinstance(node, StoredTensor)
 
 
 def _is_state_dict(node: Any) -> bool:
@@ -221,9 +218,8 @@ def check_fit(file: ModelFile, weights: Weights) -> State:
         raise file.refusal(
             f"has {classes} classes", f"the CNN is used with 1 to {MAX_CLASSES} classes"
         )
-    with torch.device("meta"):
-        expected = CNN(classes)
-    problem = _misfit(state, expected.state_dict())
+    expected = cnn(classes)
+    problem = _misfit(state, expected.state_shapes())
     if not problem and weights.class_name:
         problem = _other_layer(weights.node, expected)
     if problem:
@@ -234,7 +230,7 @@ def check_fit(file: ModelFile, weights: Weights) -> State:
     return state
 
 
-def _misfit(state: State, expected: Mapping[str, torch.Tensor]) -> str:
+def _misfit(state: State, expected: Mapping[str, tuple[int, ...]]) -> str:
     missing = [name for name in expected if name not in state and not name.endswith(COUNTER)]
     extra = [name for name in state if name not in expected]
     if missing or extra:
@@ -249,20 +245,19 @@ def _misfit(state: State, expected: Mapping[str, torch.Tensor]) -> str:
             parts.append(f"nearest names {', '.join(near)}")
         return "; ".join(parts)
     for name, tensor in state.items():
-        if tensor.shape != tuple(expected[name].shape):
-            wanted = tuple(expected[name].shape)
-            return f"{name} has the shape {tensor.shape} where {wanted} belongs"
+        if tensor.shape != expected[name]:
+            return f"{name} has the shape {tensor.shape} where {expected[name]} belongs"
         if tensor.dtype not in WEIGHT_DTYPES and not name.endswith(COUNTER):
             return f"{name} is of {tensor.dtype}, which holds no weights"
     return ""
 
 
-def _other_layer(module: Instance, expected: nn.Module, name: str = "") -> str:
+def _other_layer(module: Instance, expected: Layer, name: str = "") -> str:
     """How the layers of a whole model compute otherwise than the CNN's, or nothing.
 
     A state dict cannot tell: another activation or stride leaves the shapes as they are.
     """
-    theirs, ours = _submodules(module), dict(expected.named_children())
+    theirs, ours = _submodules(module), expected.layers
     place = name or "it"
     tensors = [module.attributes.get(kind) for kind in ("_parameters", "_buffers")]
     hidden = {"forward", *theirs}.union(*(names for names in tensors if isinstance(names, dict)))
@@ -271,17 +266,15 @@ def _other_layer(module: Instance, expected: nn.Module, name: str = "") -> str:
     if list(theirs) != list(ours):
         other = [key for key in [*theirs, *ours] if (key in theirs) != (key in ours)]
         return f"{place} has other layers ({_few(other or theirs)})"
-    for key, value in vars(expected).items():
+    for key, value in expected.settings.items():
         found = module.attributes.get(key, value)  # older versions lack the later ones
-        if key.startswith("_") or key in _WITHOUT_EFFECT or _pair(found) == _pair(value):
-            continue
-        return f"{place} has {key} {_shown(found)} where {value} belongs"
+        if _pair(found) != _pair(value):
+            return f"{place} has {key} {_shown(found)} where {value} belongs"
     for key, layer in ours.items():
         inner = f"{name}.{key}".lstrip(".")
-        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
-        if not _is_module(theirs[key]) or theirs[key].global_name != kind:
+        if not _is_module(theirs[key]) or theirs[key].global_name != layer.kind:
             found = getattr(theirs[key], "global_name", "nothing").rpartition(".")[2]
-            return f"{inner} is {found} where {type(layer).__name__} belongs"
+            return f"{inner} is {found} where {layer.kind.rpartition('.')[2]} belongs"
         if problem := _other_layer(theirs[key], layer, inner):
             return problem
     return ""

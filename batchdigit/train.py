@@ -31,7 +31,8 @@ from batchdigit.dataset import Digits, Splits, join, load_splits, variants_of
 from batchdigit.device import choose_device
 from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.jobs import TrainJob
-from batchdigit.model import CLASSES, CNN
+from batchdigit.model import CNN
+from batchdigit.network import CLASSES
 from batchdigit.publish import Publication, writing
 from batchdigit.records import OnProgress, no_progress
 from batchdigit.version import versions

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from batchdigit import CNN, CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
+from batchdigit import CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
 from batchdigit.convert import real_digits
 from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.onnxgraph import onnx_model
+from batchdigit.storedweights import Weights
 from tests import oracle
 from tests.conftest import SAMPLES, Program
 
@@ -105,6 +108,7 @@ def test_onnx_says_what_it_is(tmp_path: Path) -> None:
     target = tmp_path / "CNN.onnx"
     convert_model(PACKAGED_WEIGHTS, target)
     model = onnx.load(target)
+    onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties == {
@@ -123,9 +127,11 @@ def test_onnx_that_disagrees_is_not_written(
 ) -> None:
     from batchdigit import BatchdigitError, convert
 
-    other = CNN().eval()
-    export = convert._export
-    monkeypatch.setattr(convert, "_export", lambda _model: export(other))
+    def other_model(weights: Weights) -> bytes:
+        other = {name: array * 1.001 for name, array in weights.stored.items()}
+        return onnx_model(replace(weights, stored=other))
+
+    monkeypatch.setattr(convert, "onnx_model", other_model)
     target = tmp_path / "CNN.onnx"
     with pytest.raises(BatchdigitError, match="would differ"):
         convert_model(PACKAGED_WEIGHTS, target)

@@ -1,0 +1,175 @@
+"""The network as an ONNX file, written from its weights: no PyTorch, no onnx package.
+
+An ONNX file is a protocol buffer, whose messages and field numbers stand in ``onnx.proto3`` of
+the ONNX project; the encoding is that of https://protobuf.dev/programming-guides/encoding/. Only
+what this one graph needs is written. BatchNorm is folded into the convolution before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.network import BATCHNORM, CONV, IMAGE_SIZE, LINEAR, MAXPOOL, RELU, Layer, cnn
+from batchdigit.storedweights import Weights
+from batchdigit.version import __version__
+
+IR_VERSION = 8  # with opset 18, as the table of versions in the ONNX project has it
+OPSET = 18
+INPUT = "images"
+OUTPUT = "logits"
+FIRST_LINEAR = "fc.0"  # before it, features become one row
+
+_FLOAT = 1  # TensorProto.DataType
+_ATTRIBUTE_INT, _ATTRIBUTE_INTS = 2, 7  # AttributeProto.AttributeType
+
+Arrays = Mapping[str, NDArray[np.float32]]
+Message = list[bytes | memoryview]  # in pieces, so that weights are copied once, at the end
+
+
+def onnx_model(weights: Weights) -> bytes:
+    """The file: ``images`` float32[B, 1, 28, 28], 0 to 1, to ``logits`` float32[B, K]; B is any.
+
+    Its metadata holds the SHA-256 of the model file and the number of classes, as text.
+    """
+    layers = dict(cnn(weights.classes).leaves())
+    nodes: Message = []
+    tensors: Message = []
+    value = INPUT
+    for name, layer in layers.items():
+        if layer.kind == BATCHNORM:  # is in the convolution
+            continue
+        if name == FIRST_LINEAR:
+            nodes += _field(1, _node("Flatten", [value], "flat"))
+            value = "flat"
+        output = OUTPUT if name == list(layers)[-1] else name
+        parameters = _parameters(name, layer, layers, weights.single)
+        nodes += _field(1, _operation(layer, [value, *parameters], output))
+        for key, array in parameters.items():
+            tensors += _field(5, _tensor(key, array))
+        value = output
+    graph = [
+        *nodes,
+        *_text(2, "batchdigit CNN"),
+        *tensors,
+        *_field(11, _value(INPUT, 1, IMAGE_SIZE, IMAGE_SIZE)),
+        *_field(12, _value(OUTPUT, weights.classes)),
+    ]
+    model = [
+        *_number(1, IR_VERSION),
+        *_text(2, "batchdigit"),
+        *_text(3, __version__),
+        *_field(7, graph),
+        *_field(8, [*_text(1, ""), *_number(2, OPSET)]),
+    ]
+    for key, text in (("source_sha256", weights.sha256), ("classes", str(weights.classes))):
+        model += _field(14, [*_text(1, key), *_text(2, text)])
+    return b"".join(model)
+
+
+def _parameters(
+    name: str, layer: Layer, layers: Mapping[str, Layer], arrays: Arrays
+) -> dict[str, NDArray[np.float32]]:
+    """The weight and the bias of a layer, under their names in the file."""
+    if layer.kind == LINEAR:
+        return {f"{name}.{part}": arrays[f"{name}.{part}"] for part in ("weight", "bias")}
+    if layer.kind != CONV:
+        return {}
+    batchnorm = f"{name.rpartition('.')[0]}.1"
+    weight, bias = _folded(name, batchnorm, layers[batchnorm].settings["eps"], arrays)
+    return {f"{name}.weight": weight, f"{name}.bias": bias}
+
+
+def _folded(
+    conv: str, batchnorm: str, eps: float, arrays: Arrays
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """W' = W·γ/√(σ²+ε), b' = (b-μ)·γ/√(σ²+ε) + β, computed in float64."""
+    double = {
+        part: arrays[f"{batchnorm}.{part}"].astype(np.float64)
+        for part in ("weight", "bias", "running_mean", "running_var")
+    }
+    scale = double["weight"] / np.sqrt(double["running_var"] + eps)
+    weight = arrays[f"{conv}.weight"] * scale[:, None, None, None]
+    bias = (arrays[f"{conv}.bias"] - double["running_mean"]) * scale + double["bias"]
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _operation(layer: Layer, inputs: list[str], output: str) -> Message:
+    if layer.kind == CONV:
+        return _node("Conv", inputs, output, {"kernel_shape": layer.settings["kernel_size"]})
+    if layer.kind == MAXPOOL:
+        size, stride = (layer.settings[name] for name in ("kernel_size", "stride"))
+        return _node(
+            "MaxPool", inputs, output, {"kernel_shape": (size, size), "strides": (stride, stride)}
+        )
+    if layer.kind == LINEAR:
+        return _node("Gemm", inputs, output, {"transB": 1})
+    assert layer.kind == RELU, layer.kind  # noqa: S101  (there are no others)
+    return _node("Relu", inputs, output)
+
+
+def _node(
+    operator: str,
+    inputs: Iterable[str],
+    output: str,
+    attributes: Mapping[str, int | tuple[int, ...]] | None = None,
+) -> Message:
+    """NodeProto."""
+    message: Message = []
+    for name in inputs:
+        message += _text(1, name)
+    message += _text(2, output) + _text(3, f"{operator} {output}") + _text(4, operator)
+    for name, value in (attributes or {}).items():
+        message += _field(5, _attribute(name, value))
+    return message
+
+
+def _attribute(name: str, value: int | tuple[int, ...]) -> Message:
+    """AttributeProto."""
+    if isinstance(value, int):
+        return [*_text(1, name), *_number(3, value), *_number(20, _ATTRIBUTE_INT)]
+    numbers = [part for number in value for part in _number(8, number)]
+    return [*_text(1, name), *numbers, *_number(20, _ATTRIBUTE_INTS)]
+
+
+def _tensor(name: str, array: NDArray[np.float32]) -> Message:
+    """TensorProto, its numbers as little-endian bytes."""
+    sizes = [part for size in array.shape for part in _number(1, size)]
+    numbers = np.ascontiguousarray(array, "<f4").data.cast("B")
+    return [*sizes, *_number(2, _FLOAT), *_text(8, name), *_field(9, [numbers])]
+
+
+def _value(name: str, *sizes: int) -> Message:
+    """ValueInfoProto of float32[batch, sizes...]."""
+    shape = _field(1, _text(2, "batch"))
+    for size in sizes:
+        shape += _field(1, _number(1, size))
+    tensor_type = [*_number(1, _FLOAT), *_field(2, shape)]
+    return [*_text(1, name), *_field(2, _field(1, tensor_type))]
+
+
+def _text(number: int, text: str) -> Message:
+    """A field of text."""
+    return _field(number, [text.encode()])
+
+
+def _field(number: int, message: Message) -> Message:
+    """A field of a message, or of bytes."""
+    return [_varint(number << 3 | 2), _varint(sum(map(len, message))), *message]
+
+
+def _number(number: int, value: int) -> Message:
+    """A field of a whole number, 0 or more."""
+    return [_varint(number << 3), _varint(value)]
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first, the eighth set in all but the last."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,0 +1,146 @@
+"""The CNN's weights out of a model file, as arrays: no PyTorch, and no pickle that runs.
+
+A file is first read as data (:mod:`batchdigit.modelscan`), and everything that it declares is
+held against the network (:mod:`batchdigit.statedict`). What is left to do is to take numbers from
+bytes whose place has been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.errors import BatchdigitError
+from batchdigit.modelfile import SAFETENSORS, ModelFile
+from batchdigit.modelscan import SAFETENSORS_DTYPES, Buffer, Contents, scan
+from batchdigit.network import COUNTER
+from batchdigit.statedict import LAST_WEIGHT, check_fit, check_globals, find_weights, state_of
+from batchdigit.storedtensor import StoredTensor
+
+BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The state dict in a model file.
+
+    ``kind`` says how it was saved (``state dict``, ``whole model __main__.CNN``, ...), ``format``
+    in which file format. ``stored`` are its numbers as they are in the file, under the CNN's names
+    and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types.
+    """
+
+    path: Path
+    sha256: str
+    format: str
+    kind: str
+    stored: Mapping[str, NDArray[Any]]
+    dtypes: Mapping[str, str]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+        return int(self.stored[LAST_WEIGHT].shape[0])
+
+    @cached_property
+    def single(self) -> dict[str, NDArray[np.float32]]:
+        """What the network computes with, float32; what is used in training only is left out."""
+        return {
+            name: as_single(array, self.dtypes[name])
+            for name, array in self.stored.items()
+            if not name.endswith(COUNTER)
+        }
+
+
+def read_weights(file: ModelFile, class_name: str | None = None) -> Weights:
+    """The CNN whose weights ``file`` holds; see :func:`batchdigit.load_checkpoint`.
+
+    Raises CheckpointError for a file that holds none, and for values that no network has;
+    BatchdigitError where the package safetensors is missing.
+    """
+    return weights_in(file, scan(file), class_name)
+
+
+def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> Weights:
+    """The weights in a file that has been scanned."""
+    check_globals(file, contents, class_name)
+    found = find_weights(file, contents.root)
+    declared = check_fit(file, found)
+    weights = Weights(
+        path=file.path,
+        sha256=file.sha256,
+        format=file.format,
+        kind=found.kind,
+        stored=stored_arrays(file, contents),
+        dtypes={name: tensor.dtype for name, tensor in declared.items()},
+    )
+    for name, array in weights.single.items():
+        if not np.isfinite(array).all():
+            raise file.refusal(f"holds values that are not finite in {name}", "train it again")
+        if name.endswith("running_var") and (array < 0).any():
+            raise file.refusal(f"holds a negative variance in {name}", "train it again")
+    return weights
+
+
+def stored_arrays(file: ModelFile, contents: Contents) -> dict[str, NDArray[Any]]:
+    """The numbers of the state dict in a file whose pickles are known to be data."""
+    declared = state_of(find_weights(file, contents.root))
+    storages = contents.storages
+    if file.format == SAFETENSORS:
+        storages = _safetensors_storages(file, declared.values())
+    return {
+        name: _array(tensor, storages[tensor.storage], contents.byteorder)
+        for name, tensor in declared.items()
+    }
+
+
+def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any]:
+    """A copy of the numbers of ``tensor``, of which the scan has found that they are there."""
+    dtype = np.dtype("uint16" if tensor.dtype == BFLOAT16 else tensor.dtype)
+    numbers = np.frombuffer(storage, dtype.newbyteorder("<" if byteorder == "little" else ">"))
+    strided = np.lib.stride_tricks.as_strided(
+        numbers[tensor.offset :],
+        tensor.shape,
+        [stride * dtype.itemsize for stride in tensor.strides],
+    )
+    return strided.astype(dtype, order="C")
+
+
+def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """The same numbers as float32; what is too large for it becomes infinite."""
+    if dtype == BFLOAT16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def is_finite(array: NDArray[Any], dtype: str) -> bool:
+    """Whether every number is, in the precision that it is stored in."""
+    values = as_single(array, dtype) if dtype == BFLOAT16 else array
+    return bool(np.isfinite(values).all())
+
+
+def _safetensors_storages(file: ModelFile, declared: Iterable[StoredTensor]) -> dict[str, Buffer]:
+    """The bytes of each tensor; the safetensors package checks that the header fits them."""
+    try:
+        from safetensors import SafetensorError, deserialize
+    except ImportError as error:
+        raise BatchdigitError(
+            f"reading {file.path} takes the package safetensors, which is not installed",
+            "pip install safetensors",
+        ) from error
+    try:
+        entries = dict(deserialize(file.data))  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise file.refusal("is damaged: its header does not fit its bytes") from error
+    for tensor in declared:
+        entry = entries.get(tensor.storage, {})
+        dtype = SAFETENSORS_DTYPES.get(entry.get("dtype"))
+        if (dtype, tuple(entry.get("shape", ()))) != (tensor.dtype, tensor.shape):
+            raise file.refusal("is damaged: two ways of reading it disagree")
+    return {name: memoryview(entry["data"]) for name, entry in entries.items()}
