@@ -15,6 +15,7 @@ import typer
 
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
 from batchdigit.jobs import (
+    BACKENDS,
     FORMATS,
     MODEL_VARIABLE,
     PRECISIONS,
@@ -26,6 +27,7 @@ from batchdigit.jobs import (
     default_model,
 )
 from batchdigit.labels import read_labels
+from batchdigit.loading import loading_torch
 from batchdigit.lock import hold_output
 from batchdigit.messages import LOG_FORMATS
 from batchdigit.metrics import Metrics, write_metrics
@@ -37,7 +39,7 @@ from batchdigit.outcome import (
     run_lines,
     training_lines,
 )
-from batchdigit.process import Ending, command, loading, occupy_standard_streams
+from batchdigit.process import Ending, command, keep_memory, occupy_standard_streams
 from batchdigit.progress import show_progress
 from batchdigit.version import __version__
 
@@ -178,8 +180,11 @@ def run(
             "--workers", "-j", metavar="N|auto", help="Processes that read; 0 is none but this."
         ),
     ] = "auto",
+    backend: Annotated[
+        str, typer.Option(metavar="|".join(BACKENDS), help="What computes.")
+    ] = RUN.backend,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="What computes.")
+        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="On what it computes.")
     ] = RUN.device,
     precision: Annotated[
         str, typer.Option(metavar="|".join(PRECISIONS), help="What the network computes in.")
@@ -282,6 +287,7 @@ def run(
             probs=probs,
             batch_size=_number_or_auto("--batch-size", batch_size),
             workers=_number_or_auto("--workers", workers),
+            backend=backend,
             device=device,
             precision=precision,
             preprocess=preprocess,
@@ -311,8 +317,8 @@ def run(
         if out != STDOUT and not wait:
             with hold_output(out):  # whoever must not write there is told so at once
                 pass
-        with loading():
-            from batchdigit import pipeline  # it imports torch, which takes seconds
+        keep_memory()
+        from batchdigit import pipeline  # it imports numpy and OpenCV, which takes a while
 
         LOG.debug("batchdigit %s: run %s --out %s", __version__, " ".join(source), out)
         with show_progress(sys.stderr, quiet=quiet) as progress:
@@ -407,7 +413,7 @@ def train(
             device=device,
             fresh=fresh,
         )
-        with loading():
+        with loading_torch():
             from batchdigit import train as training  # it imports torch, which takes seconds
 
         with show_progress(sys.stderr, quiet=quiet, unit="batches") as progress:
@@ -434,8 +440,7 @@ def inspect(
     The exit code is 0 for a file that a run would take and 65 for any other.
     """
     with command("nothing was changed"):
-        with loading():
-            from batchdigit.inspection import inspect_model  # it imports torch, which takes seconds
+        from batchdigit.inspection import inspect_model  # it imports numpy
 
         inspection = inspect_model(file, class_name)
         if as_json:
@@ -466,7 +471,7 @@ def convert(
     same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
     """
     with command(f"{target} is as it was", quiet=quiet) as ending:
-        with loading():
+        with loading_torch():
             from batchdigit.convert import convert_model  # it imports torch, which takes seconds
 
         conversion = convert_model(source, target, class_name=class_name, force=force)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from batchdigit.checkpoint import Checkpoint, load_checkpoint
+from batchdigit.digits import packaged_digits
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.model import CNN
 from batchdigit.modelfile import ModelFile
@@ -23,7 +23,6 @@ from batchdigit.publish import Publication, writing
 from batchdigit.storedweights import read_weights
 
 ONNX_TOLERANCE = 1e-5  # of a probability; also of a logit, relative to the largest
-DIGITS = Path(__file__).parent / "weights" / "digits.png"
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,6 @@ def convert_model(
         classes=checkpoint.classes,
         checked=checked,
     )
-
-
-def real_digits() -> torch.Tensor:
-    """The thousand MNIST digits that the package carries: float32[1000, 1, 28, 28], 0 to 1."""
-    with Image.open(DIGITS) as sheet:
-        pixels = np.asarray(sheet)
-    rows, columns = (size // IMAGE_SIZE for size in pixels.shape)
-    digits = pixels.reshape(rows, IMAGE_SIZE, columns, IMAGE_SIZE).swapaxes(1, 2)
-    images = torch.from_numpy(digits.reshape(-1, 1, IMAGE_SIZE, IMAGE_SIZE).copy())
-    return images.to(torch.float32).div_(255)
 
 
 def _own_state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -149,7 +138,8 @@ def _compare(model: CNN, run: Callable[[torch.Tensor], np.ndarray]) -> float:
     """The largest difference in probability, or in logit relative to the largest logit."""
     noise = torch.rand(1000, 1, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
     largest = 0.0
-    for images in (real_digits(), noise):
+    digits = torch.from_numpy(packaged_digits()).float() / 255
+    for images in (digits, noise):
         for part in images.split([1, 7, 992]):
             with torch.inference_mode():
                 ours = model(part)

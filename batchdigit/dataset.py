@@ -20,8 +20,9 @@ from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.fit import fit
 from batchdigit.jobs import Reading
+from batchdigit.machine import available_cores
 from batchdigit.network import CLASSES, IMAGE_SIZE
-from batchdigit.reader import Reader, available_cores, default_start_method
+from batchdigit.reader import Reader, default_start_method
 from batchdigit.source import list_images
 from batchdigit.variants import variant
 from batchdigit.workerprocess import one_thread, settle_in

@@ -28,7 +28,9 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def escape_filename(name: bytes) -> str:
     """The text that stands for the relative path ``name`` in a report."""
-    text = _LOOKS_ESCAPED.sub(rb"\\x5c", name).decode("utf-8", "backslashreplace")
+    if b"\\" in name:
+        name = _LOOKS_ESCAPED.sub(rb"\\x5c", name)
+    text = name.decode("utf-8", "backslashreplace")
     return "./" + text if text.startswith(_FORMULA_STARTS) else text
 
 

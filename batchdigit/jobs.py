@@ -17,7 +17,8 @@ from batchdigit.labels import check_labels
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 MODEL_VARIABLE = "BATCHDIGIT_MODEL"
 FORMATS = ("csv", "tsv", "parquet", "jsonl")
-PRECISIONS = ("fp32", "bf16", "fp16")
+BACKENDS = ("auto", "torch", "onnxruntime")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 PREPROCESSING = ("auto", "exact", "fit")
 START_METHODS = ("fork", "forkserver", "spawn")
 MAX_BATCH_SIZE = 1_000_000
@@ -65,19 +66,20 @@ def default_model() -> Path:
 class Job:
     """Everything a run was asked to do. Defaults are written here and nowhere else.
 
-    ``batch_size`` and ``workers`` may be None: the program chooses. ``format`` None means by
-    the extension of ``out``, CSV where it has none. ``start_method`` None means the cheapest
-    that is safe (see :mod:`batchdigit.reader`). ``class_name`` is what the class of a whole
-    pickled model may be called besides ``CNN``; ``labels`` are the names of the classes, in order,
-    or none, and then the report has their numbers. ``max_bytes``, ``max_pixels`` and ``timeout``
-    (seconds) are limits for each file; what exceeds one becomes an error row. ``update`` takes
-    over rows of the last report at ``out`` for files that have not changed, with ``retry_errors``
-    all but error rows. ``preprocess`` is how pixels come to 28x28: what looks like MNIST as it is
-    and the rest fitted (``auto``), all as they are (``exact``) or all fitted (``fit``). Rows with a
-    confidence below ``review_below`` need a person's review. ``explain`` adds columns about the
-    fitting, ``save_fitted`` is a folder for the images that the network got to see. ``fresh``
-    forgets what an unfinished run has done. ``wait`` is how many seconds another run that writes
-    ``out`` has to end.
+    ``batch_size`` and ``workers`` may be None: the program chooses, as it does the ``backend`` (see
+    :mod:`batchdigit.backends`), the ``device`` and the ``precision`` that are ``auto``. ``format``
+    None means by the extension of ``out``, CSV where it has none. ``start_method`` None means the
+    cheapest that is safe (see :mod:`batchdigit.reader`). ``class_name`` is what the class of a
+    whole pickled model may be called besides ``CNN``; ``labels`` are the names of the classes, in
+    order, or none, and then the report has their numbers. ``max_bytes``, ``max_pixels`` and
+    ``timeout`` (seconds) are limits for each file; what exceeds one becomes an error row.
+    ``update`` takes over rows of the last report at ``out`` for files that have not changed, with
+    ``retry_errors`` all but error rows. ``preprocess`` is how pixels come to 28x28: what looks like
+    MNIST as it is and the rest fitted (``auto``), all as they are (``exact``) or all fitted
+    (``fit``). Rows with a confidence below ``review_below`` need a person's review. ``explain``
+    adds columns about the fitting, ``save_fitted`` is a folder for the images that the network got
+    to see. ``fresh`` forgets what an unfinished run has done. ``wait`` is how many seconds another
+    run that writes ``out`` has to end.
     """
 
     source: tuple[Path, ...]
@@ -91,6 +93,7 @@ class Job:
     batch_size: int | None = None
     workers: int | None = None
     start_method: str | None = None
+    backend: str = "auto"
     device: str = "auto"
     precision: str = "fp32"
     preprocess: str = "auto"
@@ -122,6 +125,7 @@ class Job:
         _check_loader(self.batch_size, self.workers)
         _check_limits(self.reading)
         _check_choice("--format", self.format, FORMATS)
+        _check_choice("--backend", self.backend, BACKENDS)
         _check_choice("--precision", self.precision, PRECISIONS)
         _check_choice("--preprocess", self.preprocess, PREPROCESSING)
         if not 0 <= self.review_below <= 1:

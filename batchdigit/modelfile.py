@@ -29,6 +29,8 @@ ARCHIVE = "PyTorch archive"
 OLD_FORMAT = "PyTorch's old format (before 1.6)"
 SAFETENSORS = "safetensors"
 
+ONNX_SUFFIX = ".onnx"
+
 SAVE_STATE = "torch.save(model.state_dict(), ...)"
 SAVE_ANEW = f"save it again by {SAVE_STATE}"
 SAVE_AGAIN = f"copy it again, or save it again by {SAVE_STATE}"
@@ -82,8 +84,11 @@ class ModelFile:
             return "an empty file", SAVE_AGAIN
         if self.data[257:262] == b"ustar":
             return "a tar archive", f"save the weights again by {SAVE_STATE}"
-        if self.path.suffix.lower() == ".onnx":
-            return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
+        if self.path.suffix.lower() == ONNX_SUFFIX:
+            return (
+                "an ONNX file",
+                f"add --backend onnxruntime, or give the file that {SAVE_STATE} wrote",
+            )
         start = self.data[:32].lstrip().lower()
         for magic, what, remedy in _FOREIGN:
             if self.data.startswith(magic) or start.startswith(magic):

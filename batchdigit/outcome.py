@@ -43,8 +43,14 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     where = "" if job.out == STDOUT else f"; report in {job.out}"
     yield (
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "
-        f"on {summary.device}{where}"
+        f"on {summary.device} by {summary.backend}{where}"
     )
+    computed = summary.account["computed"]
+    if (flips := computed.get("label_flips_in_1000")) is not None:
+        yield (
+            f"computed in {computed['precision']}: of 1000 digits {flips} get another label in a "
+            "precision below fp32"
+        )
     if ignored := len(summary.ignored):
         yield f"{ignored} other files ignored (--verbose names them)"
 
@@ -53,8 +59,8 @@ def run_details(summary: RunSummary) -> Iterator[str]:
     """Ignored files, settings and seconds by stage."""
     for name in summary.ignored:
         yield f"ignored: {escape_filename(name)}"
-    reader = summary.account["reader"]
-    yield "settings: " + ", ".join(f"{key} {value}" for key, value in reader.items())
+    settings = summary.account["computed"] | summary.account["reader"]
+    yield "settings: " + ", ".join(f"{key} {value}" for key, value in settings.items())
     times = summary.seconds.items()
     yield "seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in times)
 

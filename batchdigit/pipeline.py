@@ -6,24 +6,22 @@ import contextlib
 import json
 import os
 import platform
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-import torch
-
-from batchdigit.checkpoint import Checkpoint, load_checkpoint
-from batchdigit.device import choose_device, describe_device
+from batchdigit.backends import Backend, Model, Predictor, open_backend
 from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
 from batchdigit.filenames import FileList
 from batchdigit.fittedimages import check_outside, save_images
 from batchdigit.jobs import STDOUT, Job
+from batchdigit.machine import available_cores
 from batchdigit.outputs import account_path, open_outputs
 from batchdigit.past import Past
-from batchdigit.predictor import Predictor
-from batchdigit.reader import Reader, available_cores, default_start_method
+from batchdigit.reader import Reader, default_start_method
 from batchdigit.records import Batch, OnProgress, Predictions, RunSummary, no_progress
 from batchdigit.signals import check_signals
 from batchdigit.source import EXTENSIONS, Listing, list_images
@@ -33,8 +31,6 @@ from batchdigit.update import merge
 from batchdigit.version import versions
 from batchdigit.writer import Layout, needs_review
 
-CPU_BATCH_SIZE = 256
-GPU_BATCH_SIZE = 2048
 IMAGES_WORTH_A_WORKER = 2000
 MOST_WORKERS = 16
 
@@ -92,12 +88,13 @@ class Session:
     job: Job
     listing: Listing
     past: Past
-    checkpoint: Checkpoint
-    device: torch.device
+    backend: Backend
+    model: Model
     reader: Reader
     predictor: Predictor
     stopwatch: Stopwatch
     survey: Survey
+    batch_size_by: str
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -109,7 +106,7 @@ class Session:
     def layout(self) -> Layout:
         """The report's columns."""
         return Layout(
-            self.checkpoint.classes,
+            self.model.classes,
             topk=self.job.topk,
             probs=self.job.probs,
             labels=self.job.labels,
@@ -157,55 +154,59 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
     """
     if job.save_fitted is not None:
         check_outside(job.save_fitted, job.source)
-    device = choose_device(job.device)
+    with stopwatch.stage("import"):
+        backend = open_backend(job)
     with stopwatch.stage("load"):
-        checkpoint = load_checkpoint(job.model, job.class_name)
-    if job.labels and len(job.labels) != checkpoint.classes:
+        model = backend.load(job.model, job.class_name)
+    if job.labels and len(job.labels) != model.classes:
         raise UsageError(
-            f"{len(job.labels)} labels do not name the model's {checkpoint.classes} classes",
+            f"{len(job.labels)} labels do not name the model's {model.classes} classes",
             "give one name for each class, in their order",
         )
-    if job.topk > checkpoint.classes:
+    if job.topk > model.classes:
         raise UsageError(
-            f"--topk {job.topk} is more than the model's {checkpoint.classes} classes",
+            f"--topk {job.topk} is more than the model's {model.classes} classes",
             "ask for fewer labels",
         )
-    k = checkpoint.classes if job.probs else min(max(job.topk, 2), checkpoint.classes)
-    batch_size = job.batch_size or _batch_size(device)
+    k = model.classes if job.probs else min(max(job.topk, 2), model.classes)
     with stopwatch.stage("list"):
         listing = _list(job)
+    with stopwatch.stage("load"):
+        batch_size, batch_size_by = (
+            (job.batch_size, "given") if job.batch_size else backend.batch_size(model)
+        )
+    with stopwatch.stage("list"):
         past = Past.nothing(listing.images)
         if recall is not None:
-            binding = _binding(job, checkpoint, device, k, listing)
-            past = recall(listing.images, binding, batch_size)
+            past = recall(listing.images, _binding(job, backend, model, k, listing), batch_size)
     with Reader(
         listing.images,
         batch_size=batch_size,
-        workers=_workers(device, len(past.places)) if job.workers is None else job.workers,
+        workers=_workers(backend, len(past.places)) if job.workers is None else job.workers,
         start_method=job.start_method,
         reading=job.reading,
         places=past.places,
+        open_workers=backend.open_workers,
     ) as reader:
         with stopwatch.stage("load"):
-            predictor = Predictor(checkpoint.model, device, precision=job.precision, k=k)
+            predictor = backend.predictor(model, k)
         yield Session(
-            *(job, listing, past, checkpoint, device, reader, predictor, stopwatch),
+            *(job, listing, past, backend, model, reader, predictor, stopwatch),
             survey=Survey(listing.images),
+            batch_size_by=batch_size_by,
         )
 
 
-def _binding(
-    job: Job, checkpoint: Checkpoint, device: torch.device, k: int, listing: Listing
-) -> dict[str, Any]:
+def _binding(job: Job, backend: Backend, model: Model, k: int, listing: Listing) -> dict[str, Any]:
     """What a row depends on beside its file, each under the name that it has in a message."""
     return {
-        "versions": versions(),
-        "model": checkpoint.sha256,
+        "versions": versions(backend.name),
+        "model": model.sha256,
         "folder": os.fsdecode(listing.images.root),
-        "device": describe_device(device),
+        "device": backend.device,
         # Another kind of processor rounds in another order.
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "--precision": job.precision,
+        "processor": backend.processor,
+        "--precision": backend.precision,
         "--topk or --probs": k,
         "--preprocess": job.preprocess,
         # No row depends on it, but the first run into a folder must not leave out what is known.
@@ -229,11 +230,7 @@ def _list(job: Job) -> Listing:
     return listing
 
 
-def _batch_size(device: torch.device) -> int:
-    return CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
-
-
-def _workers(device: torch.device, images: int) -> int:
+def _workers(backend: Backend, images: int) -> int:
     """Worker processes for a run that did not ask for a number.
 
     On a CPU the network takes four times the work of reading: one worker to four cores keeps up.
@@ -242,8 +239,8 @@ def _workers(device: torch.device, images: int) -> int:
     crashes or stalls its reader must not do so to this process.
     """
     cores = available_cores()
-    wanted = cores // 4 if device.type == "cpu" else cores
-    if not images:
+    wanted = cores // 4 if backend.on_cpu else cores
+    if not images or sys.platform == "win32":
         return 0
     most = min(wanted, MOST_WORKERS, images // IMAGES_WORTH_A_WORKER)
     return max(most, 1 if default_start_method() == "fork" else 0)
@@ -267,7 +264,8 @@ def _summarize(session: Session, failures: Mapping[str, int], started: datetime)
         to_review=counts["to review"],
         notes=session.survey.notes(),
         seconds=session.stopwatch.seconds(),
-        device=describe_device(session.device),
+        backend=session.backend.name,
+        device=session.backend.device,
         exit_code=_judge(session.job, counts["failed"], len(session.files)),
         account=_account(session, started),
     )
@@ -286,18 +284,25 @@ def _account(session: Session, started: datetime) -> dict[str, Any]:
     """Who made this report, from what and how: JSON data."""
     return {
         "started": started.isoformat(timespec="seconds"),
-        "versions": versions() | {"python": platform.python_version()},
+        "versions": versions(session.backend.name) | {"python": platform.python_version()},
         "platform": platform.platform(),
         "model": {
             "path": str(session.job.model),
-            "sha256": session.checkpoint.sha256,
-            "kind": session.checkpoint.kind,
-            "format": session.checkpoint.format,
-            "classes": session.checkpoint.classes,
+            "sha256": session.model.sha256,
+            "kind": session.model.kind,
+            "format": session.model.format,
+            "classes": session.model.classes,
         },
         "options": json.loads(json.dumps(asdict(session.job), default=str)),
+        "computed": {
+            "backend": session.backend.name,
+            "device": session.backend.device,
+            "precision": session.backend.precision,
+            **session.backend.details(),
+        },
         "reader": {
             "batch_size": session.reader.batch_size,
+            "batch_size_by": session.batch_size_by,
             "workers": session.reader.workers,
             "start_method": session.reader.start_method,
         },

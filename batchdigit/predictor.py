@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from batchdigit.errors import DeviceError
+from batchdigit.lookahead import one_ahead
 from batchdigit.model import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
 
-LARGEST_ON_CPU = 1024
+LARGEST_ON_CPU = 128  # what layers give of more outgrows the caches, and is returned to the system
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -58,9 +59,12 @@ class Predictor:
     def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
         """The predictions of each batch, in order.
 
-        Works one batch ahead: while a GPU computes a batch, the caller handles the one before.
+        Works one batch ahead: while one is computed, the caller handles the one before.
         Raises DeviceError when not even a single image fits into the device's memory.
         """
+        if not self._asynchronous:
+            yield from one_ahead(lambda batch: self._launch(batch).land(), batches)
+            return
         ahead: _InFlight | None = None
         for batch in batches:
             launched = self._launch(batch)

@@ -1,59 +1,56 @@
-"""Batches of images from a list of files: a Dataset that decodes whole batches, a DataLoader.
+"""Batches of images from a list of files: a dataset that decodes whole batches, and its reader.
 
-A worker process sends one message a batch, as bytes through a pipe, and what failed travels in
-it. Nothing that a file holds can end a worker's loop with an exception; when a worker dies all
+Worker processes read: PyTorch's DataLoader (:mod:`batchdigit.loader`), or where PyTorch is not
+wanted a pool of our own (:mod:`batchdigit.pool`). A worker sends one message a batch, as bytes
+through a pipe, and what failed travels in it.
+
+Nothing that a file holds can end a worker's loop with an exception; when a worker dies all
 the same, the files that it may have died of are read again, each by itself.
 """
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, get_worker_info
 
 from batchdigit.decode import decode_image, decode_plain_png, read_file, strict_pillow
 from batchdigit.errors import ImageError, one_line
 from batchdigit.filenames import FileList
 from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
+from batchdigit.pool import Pool
 from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, to_model_input
 from batchdigit.records import Batch, Digit, Failure
 from batchdigit.signals import signals_blocked, signals_held
-from batchdigit.workerprocess import (
-    FileClock,
-    Times,
-    check_left_behind,
-    one_thread,
-    settle_in,
-)
-from batchdigit.workers import Plan, WorkerDied, Workers
-
-if TYPE_CHECKING:
-    from torch.utils.data._utils.worker import WorkerInfo
+from batchdigit.workerprocess import FileClocks, check_left_behind, one_thread
+from batchdigit.workers import OpenWorkers, Plan, WorkerDied, Workers
 
 _DEFAULT_READING = Reading()
 
 
-class DigitFiles(Dataset[Batch]):
+class DigitFiles:
     """Digit images by their position in a file list; ``__getitems__`` reads a whole batch.
 
-    ``clock`` is told of each file that is begun.
+    A map-style dataset for PyTorch's DataLoader, which need not be there.
     """
 
     def __init__(self, files: FileList, reading: Reading = _DEFAULT_READING) -> None:
         self.files = files
         self.reading = reading
-        self.clock = FileClock([0.0], 0)
+        self.report_to(FileClocks(1, None), 0)
+
+    def report_to(self, clocks: FileClocks, place: int) -> None:
+        """Say to ``clocks`` which file is being read, as the process at ``place``."""
+        self._clocks = clocks
+        self._place = place
+        clocks.stop(place)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -73,7 +70,7 @@ class DigitFiles(Dataset[Batch]):
         failures: list[Failure] = []
         with strict_pillow(self.reading.max_pixels):
             for index in indices:
-                self.clock.start()
+                self._clocks.start(self._place, index)
                 try:
                     digit = self._digit(index)
                     row = len(usable)
@@ -86,7 +83,7 @@ class DigitFiles(Dataset[Batch]):
                     # One file must not take its batch along, whatever Pillow or numpy raised.
                     message = one_line(f"{type(error).__name__}: {error}")
                     failures.append(Failure(index, "decode", message))
-        self.clock.stop()
+        self._clocks.stop(self._place)
         rows = len(usable)
         return Batch(
             np.array(usable, np.int64),
@@ -133,22 +130,27 @@ class Reader:
         start_method: str | None = None,
         reading: Reading = _DEFAULT_READING,
         places: NDArray[np.int64] | None = None,
+        open_workers: OpenWorkers = Pool,
     ) -> None:
         self.batch_size = batch_size
         self.workers = workers
         self.start_method = (start_method or default_start_method()) if workers else None
         self._dataset = DigitFiles(files, reading)
-        self._places = np.arange(len(files)) if places is None else places
+        places = np.arange(len(files)) if places is None else places
+        self._all = Plan(places, batch_size, range(math.ceil(len(places) / batch_size)))
+        self._open_workers = open_workers
         self._workers: Workers | None = None
+        self._inside = False
         self._suspects: set[int] = set()
         self._lone_reader: LoneReader | None = None
 
     def __len__(self) -> int:
         """Number of batches."""
-        return math.ceil(len(self._places) / self.batch_size)
+        return len(self._all)
 
     def __enter__(self) -> Reader:
         one_thread.__enter__()
+        self._inside = True
         try:
             self._start(0)
         except BaseException:
@@ -171,17 +173,21 @@ class Reader:
                 self._workers = None
             if self._lone_reader is not None:
                 self._lone_reader.end()
+        self._inside = False
         one_thread.__exit__()
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._workers is None:
+        if not self._inside:
             raise ValueError("a Reader is iterated inside its with block")
         number = 0
         while number < len(self):
             try:
-                batch = self._read(number, self._workers)
+                batch = self._read(number)
             except WorkerDied as death:
-                self._suspects |= death.suspects
+                # The batch that is missing, whatever the worker was at: so the reader gets on.
+                self._suspects.add(number)
+                if death.index is not None:
+                    self._suspects.add(self._all.batch_of(death.index))
                 self._start(number)
             else:
                 yield batch
@@ -190,7 +196,7 @@ class Reader:
     def _start(self, first: int) -> None:
         """Start workers that read the batches from ``first`` on, without those under suspicion."""
         numbers = [number for number in range(first, len(self)) if number not in self._suspects]
-        plan = Plan(numbers, self._indices)
+        plan = replace(self._all, numbers=numbers)
         check_left_behind()
         if self._suspects and self._lone_reader is None:
             self._lone_reader = LoneReader(
@@ -199,26 +205,21 @@ class Reader:
                 start_method=self.start_method or default_start_method(),
             )
             self._lone_reader.ready()  # best before any thread starts
+        if self.start_method is None or not plan.numbers:
+            self._workers = None
+            return
         with signals_held():  # until whoever ends the processes knows them
-            self._workers = Workers(
-                self._dataset,
-                plan,
-                self.workers if numbers else 0,
-                self.start_method,
-                settle_in=_settle_in,
-                seconds=self._dataset.reading.timeout,
+            self._workers = self._open_workers(
+                self._dataset, plan, self.workers, self.start_method, self._dataset.reading.timeout
             )
 
-    def _read(self, number: int, workers: Workers) -> Batch:
+    def _read(self, number: int) -> Batch:
+        indices = self._all.indices(number)
         if number in self._suspects and self._lone_reader is not None:
-            return _join([self._lone_reader.read(index) for index in self._indices(number)])
-        return next(workers)
-
-    def _indices(self, number: int) -> list[int]:
-        """The positions in the file list that batch ``number`` reads."""
-        start = number * self.batch_size
-        indices: list[int] = self._places[start : start + self.batch_size].tolist()
-        return indices
+            return _join([self._lone_reader.read(index) for index in indices])
+        if self._workers is not None:
+            return next(self._workers)
+        return self._dataset.__getitems__(indices)
 
 
 def default_start_method() -> str:
@@ -230,24 +231,10 @@ def default_start_method() -> str:
     """
     if sys.platform != "linux":
         return "spawn"
-    if threading.active_count() > 1 or torch.cuda.is_initialized():
+    torch = sys.modules.get("torch")  # without it nobody has touched CUDA
+    if threading.active_count() > 1 or (torch and torch.cuda.is_initialized()):
         return "forkserver"
     return "fork"
-
-
-def available_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return multiprocessing.cpu_count()
-
-
-def _settle_in(times: Times, worker: int) -> None:
-    """Begin life as a worker."""
-    settle_in()
-    dataset = cast("DigitFiles", cast("WorkerInfo", get_worker_info()).dataset)
-    dataset.clock = FileClock(times, worker)
-    dataset.clock.stop()
 
 
 def _join(batches: list[Batch]) -> Batch:

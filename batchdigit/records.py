@@ -196,10 +196,10 @@ class RunSummary:
     ``resumed`` rows were done before by an unfinished run. ``to_review`` predictions need a
     person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
 
-    ``seconds`` holds wall-clock seconds by stage (``load``, ``list``, ``read``, ``save``,
-    ``predict``, ``journal``, ``write``) and ``total``, from when torch and the rest are imported;
-    ``read`` is the time spent waiting for images, not the time the workers spent reading them.
-    ``account`` is JSON data: versions, model, options, settings.
+    ``seconds`` holds wall-clock seconds by stage (``import``, ``load``, ``list``, ``read``,
+    ``save``, ``predict``, ``journal``, ``write``) and ``total``; ``read`` is the time spent
+    waiting for images, not the time the workers spent reading them. ``account`` is JSON data:
+    versions, model, options, settings.
     """
 
     found: int
@@ -213,13 +213,14 @@ class RunSummary:
     to_review: int
     notes: tuple[FolderNote, ...]
     seconds: dict[str, float]
+    backend: str
     device: str
     exit_code: ExitCode
     account: dict[str, Any]
 
     @property
     def images_per_second(self) -> float:
-        """Images found over all the seconds of the run, from after the imports to its end."""
+        """Images found over all the seconds of the run."""
         return self.found / self.seconds["total"]
 
     def as_json(self) -> dict[str, Any]:
@@ -236,6 +237,7 @@ class RunSummary:
             "to_review": self.to_review,
             "notes": [asdict(note) for note in self.notes],
             "exit_code": int(self.exit_code),
+            "backend": self.backend,
             "device": self.device,
             "images_per_second": round(self.images_per_second, 1),
             "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},

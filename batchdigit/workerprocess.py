@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 
@@ -31,13 +31,6 @@ MOST_LEFT_BEHIND = 8
 
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _left_behind: list[BaseProcess] = []
-
-
-class Times(Protocol):
-    """Seconds, float64, that several processes read and write."""
-
-    def __getitem__(self, place: int, /) -> float: ...
-    def __setitem__(self, place: int, value: float, /) -> None: ...
 
 
 class _OneThread:
@@ -104,33 +97,47 @@ def _end_with_parent(ppid: int) -> None:
     os._exit(1)
 
 
-def shared_times(count: int, start_method: str | None) -> Times:
+class FileClocks:
+    """At which file each of several processes is, and since when, in memory that they share.
+
+    Without a ``start_method`` it is for this process alone. Times are those of
+    ``time.monotonic()``, which all processes share.
+    """
+
+    def __init__(self, count: int, start_method: str | None) -> None:
+        self._cells = _shared_cells(2 * count, start_method)
+        for place in range(count):  # a process that does not even start is stuck as well
+            self._cells[2 * place] = time.monotonic() + SECONDS_TO_START
+
+    def start(self, place: int, index: int) -> None:
+        """The process at ``place`` begins the file at ``index``."""
+        self._cells[2 * place + 1] = index
+        self._cells[2 * place] = time.monotonic()
+
+    def stop(self, place: int) -> None:
+        """The process at ``place`` is at no file."""
+        self._cells[2 * place] = 0.0
+
+    def file(self, place: int) -> int | None:
+        """At which file the process at ``place`` is, or was when it died."""
+        at_work = 0 < self._cells[2 * place] <= time.monotonic()
+        return int(self._cells[2 * place + 1]) if at_work else None
+
+    def is_stuck(self, place: int, seconds: float, awake_since: float) -> bool:
+        """Whether the process is at a file for longer than ``seconds`` in which all were awake."""
+        since = self._cells[2 * place]
+        return bool(since > 0) and time.monotonic() - max(since, awake_since) > seconds
+
+
+def _shared_cells(count: int, start_method: str | None) -> Any:
     """Zeros, float64[count], in memory that this process shares with those that it starts."""
+    if start_method is None:
+        return [0.0] * count
     if start_method == "fork":
         # Not in a file: where /dev/shm is full, writing to one there is a bus error.
         return memoryview(mmap.mmap(-1, 8 * count)).cast("d")
     context: Any = multiprocessing.get_context(start_method)
-    times: Times = context.RawArray("d", count)
-    return times
-
-
-class FileClock:
-    """Says since when a process is at the file that it reads: ``times[place]``, 0 for none.
-
-    The time is that of ``time.monotonic()``, which all processes share.
-    """
-
-    def __init__(self, times: Times, place: int) -> None:
-        self._times = times
-        self._place = place
-
-    def start(self) -> None:
-        """The next file is begun."""
-        self._times[self._place] = time.monotonic()
-
-    def stop(self) -> None:
-        """No file is being read."""
-        self._times[self._place] = 0.0
+    return context.RawArray("d", count)
 
 
 def end_processes(processes: list[BaseProcess]) -> None:

@@ -1,250 +1,88 @@
-"""A DataLoader and the watch over its worker processes."""
+"""What processes that read are told and what they tell: the plan, and their death."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from functools import partial
-from multiprocessing import connection
-from multiprocessing.process import BaseProcess
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from torch.utils.data import DataLoader, Dataset, Sampler
-from torch.utils.data._utils import signal_handling
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+import numpy as np
+from numpy.typing import NDArray
 
-from batchdigit.errors import WorkerError
 from batchdigit.records import Batch
-from batchdigit.signals import signals_blocked
-from batchdigit.workerprocess import (
-    SECONDS_BETWEEN_LOOKS,
-    SECONDS_TO_DIE,
-    SECONDS_TO_START,
-    Times,
-    end_processes,
-    shared_times,
-)
+from batchdigit.workerprocess import FileClocks
 
-BATCHES_AHEAD = 2  # of each worker
-
-SettleIn = Callable[[Times, int], None]
+BYTES_AHEAD = 8 << 20  # of pixels, of all processes together
+BYTES_OF_AN_IMAGE = 28 * 28
+LEAST_AHEAD, MOST_AHEAD = 2, 64  # batches of each
 
 
 class WorkerDied(Exception):  # noqa: N818  (no error yet: the reader goes on)
-    """A worker died or is stuck; ``suspects`` are the batches that may be the reason."""
+    """A process that reads died or is stuck; it was at the file ``index``, if it was at one."""
 
-    def __init__(self, suspects: set[int]) -> None:
-        super().__init__(suspects)
-        self.suspects = suspects
+    def __init__(self, index: int | None) -> None:
+        super().__init__(index)
+        self.index = index
 
 
-class Plan(Sampler[list[int]]):
-    """The batches to read, by their numbers; iterating gives each one's places in the dataset."""
+class Files(Protocol):
+    """Files that a process can read batches of."""
 
-    def __init__(self, numbers: list[int], places_of: Any) -> None:
-        self.numbers = numbers
-        self._places_of = places_of
+    def __getitems__(self, indices: Sequence[int], /) -> Batch: ...
+
+    def report_to(self, clocks: FileClocks, place: int) -> None:
+        """Say to ``clocks`` which file is being read, as the process at ``place``."""
+
+
+class Workers(Protocol):
+    """Processes that read the batches of a plan, in order."""
+
+    def __next__(self) -> Batch:
+        """The next batch. Raises WorkerDied, after which all processes have ended."""
+
+    def end(self) -> None:
+        """End the processes within moments, whatever they are doing."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which batches to read, by their numbers; batch n is the n-th ``batch_size`` of ``places``.
+
+    ``places`` int64[N] ascending are positions in a list of files.
+    """
+
+    places: NDArray[np.int64]
+    batch_size: int
+    numbers: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return map(self._places_of, self.numbers)
+        return map(self.indices, self.numbers)
 
+    def indices(self, number: int) -> list[int]:
+        """The positions in the list of files that batch ``number`` reads."""
+        start = number * self.batch_size
+        indices: list[int] = self.places[start : start + self.batch_size].tolist()
+        return indices
 
-class Workers:
-    """Iterates once over the batches of ``plan``, in order, read by ``count`` processes or here.
+    def batch_of(self, index: int) -> int:
+        """The number of the batch that reads the file at ``index``."""
+        return int(np.searchsorted(self.places, index)) // self.batch_size
 
-    Each process begins with ``settle_in(times, place)`` and keeps in ``times[place]`` since when
-    it is at the file that it reads (see FileClock); one that is at a file for longer than
-    ``seconds`` is stuck.
+    def share(self, place: int, count: int) -> Plan:
+        """What the process at ``place`` of ``count`` reads: they take turns."""
+        return Plan(self.places, self.batch_size, self.numbers[place::count])
 
-    torch would notice a dead worker in a signal handler, hence anywhere in the main thread; or
-    while it waits for a batch; or never, where the worker died in the middle of a message, whose
-    rest it would wait for. Here a thread waits for the first death, ends the others and hangs up,
-    so that the main thread learns of it when it asks for a batch. A worker that is stuck is killed;
-    should it not even end by that, it keeps the line open, and the main thread, which looks up
-    from time to time, finds that out.
-    """
+    def batches_ahead(self, count: int) -> int:
+        """How many batches each of ``count`` processes may have ready, bounded by their bytes.
 
-    def __init__(
-        self,
-        dataset: Dataset[Batch],
-        plan: Plan,
-        count: int,
-        start_method: str | None,
-        *,
-        settle_in: SettleIn,
-        seconds: float,
-    ) -> None:
-        self._plan = plan
-        self._count = count
-        self._seconds = seconds
-        self._times: Times = shared_times(count, start_method) if count else []
-        for place in range(count):  # a process that does not even start is stuck as well
-            self._times[place] = time.monotonic() + SECONDS_TO_START
-        self._awake_since = 0.0
-        self._received = 0
-        self._dead: list[int] = []
-        self._ending = threading.Event()
-        self._processes: list[BaseProcess] = []
-        self._handler: Any = None
-        self._watch: threading.Thread | None = None
-        self._iterator: Any = None
-        self._threads_before = set(threading.enumerate())
-        children_before = multiprocessing.active_children()
-        with signals_blocked(), warnings.catch_warnings():
-            # The number of workers was asked for, whatever torch thinks of it.
-            warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
-            # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
-            # of a BLAS library, which are safe, as are those that this class leaves.
-            warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-            loader = DataLoader(
-                dataset,
-                batch_sampler=plan,
-                num_workers=count,
-                collate_fn=_as_it_is,
-                multiprocessing_context=start_method if count else None,
-                worker_init_fn=partial(settle_in, self._times) if count else None,
-                prefetch_factor=BATCHES_AHEAD if count else None,
-                timeout=SECONDS_BETWEEN_LOOKS if count else 0,
-                in_order=True,
-            )
-            if not count:
-                self._iterator = iter(loader)
-                return
-            # torch sets its handler once in a process: here, so that it can be replaced before
-            # there are workers. Blocking the signal would not do, for other threads get it too.
-            signal_handling._set_SIGCHLD_handler()
-            self._handler = _replace_sigchld_handler(_do_nothing)
-            # As iter() does; but one that fails half-way is at hand to be tidied up.
-            self._iterator = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
-            try:
-                self._iterator.__init__(loader)
-                # A worker may die with the lock of the event by which torch tells them to end. The
-                # event itself is kept: those that a forkserver starts look for it by its name.
-                self._torchs_event = self._iterator._workers_done_event
-                self._iterator._workers_done_event = threading.Event()
-                self._processes = _children_since(children_before)
-                self._watch = threading.Thread(target=self._watch_over, daemon=True)
-                self._watch.start()
-            except (OSError, RuntimeError) as error:  # no more processes, or threads
-                self._give_up(_children_since(children_before))
-                raise WorkerError(
-                    f"cannot start {count} processes that read: {error}",
-                    "ask for fewer --workers; 0 reads without them",
-                ) from error
-
-    def _give_up(self, processes: list[BaseProcess]) -> None:
-        """End what has started, unnoticed by torch's handler of deaths and by its destructor."""
-        end_processes(processes)
-        if getattr(self._iterator, "_worker_pids_set", False):
-            signal_handling._remove_worker_pids(id(self._iterator))  # type: ignore[attr-defined]
-        self._iterator._shutdown = True
-        for queue in getattr(self._iterator, "_index_queues", []):
-            queue.cancel_join_thread()
-            queue.close()  # here, and not wherever the garbage collector happens to run
-        self._join_feeders()
-        _replace_sigchld_handler(self._handler)
-
-    def __next__(self) -> Batch:
-        """The next batch. Raises WorkerDied, after which all workers have ended."""
-        while not self._dead:
-            try:
-                batch: Batch = next(self._iterator)
-            except (RuntimeError, EOFError, OSError, MemoryError) as error:
-                if not self._count:
-                    raise
-                if not (self._dead or _is_timeout(error)):
-                    break
-            else:
-                self._received += 1
-                return batch
-        self.end()
-        raise WorkerDied(self._suspects())
-
-    def _suspects(self) -> set[int]:
-        """The next batch, and those that the dead workers were given: torch gives them in turn."""
-        ahead = range(self._received, self._received + BATCHES_AHEAD * self._count)
-        places = [self._received, *(place for place in ahead if place % self._count in self._dead)]
-        return {self._plan.numbers[place] for place in places if place < len(self._plan)}
-
-    def _watch_over(self) -> None:
-        sentinels = [process.sentinel for process in self._processes]
-        dead: list[int] = []
-        while not (dead or self._ending.is_set()):
-            looked = time.monotonic()
-            ended = connection.wait(sentinels, SECONDS_BETWEEN_LOOKS)
-            if time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
-                self._awake_since = time.monotonic()  # all processes slept, by Ctrl-Z for one
-            dead = [
-                place
-                for place, sentinel in enumerate(sentinels)
-                if sentinel in ended or self._is_stuck(place)
-            ]
-        for place in dead:
-            self._processes[place].kill()
-        self._dead = dead
-        if all(connection.wait([sentinels[place]], SECONDS_TO_DIE) for place in dead):
-            for process in self._processes:
-                process.kill()
-            # Reading ends once no process holds the other end of the pipe, and this one does.
-            self._iterator._worker_result_queue._writer.close()
-
-    def _is_stuck(self, place: int) -> bool:
-        since = self._times[place]
-        return since > 0 and time.monotonic() - max(since, self._awake_since) > self._seconds
-
-    def end(self) -> None:
-        """End the workers within moments, whatever they are doing.
-
-        torch would ask them to end, and wait five seconds for each one that is busy with a large
-        image.
+        The network may be busy, or not even loaded, while they read.
         """
-        if self._watch is None:
-            return
-        self._ending.set()
-        end_processes(self._processes)
-        self._watch.join()
-        self._iterator._workers = []  # it would wait for those that do not end
-        self._iterator._shutdown_workers()
-        self._join_feeders()
-        self._watch = None
-        _replace_sigchld_handler(self._handler)
-
-    def _join_feeders(self) -> None:
-        """Wait for the threads of the queues: beside them nothing else can be forked safely."""
-        for thread in set(threading.enumerate()) - self._threads_before:
-            if thread.name == "QueueFeederThread" and thread.ident is not None:
-                thread.join(SECONDS_TO_DIE)
+        wanted = BYTES_AHEAD // (self.batch_size * BYTES_OF_AN_IMAGE * count)
+        return min(max(wanted, LEAST_AHEAD), MOST_AHEAD)
 
 
-def _is_timeout(error: BaseException) -> bool:
-    """Whether torch says that no batch came in time; its exception has no type of its own."""
-    return isinstance(error, RuntimeError) and "timed out" in str(error)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _children_since(before: list[BaseProcess]) -> list[BaseProcess]:
-    return [child for child in multiprocessing.active_children() if child not in before]
-
-
-def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
-    pass
-
-
-def _replace_sigchld_handler(handler: Any) -> Any:
-    """Set a handler for SIGCHLD, where there is one and it can be set, and give the one before."""
-    if not hasattr(signal, "SIGCHLD") or handler is None:
-        return None
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGCHLD, handler)
+OpenWorkers = Callable[[Files, Plan, int, str, float], Workers]
+"""Called with files, plan, number of processes, start method, and seconds that a file may take."""

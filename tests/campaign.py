@@ -4,7 +4,7 @@
 fault is followed by the same command, undisturbed, and the report must be that of a run that was
 never disturbed: byte for byte, for Parquet row for row. A fault counts only if it fired.
 
-Runs are forked from one process that has imported torch but not used it, which saves the seconds
+Runs are forked from one process that has imported torch but not used it, which saves the second
 that the import takes; everything after that is what ``batchdigit run`` does.
 """
 
@@ -93,6 +93,7 @@ class Run:
     folder: Path
     out: Path
     workers: int = 0
+    backend: str = "torch"
     batch_size: int = 64
     real: bool = False  # a process of its own from its start, imports and all
 
@@ -101,6 +102,7 @@ class Run:
         return [
             "run", str(self.folder), "--out", str(self.out),
             "--workers", str(self.workers), "--batch-size", str(self.batch_size),
+            "--backend", self.backend,
         ]  # fmt: skip
 
     def start(self, fault: Fault | None = None) -> int:
@@ -488,29 +490,30 @@ def campaign(folder: Path, scale: float, seed: int, images: int) -> Iterator[Lin
     def times(count: int) -> int:
         return max(1, round(count * scale))
 
-    def run(kind: str, workers: int, *, real: bool = False) -> Run:
-        out = folder / f"{kind}-{workers}" / f"out.{kind}"
+    def run(kind: str, workers: int, *, backend: str = "onnxruntime", real: bool = False) -> Run:
+        out = folder / f"{kind}-{workers}-{backend}" / f"out.{kind}"
         out.parent.mkdir(exist_ok=True)
-        return Run(source, out, workers, real=real)
+        return Run(source, out, workers, backend, real=real)
 
-    for kind in ("csv", "parquet"):
+    for kind, backend in (("csv", "onnxruntime"), ("parquet", "torch")):
         for workers in (0, 2):
             line = Line(f"SIGKILL at random, {kind}, {workers} workers")
-            signals(run(kind, workers), times(75), (signal.SIGKILL,), dice, line)
+            signals(run(kind, workers, backend=backend), times(75), (signal.SIGKILL,), dice, line)
             yield line
     line = Line("SIGKILL in the run and in the one that resumes")
     signals(run("csv", 2), times(50), (signal.SIGKILL,), dice, line, again=1)
     yield line
     for polite in POLITE:
         line = Line(f"{signal.Signals(polite).name} at random")
-        signals(run("csv", 2), times(30), (polite,), dice, line)
+        signals(run("csv", 2, backend="torch"), times(30), (polite,), dice, line)
         yield line
     line = Line("any of these, from the start of the process on")
     signals(run("csv", 1, real=True), times(40), (*POLITE, signal.SIGKILL), dice, line)
     yield line
-    line = Line("SIGKILL to a worker")
-    dead_workers(run("csv", 2), times(50), dice, line)
-    yield line
+    for backend in ("torch", "onnxruntime"):
+        line = Line(f"SIGKILL to a worker, {backend}")
+        dead_workers(run("csv", 2, backend=backend), times(50), dice, line)
+        yield line
     for kind in ("csv", "parquet"):
         for what, name in (("kill", "SIGKILL"), ("full", "ENOSPC"), ("broken", "EIO")):
             line = Line(f"{name} at the Nth write, fsync, ..., {kind}")

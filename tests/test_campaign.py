@@ -18,7 +18,7 @@ def test_no_fault_makes_a_report_wrong(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
-    assert len(lines) == 20, done.stdout
+    assert len(lines) == 21, done.stdout
     for line in lines[1:-1]:
         injected, fired, _, wrong, lost, left = map(int, line[50:].split())
         assert injected == fired > 0, line

@@ -16,14 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchdigit import loader, pool
 from batchdigit import reader as reader_module
-from batchdigit import workers
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.jobs import Reading
+from batchdigit.loader import Loader
+from batchdigit.pool import Pool
 from batchdigit.reader import DigitFiles, Reader
 from batchdigit.records import Batch
 from batchdigit.signals import signals_as_exceptions
+from batchdigit.workers import OpenWorkers
 from tests.conftest import save_grey
 from tests.deadmount import dead_mount, needs_fuse
 
@@ -40,6 +43,17 @@ def files(tmp_path: Path) -> FileList:
 
 
 EXACT = Reading(preprocess="exact")  # noise is no digit that could be fitted
+
+
+@pytest.fixture(params=[Pool, Loader], autouse=True)
+def open_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> OpenWorkers:
+    """Whatever is read by processes here is read by both kinds."""
+    monkeypatch.setitem(Reader.__init__.__kwdefaults__, "open_workers", request.param)
+    return request.param  # type: ignore[no-any-return]
+
+
+def import_line(open_workers: Any) -> str:
+    return f"from {open_workers.__module__} import {open_workers.__name__}\n"
 
 
 def read_all(files: FileList, **options: object) -> list[Batch]:
@@ -288,15 +302,16 @@ def test_run_ends_when_too_many_processes_wait_for_ever(
     assert multiprocessing.active_children() == []
 
 
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+def test_workers_end_with_a_killed_parent(tmp_path: Path, open_workers: Any) -> None:
     save_grey(tmp_path / "a.png")
-    code = (
+    code = import_line(open_workers) + (
         "import multiprocessing, os, signal, sys\n"
         "from batchdigit.filenames import FileList\n"
         "from batchdigit.reader import Reader\n"
         "if __name__ == '__main__':\n"
         "    files = FileList(os.fsencode(sys.argv[1]), [b'a.png'] * 1_000_000)\n"
-        "    with Reader(files, batch_size=500_000, workers=2, start_method=sys.argv[2]):\n"
+        "    with Reader(files, batch_size=500_000, workers=2, start_method=sys.argv[2],\n"
+        f"                open_workers={open_workers.__name__}):\n"
         "        print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -332,14 +347,17 @@ def test_busy_worker_is_ended_within_moments(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_workers_that_cannot_start_are_an_error_and_leave_none(tmp_path: Path) -> None:
-    code = (
+def test_workers_that_cannot_start_are_an_error_and_leave_none(
+    tmp_path: Path, open_workers: Any
+) -> None:
+    code = import_line(open_workers) + (
         "import resource, pathlib, multiprocessing, torch, batchdigit\n"
         "from batchdigit.reader import Reader\n"
         "from batchdigit.filenames import FileList\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))\n"
         "try:\n"
-        "    with Reader(FileList(b'/', [b'a.png'] * 99), batch_size=1, workers=20): pass\n"
+        "    with Reader(FileList(b'/', [b'a.png'] * 99), batch_size=1, workers=20,\n"
+        f"                open_workers={open_workers.__name__}): pass\n"
         "except batchdigit.WorkerError as error: print(error)\n"
         "print(multiprocessing.active_children())"
     )
@@ -351,6 +369,7 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(tmp_path: Path) -
     assert done.stdout.endswith("\n[]\n")
 
 
+@pytest.mark.parametrize("open_workers", [Loader], indirect=True)  # the other has no threads
 @pytest.mark.parametrize("kind", ["_watch_over", "QueueFeederThread"])
 def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
     files: FileList, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
@@ -369,7 +388,7 @@ def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
     gc.collect()
     assert multiprocessing.active_children() == []
     assert capfd.readouterr().err == ""
-    assert signal.getsignal(signal.SIGCHLD) is not workers._do_nothing
+    assert signal.getsignal(signal.SIGCHLD) is not loader._do_nothing
 
 
 @pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])
@@ -387,13 +406,15 @@ def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) ->
 def test_workers_that_never_begin_do_not_stall_the_run(
     files: FileList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle_in = reader_module.settle_in
-    monkeypatch.setattr("batchdigit.workers.SECONDS_TO_START", 0.5)
-    monkeypatch.setattr(reader_module, "settle_in", lambda: time.sleep(60))
+    settle_in = pool.settle_in
+    monkeypatch.setattr("batchdigit.workerprocess.SECONDS_TO_START", 0.5)
+    for module in (pool, loader):
+        monkeypatch.setattr(module, "settle_in", lambda: time.sleep(60))
     with Reader(
         files, batch_size=5, workers=2, start_method="fork", reading=Reading(timeout=1)
     ) as reader:
-        monkeypatch.setattr(reader_module, "settle_in", settle_in)  # those that replace them begin
+        for module in (pool, loader):  # those that replace them begin
+            monkeypatch.setattr(module, "settle_in", settle_in)
         batches = list(reader)
     assert sum(len(batch) + len(batch.failures) for batch in batches) == 10
     assert multiprocessing.active_children() == []
@@ -406,23 +427,21 @@ def test_reader_outside_its_with_block_is_an_error(files: FileList) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts processes")
 def test_signal_while_workers_start_leaves_none_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_workers: OpenWorkers
 ) -> None:
     save_grey(tmp_path / "0.png")
     files = FileList(os.fsencode(tmp_path), [b"0.png"])
-    start = reader_module.Workers
 
-    def start_and_be_stopped(*arguments: Any, **options: Any) -> Any:
-        workers = start(*arguments, **options)
+    def start_and_be_stopped(*arguments: Any) -> Any:
+        workers = open_workers(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
         assert multiprocessing.active_children()
         return workers
 
-    monkeypatch.setattr(reader_module, "Workers", start_and_be_stopped)
     with (
         pytest.raises(StoppedBySignal),
         signals_as_exceptions(),
-        Reader(files, batch_size=1, workers=2),
+        Reader(files, batch_size=1, workers=2, open_workers=start_and_be_stopped),
     ):
         pass
     assert multiprocessing.active_children() == []

@@ -11,7 +11,7 @@ import pytest
 
 from batchdigit import workerprocess
 from batchdigit.errors import WorkerError
-from batchdigit.workerprocess import FileClock, check_left_behind, end_processes, shared_times
+from batchdigit.workerprocess import FileClocks, check_left_behind, end_processes
 
 ORPHAN = """
 import ctypes, multiprocessing, os, signal, sys, time
@@ -64,21 +64,33 @@ def test_process_ends_with_its_parent_whatever_it_does(
 
 
 @pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
-def test_process_tells_since_when_it_is_at_its_file(start_method: str) -> None:
-    times = shared_times(3, start_method)
+def test_process_tells_at_which_file_it_is_and_since_when(start_method: str) -> None:
+    clocks = FileClocks(3, start_method)
+    assert [clocks.file(place) for place in range(3)] == [None, None, None]
     before = time.monotonic()
-    process = multiprocessing.get_context(start_method).Process(target=begin, args=(times,))
+    process = multiprocessing.get_context(start_method).Process(target=begin, args=(clocks,))
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert times[0] == times[2] == 0
-    assert before < times[1] < time.monotonic()
-    FileClock(times, 1).stop()
-    assert times[1] == 0
+    assert [clocks.file(place) for place in range(3)] == [None, 7, None]
+    time.sleep(0.01)
+    assert clocks.is_stuck(1, 0.001, awake_since=before)
+    assert not clocks.is_stuck(1, 60, awake_since=before)
+    assert not clocks.is_stuck(1, 0.001, awake_since=time.monotonic())  # slept until now
+    clocks.stop(1)
+    assert clocks.file(1) is None
+    assert not clocks.is_stuck(1, 0.001, awake_since=before)
 
 
-def begin(times: workerprocess.Times) -> None:
-    FileClock(times, 1).start()
+def test_process_that_never_begins_is_stuck_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workerprocess, "SECONDS_TO_START", 0.0)
+    clocks = FileClocks(1, "fork")
+    time.sleep(0.01)
+    assert clocks.is_stuck(0, 0.001, awake_since=0.0)
+
+
+def begin(clocks: FileClocks) -> None:
+    clocks.start(1, 7)
 
 
 class Unending(BaseProcess):

@@ -1,0 +1,206 @@
+"""PyTorch's DataLoader, and the watch over its worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import time
+import warnings
+from functools import partial
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from batchdigit.errors import WorkerError
+from batchdigit.records import Batch
+from batchdigit.signals import signals_blocked
+from batchdigit.workerprocess import (
+    SECONDS_BETWEEN_LOOKS,
+    SECONDS_TO_DIE,
+    FileClocks,
+    end_processes,
+    settle_in,
+)
+from batchdigit.workers import Files, Plan, WorkerDied
+
+if TYPE_CHECKING:
+    from torch.utils.data._utils.worker import WorkerInfo
+
+
+class Loader:
+    """Iterates once over the batches of ``plan``, in order, read by ``count`` processes.
+
+    One that is at a file for longer than ``seconds`` is stuck.
+
+    torch would notice a dead worker in a signal handler, hence anywhere in the main thread; or
+    while it waits for a batch; or never, where the worker died in the middle of a message, whose
+    rest it would wait for. Here a thread waits for the first death, ends the others and hangs up,
+    so that the main thread learns of it when it asks for a batch. A worker that is stuck is killed;
+    should it not even end by that, it keeps the line open, and the main thread, which looks up
+    from time to time, finds that out.
+    """
+
+    def __init__(
+        self, files: Files, plan: Plan, count: int, start_method: str, seconds: float
+    ) -> None:
+        self._count = count
+        self._seconds = seconds
+        self._clocks = FileClocks(count, start_method)
+        self._awake_since = 0.0
+        self._dead: list[int] = []
+        self._ending = threading.Event()
+        self._processes: list[BaseProcess] = []
+        self._handler: Any = None
+        self._watch: threading.Thread | None = None
+        self._iterator: Any = None
+        self._threads_before = set(threading.enumerate())
+        children_before = multiprocessing.active_children()
+        with signals_blocked(), warnings.catch_warnings():
+            # The number of workers was asked for, whatever torch thinks of it.
+            warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
+            # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
+            # of a BLAS library, which are safe, as are those that this class leaves.
+            warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+            loader = DataLoader(
+                cast("Dataset[Batch]", files),
+                batch_sampler=plan,
+                num_workers=count,
+                collate_fn=_as_it_is,
+                multiprocessing_context=start_method,
+                worker_init_fn=partial(_settle_in, self._clocks),
+                prefetch_factor=plan.batches_ahead(count),
+                timeout=SECONDS_BETWEEN_LOOKS,
+                in_order=True,
+            )
+            # torch sets its handler once in a process: here, so that it can be replaced before
+            # there are workers. Blocking the signal would not do, for other threads get it too.
+            signal_handling._set_SIGCHLD_handler()
+            self._handler = _replace_sigchld_handler(_do_nothing)
+            # As iter() does; but one that fails half-way is at hand to be tidied up.
+            self._iterator = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
+            try:
+                self._iterator.__init__(loader)
+                # A worker may die with the lock of the event by which torch tells them to end. The
+                # event itself is kept: those that a forkserver starts look for it by its name.
+                self._torchs_event = self._iterator._workers_done_event
+                self._iterator._workers_done_event = threading.Event()
+                self._processes = _children_since(children_before)
+                self._watch = threading.Thread(target=self._watch_over, daemon=True)
+                self._watch.start()
+            except (OSError, RuntimeError) as error:  # no more processes, or threads
+                self._give_up(_children_since(children_before))
+                raise WorkerError(
+                    f"cannot start {count} processes that read: {error}",
+                    "ask for fewer --workers; 0 reads without them",
+                ) from error
+
+    def _give_up(self, processes: list[BaseProcess]) -> None:
+        """End what has started, unnoticed by torch's handler of deaths and by its destructor."""
+        end_processes(processes)
+        if getattr(self._iterator, "_worker_pids_set", False):
+            signal_handling._remove_worker_pids(id(self._iterator))  # type: ignore[attr-defined]
+        self._iterator._shutdown = True
+        for queue in getattr(self._iterator, "_index_queues", []):
+            queue.cancel_join_thread()
+            queue.close()  # here, and not wherever the garbage collector happens to run
+        self._join_feeders()
+        _replace_sigchld_handler(self._handler)
+
+    def __next__(self) -> Batch:
+        """The next batch. Raises WorkerDied, after which all workers have ended."""
+        while not self._dead:
+            try:
+                batch: Batch = next(self._iterator)
+            except (RuntimeError, EOFError, OSError, MemoryError) as error:
+                if not (self._dead or _is_timeout(error)):
+                    break
+            else:
+                return batch
+        files = [self._clocks.file(place) for place in self._dead]
+        self.end()
+        raise WorkerDied(next((file for file in files if file is not None), None))
+
+    def _watch_over(self) -> None:
+        sentinels = [process.sentinel for process in self._processes]
+        dead: list[int] = []
+        while not (dead or self._ending.is_set()):
+            looked = time.monotonic()
+            ended = connection.wait(sentinels, SECONDS_BETWEEN_LOOKS)
+            if time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
+                self._awake_since = time.monotonic()  # all processes slept, by Ctrl-Z for one
+            dead = [
+                place
+                for place, sentinel in enumerate(sentinels)
+                if sentinel in ended
+                or self._clocks.is_stuck(place, self._seconds, self._awake_since)
+            ]
+        for place in dead:
+            self._processes[place].kill()
+        self._dead = dead
+        if all(connection.wait([sentinels[place]], SECONDS_TO_DIE) for place in dead):
+            for process in self._processes:
+                process.kill()
+            # Reading ends once no process holds the other end of the pipe, and this one does.
+            self._iterator._worker_result_queue._writer.close()
+
+    def end(self) -> None:
+        """End the workers within moments, whatever they are doing.
+
+        torch would ask them to end, and wait five seconds for each one that is busy with a large
+        image.
+        """
+        if self._watch is None:
+            return
+        self._ending.set()
+        end_processes(self._processes)
+        self._watch.join()
+        self._iterator._workers = []  # it would wait for those that do not end
+        self._iterator._shutdown_workers()
+        self._join_feeders()
+        self._watch = None
+        _replace_sigchld_handler(self._handler)
+
+    def _join_feeders(self) -> None:
+        """Wait for the threads of the queues: beside them nothing else can be forked safely."""
+        for thread in set(threading.enumerate()) - self._threads_before:
+            if thread.name == "QueueFeederThread" and thread.ident is not None:
+                thread.join(SECONDS_TO_DIE)
+
+
+def _settle_in(clocks: FileClocks, place: int) -> None:
+    """Begin life as a worker."""
+    settle_in()
+    files = cast("Files", cast("WorkerInfo", get_worker_info()).dataset)
+    files.report_to(clocks, place)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Whether torch says that no batch came in time; its exception has no type of its own."""
+    return isinstance(error, RuntimeError) and "timed out" in str(error)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _children_since(before: list[BaseProcess]) -> list[BaseProcess]:
+    return [child for child in multiprocessing.active_children() if child not in before]
+
+
+def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _replace_sigchld_handler(handler: Any) -> Any:
+    """Set a handler for SIGCHLD, where there is one and it can be set, and give the one before."""
+    if not hasattr(signal, "SIGCHLD") or handler is None:
+        return None
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGCHLD, handler)

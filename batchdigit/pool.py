@@ -1,0 +1,181 @@
+"""Processes that read, each with a pipe of its own to this one; no PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import select
+import time
+from collections import deque
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from batchdigit.errors import WorkerError
+from batchdigit.records import Batch
+from batchdigit.signals import signals_blocked
+from batchdigit.workerprocess import SECONDS_BETWEEN_LOOKS, FileClocks, end_processes, settle_in
+from batchdigit.workers import Files, Plan, WorkerDied
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+BYTES_IN_A_PIPE = 1 << 20  # what Linux gives to anybody
+_LENGTH = 8
+
+
+class Pool:
+    """Iterates once over the batches of ``plan``, in order, read by ``count`` processes.
+
+    They take turns, so that it is known whose pipe the next batch comes through. Nobody else
+    holds the other end of that pipe: it ends with its process, be it in the middle of a message.
+    A process that is at a file for longer than ``seconds`` is stuck.
+
+    Raises WorkerError when processes cannot be started. Needs POSIX.
+    """
+
+    def __init__(
+        self, files: Files, plan: Plan, count: int, start_method: str, seconds: float
+    ) -> None:
+        if fcntl is None:
+            raise WorkerError(
+                "on Windows processes read for --backend torch only", "add --workers 0"
+            )
+        self._seconds = seconds
+        self._clocks = FileClocks(count, start_method)
+        self._awake_since = 0.0
+        self._batches = len(plan)
+        self._received = 0
+        self._lines: list[_Line] = []
+        context: Any = multiprocessing.get_context(start_method)
+        ahead = plan.batches_ahead(count)
+        with signals_blocked():
+            try:
+                for place in range(count):
+                    share = plan.share(place, count)
+                    arguments = (files, share, self._clocks, place, ahead)
+                    self._lines.append(_Line(context, arguments))
+            except (OSError, RuntimeError) as error:  # no more processes
+                self.end()
+                raise WorkerError(
+                    f"cannot start {count} processes that read: {error}",
+                    "ask for fewer --workers; 0 reads without them",
+                ) from error
+
+    def __next__(self) -> Batch:
+        """The next batch. Raises WorkerDied, after which all processes have ended."""
+        if self._received == self._batches:
+            raise StopIteration
+        place = self._received % len(self._lines)
+        if not self._wait_for(place):
+            self._lines[place].process.kill()
+            file = self._clocks.file(place)
+            self.end()
+            raise WorkerDied(file)
+        self._received += 1
+        return self._lines[place].take()
+
+    def _wait_for(self, place: int) -> bool:
+        """Whether a message comes, and the process neither dies before nor is stuck."""
+        line = self._lines[place]
+        while not line.holds_a_message():
+            looked = time.monotonic()
+            if connection.wait([line.end], SECONDS_BETWEEN_LOOKS):
+                if not line.receive():
+                    return False
+            elif time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
+                self._awake_since = time.monotonic()  # all processes slept, by Ctrl-Z for one
+            elif self._clocks.is_stuck(place, self._seconds, self._awake_since):
+                return False
+            elif not line.process.is_alive() and not line.end.poll():
+                return False  # a process that is none of ours has the other end, too
+        return True
+
+    def end(self) -> None:
+        """End the processes within moments, whatever they are doing."""
+        with signals_blocked():
+            end_processes([line.process for line in self._lines])
+            for line in self._lines:
+                line.end.close()
+            self._lines = []
+
+
+class _Line:
+    """A process that reads, and the messages that come from it.
+
+    Bytes are taken as they come: who waits for a whole message waits for ever for one that is
+    stopped half-way.
+    """
+
+    def __init__(self, context: Any, arguments: tuple[Any, ...]) -> None:
+        self.end: Connection
+        self.end, theirs = context.Pipe(duplex=False)
+        with contextlib.suppress(OSError, AttributeError):  # Linux only
+            fcntl.fcntl(self.end.fileno(), fcntl.F_SETPIPE_SZ, BYTES_IN_A_PIPE)
+        self.process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, *arguments), daemon=True
+        )
+        self._bytes = bytearray()
+        try:
+            self.process.start()
+        except BaseException:
+            self.end.close()
+            raise
+        finally:
+            theirs.close()
+
+    def receive(self) -> bool:
+        """Take what is there; False when the line has ended."""
+        part = os.read(self.end.fileno(), BYTES_IN_A_PIPE)
+        self._bytes += part
+        return bool(part)
+
+    def holds_a_message(self) -> bool:
+        """Whether a whole one is there."""
+        return len(self._bytes) >= _LENGTH and len(self._bytes) >= self._message_end()
+
+    def take(self) -> Batch:
+        """The first message."""
+        end = self._message_end()
+        batch: Batch = pickle.loads(memoryview(self._bytes)[_LENGTH:end])  # noqa: S301  (ours)
+        del self._bytes[:end]
+        return batch
+
+    def _message_end(self) -> int:
+        return _LENGTH + int.from_bytes(self._bytes[:_LENGTH], "little")
+
+
+def _serve(
+    line: Connection, files: Files, plan: Plan, clocks: FileClocks, place: int, ahead: int
+) -> None:
+    """Read all batches of ``plan``; ``ahead`` of them may wait for the other end."""
+    settle_in()
+    files.report_to(clocks, place)
+    os.set_blocking(line.fileno(), False)
+    waiting: deque[memoryview] = deque()
+    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+        for indices in plan:
+            message = pickle.dumps(files.__getitems__(indices), protocol=5)
+            waiting.append(memoryview(len(message).to_bytes(_LENGTH, "little") + message))
+            _send(line.fileno(), waiting, leave=ahead)
+        _send(line.fileno(), waiting, leave=0)
+
+
+def _send(line: int, waiting: deque[memoryview], *, leave: int) -> None:
+    """Send what goes without waiting, and wait only while more than ``leave`` messages do."""
+    while waiting:
+        try:
+            sent = os.write(line, waiting[0])
+        except BlockingIOError:
+            if len(waiting) <= leave:
+                return
+            select.select([], [line], [])
+        else:
+            rest = waiting.popleft()[sent:]
+            if rest:
+                waiting.appendleft(rest)

@@ -1,0 +1,130 @@
+"""Computing by PyTorch, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from batchdigit.checkpoint import Checkpoint, load_checkpoint
+from batchdigit.device import choose_device, describe_device
+from batchdigit.digits import packaged_digits
+from batchdigit.loader import Loader
+from batchdigit.machine import available_cores, has_bfloat16_units
+from batchdigit.network import IMAGE_SIZE
+from batchdigit.predictor import Predictor
+from batchdigit.records import Batch
+from batchdigit.tuning import best_batch_size, remembered
+
+CPU_BATCH_SIZE = 256  # it is computed in parts of 128
+MPS_BATCH_SIZE = 2048
+MOST_FLIPS = 1  # of the thousand digits, by a lower precision that was not asked for
+SHARE_OF_MEMORY = 0.5  # of a GPU's that is free, for others may want some
+SECONDS_TO_MEASURE = 0.2
+
+
+class TorchBackend:
+    """PyTorch on the device called ``device``, computing in ``precision``.
+
+    Raises DeviceError or UsageError for a device that is not there.
+    """
+
+    name = "torch"
+    open_workers = Loader
+
+    def __init__(self, device: str, precision: str) -> None:
+        self._device = choose_device(device)
+        self.device = describe_device(self._device)
+        self.on_cpu = self._device.type == "cpu"
+        self.precision = precision
+        self._flips: int | None = None
+        # PyTorch counts the cores of the machine, also in a container that may use some of them.
+        # More threads than cores wait for each other.
+        if torch.get_num_threads() > available_cores():
+            torch.set_num_threads(available_cores())
+        self.threads = torch.get_num_threads()
+
+    @property
+    def processor(self) -> str:
+        """The kind of processor, of which results depend."""
+        return str(torch.backends.cpu.get_cpu_capability())
+
+    def load(self, path: Path, class_name: str | None) -> Checkpoint:
+        """The model in a file; see :func:`batchdigit.load_checkpoint`."""
+        checkpoint = load_checkpoint(path, class_name)
+        if self.precision == "auto":
+            self.precision, self._flips = self._choose_precision(checkpoint)
+        return checkpoint
+
+    def _choose_precision(self, checkpoint: Checkpoint) -> tuple[str, int | None]:
+        """The lowest precision that is fast here and gives the same labels, and how many differ."""
+        lower = "fp16" if self._device.type == "cuda" else "bf16"
+        if self._device.type == "mps" or (self.on_cpu and not has_bfloat16_units()):
+            return "fp32", None
+        flips, _ = remembered(
+            self._key("label flips", lower, checkpoint),
+            lambda: self._label_flips(checkpoint, lower),
+        )
+        return (lower if flips <= MOST_FLIPS else "fp32"), flips
+
+    def _label_flips(self, checkpoint: Checkpoint, precision: str) -> int:
+        """How many of the thousand packaged digits get another label than in fp32."""
+        batch = _batch_of(packaged_digits())
+        exact, other = (
+            next(Predictor(checkpoint.model, self._device, precision=name, k=1).predict([batch]))
+            for name in ("fp32", precision)
+        )
+        return int(np.count_nonzero(exact.labels != other.labels))
+
+    def batch_size(self, checkpoint: Checkpoint) -> tuple[int, str]:
+        """A good number of images in a batch, and where it comes from.
+
+        On a CUDA device it is measured, once for each device, model and precision.
+        """
+        if self._device.type != "cuda":
+            return (CPU_BATCH_SIZE if self.on_cpu else MPS_BATCH_SIZE), "preset"
+        size, how = remembered(
+            self._key("batch size", self.precision, checkpoint),
+            lambda: best_batch_size(lambda size: self._rate(checkpoint, size)),
+        )
+        return int(size), how
+
+    def _rate(self, checkpoint: Checkpoint, size: int) -> float | None:
+        """Images a second that the device predicts; None where that takes too much memory."""
+        predictor = Predictor(checkpoint.model, self._device, precision=self.precision, k=2)
+        batch = _batch_of(np.zeros((size, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+        free, _ = torch.cuda.mem_get_info(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        list(predictor.predict([batch]))  # the first one takes longer
+        needed = torch.cuda.max_memory_allocated(self._device)
+        if predictor.largest_batch is not None or needed > SHARE_OF_MEMORY * free:
+            return None
+        count = 0
+        start = time.perf_counter()
+        while time.perf_counter() - start < SECONDS_TO_MEASURE:
+            list(predictor.predict([batch] * 3))
+            count += 3 * size
+        return count / (time.perf_counter() - start)
+
+    def _key(self, what: str, precision: str, checkpoint: Checkpoint) -> str:
+        return " | ".join([what, self.device, precision, str(torch.__version__), checkpoint.sha256])
+
+    def predictor(self, checkpoint: Checkpoint, k: int) -> Predictor:
+        """What predicts batches."""
+        return Predictor(checkpoint.model, self._device, precision=self.precision, k=k)
+
+    def details(self) -> dict[str, Any]:
+        """For the account of a run: JSON data."""
+        details: dict[str, Any] = {"threads": self.threads}
+        if self._flips is not None:
+            details["label_flips_in_1000"] = self._flips
+        return details
+
+
+def _batch_of(images: NDArray[np.uint8]) -> Batch:
+    count = len(images)
+    return Batch(np.arange(count), images, np.zeros(count, np.uint8), np.zeros(count, np.float32))

@@ -1,0 +1,67 @@
+"""Settings that are measured once and remembered, and the measurements.
+
+What was measured lies in ``batchdigit/tuning.json`` of the user's cache folder (``XDG_CACHE_HOME``
+of the XDG base directory specification, else ``~/.cache``). It is no more than a cache: without
+it, or where it cannot be written, things are measured again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SMALLEST, LARGEST = 256, 65_536  # images in a batch
+LEAST_GAIN = 1.03  # of throughput, for twice the batch
+
+
+def remembered(key: str, measure: Callable[[], Any]) -> tuple[Any, str]:
+    """What was measured for ``key``, JSON data, and whether it was ``measured`` or ``cached``."""
+    known = _read()
+    if key in known:
+        return known[key], "cached"
+    value = measure()
+    with contextlib.suppress(OSError):
+        _write({**_read(), key: value})
+    return value, "measured"
+
+
+def _path() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "batchdigit" / "tuning.json"
+
+
+def _read() -> dict[str, Any]:
+    # RuntimeError: there is no home folder.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        known = json.loads(_path().read_bytes())
+        if isinstance(known, dict):
+            return known
+    return {}
+
+
+def _write(known: dict[str, Any]) -> None:
+    with contextlib.suppress(RuntimeError):
+        path = _path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(known, file, indent=1)
+        os.replace(file.name, path)
+
+
+def best_batch_size(rate: Callable[[int], float | None]) -> int:
+    """The batch size from which twice as much gains less than 3%.
+
+    ``rate`` gives the images a second with a batch size, None where it needs too much memory.
+    """
+    best, best_rate = SMALLEST, rate(SMALLEST) or 0.0
+    while best < LARGEST:
+        faster = rate(2 * best)
+        if faster is None or faster < LEAST_GAIN * best_rate:
+            break
+        best, best_rate = 2 * best, faster
+    return best

@@ -1,0 +1,254 @@
+"""Which backend a job gets, and that both give the same rows."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import batchdigit
+from batchdigit import Job, UsageError, backends
+from batchdigit.backends import choose_backend
+from batchdigit.onnxbackend import OnnxBackend
+from batchdigit.torchbackend import TorchBackend
+from tests.conftest import SAMPLES, Program, save_grey
+from tests.oracle import SeedRow
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """What the machine has; by default ONNX Runtime and nothing else."""
+    has = {"gpu": False, "bf16": False, "onnxruntime": True}
+    monkeypatch.setattr(backends, "may_have_gpu", lambda: has["gpu"])
+    monkeypatch.setattr(backends, "has_bfloat16_units", lambda: has["bf16"])
+    monkeypatch.setattr(
+        backends.importlib.util, "find_spec", lambda _name: has["onnxruntime"] or None
+    )
+    return has
+
+
+@pytest.mark.parametrize(
+    ("options", "has", "backend"),
+    [
+        ({}, {}, "onnxruntime"),
+        ({}, {"onnxruntime": False}, "torch"),
+        ({}, {"gpu": True}, "torch"),
+        ({"device": "cpu"}, {"gpu": True}, "onnxruntime"),
+        ({"device": "cuda"}, {"gpu": True}, "torch"),
+        ({"device": "mps"}, {}, "torch"),
+        ({"precision": "bf16"}, {}, "torch"),
+        ({"precision": "auto"}, {"bf16": True}, "torch"),
+        ({"precision": "auto"}, {}, "onnxruntime"),
+        ({"backend": "torch"}, {}, "torch"),
+        ({"backend": "onnxruntime"}, {"gpu": True}, "onnxruntime"),
+        ({"backend": "onnxruntime", "precision": "auto"}, {"bf16": True}, "onnxruntime"),
+        ({"model": Path("CNN.onnx")}, {"onnxruntime": False}, "onnxruntime"),
+        ({"model": Path("CNN.ONNX")}, {"gpu": True}, "onnxruntime"),
+        ({"model": Path("CNN.onnx"), "backend": "torch"}, {}, "torch"),
+    ],
+)
+def test_auto_takes_the_faster_one_that_can_do_the_job(
+    machine: dict[str, bool], options: dict[str, Any], has: dict[str, bool], backend: str
+) -> None:
+    machine.update(has)
+    assert choose_backend(Job((Path(),), **options)) == backend
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "onnxruntime", "device": "cuda"}, "not on cuda; use --backend torch"),
+        ({"backend": "onnxruntime", "precision": "fp16"}, "not in fp16; use --backend torch"),
+        ({"model": Path("CNN.onnx"), "device": "cuda:1"}, "not on cuda:1; give --backend torch"),
+    ],
+)
+def test_what_onnx_runtime_does_not_do_is_said(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose_backend(Job((Path(),), **options))
+
+
+def test_both_give_the_plain_loops_rows_and_the_same_to_1e_5(seed_rows: list[SeedRow]) -> None:
+    probs = {}
+    for backend in ("torch", "onnxruntime"):
+        table = batchdigit.predict(
+            SAMPLES, probs=True, device="cpu", backend=backend, preprocess="exact"
+        )
+        assert table["prediction"].tolist() == [seed.prediction for seed in seed_rows]
+        probs[backend] = table[[f"prob_{digit}" for digit in range(10)]].to_numpy(np.float64)
+        assert np.abs(probs[backend] - [seed.probs for seed in seed_rows]).max() < 1e-5
+    assert np.abs(probs["torch"] - probs["onnxruntime"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["CNN.pt", "CNN-whole.pt", "CNN.safetensors", "CNN.onnx"])
+def test_onnx_runtime_takes_every_model_file(
+    tmp_path: Path, tutorial_files: Path, program: Program, name: str
+) -> None:
+    source = next(path for path in tutorial_files.iterdir() if path.suffix == ".pt")
+    model = tmp_path / name
+    if model.suffix == ".pt":
+        state = batchdigit.load_checkpoint(source)
+        torch.save(state.model if "whole" in name else state.model.state_dict(), model)
+    else:
+        batchdigit.convert_model(source, model)
+    for backend in ("torch", "onnxruntime"):
+        if (backend, model.suffix) == ("torch", ".onnx"):
+            continue
+        done = program("run", SAMPLES, "-m", model, "--backend", backend, "-o", f"{backend}.csv")
+        assert done.returncode == 0, done.stderr
+        assert f"on cpu by {backend}" in done.stderr
+    with (tmp_path / "onnxruntime.csv").open(newline="") as file:
+        found = [row["prediction"] for row in csv.DictReader(file)]
+    expected = batchdigit.predict(SAMPLES, source, backend="torch", device="cpu")
+    assert found == [str(digit) for digit in expected["prediction"]]
+
+
+def test_run_by_onnx_runtime_imports_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None  # an import would fail\n"
+        "from batchdigit.cli import main\n"
+        "main()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, "run", SAMPLES, "--out", tmp_path / "out.csv", "--quiet",
+         "--device", "cpu"],
+        check=True,
+    )  # fmt: skip
+    account = json.loads((tmp_path / "out.csv.run.json").read_text())
+    assert account["computed"]["backend"] == account["backend"] == "onnxruntime"
+    assert "onnxruntime" in account["versions"]
+    assert "torch" not in account["versions"]
+
+
+def test_backend_that_is_missing_is_one_line(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('no such luck')")
+    done = program(
+        "run", SAMPLES, "--backend", "onnxruntime", env={"PYTHONPATH": str(tmp_path), "PATH": ""}
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "no such luck" in done.stderr
+    assert "pip install onnxruntime" in done.stderr
+
+
+def test_onnx_file_of_others_is_refused(tmp_path: Path, program: Program) -> None:
+    import onnx
+
+    model = tmp_path / "CNN.onnx"
+    batchdigit.convert_model(batchdigit.jobs.PACKAGED_WEIGHTS, model)
+    good = onnx.load(model)
+    foreign = onnx.ModelProto.FromString(good.SerializeToString())
+    del foreign.metadata_props[:]
+    softmax = onnx.ModelProto.FromString(good.SerializeToString())
+    softmax.graph.node[-1].output[0] = "before"
+    softmax.graph.node.append(onnx.helper.make_node("Softmax", ["before"], ["probabilities"]))
+    softmax.graph.output[0].name = "probabilities"
+    for number, content in enumerate(
+        [
+            foreign.SerializeToString(),
+            softmax.SerializeToString(),
+            good.SerializeToString()[:-1000],
+            good.SerializeToString()[: 1 << 20],
+            b"nothing of that kind",
+            b"",
+        ]
+    ):
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(content)
+        done = program("run", SAMPLES, "--model", path, "--out", "out.csv")
+        assert done.returncode == 65, (number, done.stderr)
+        assert done.stderr.count("\n") == 1
+        assert "batchdigit model convert" in done.stderr
+        assert not (tmp_path / "out.csv").exists()
+
+
+def test_torch_says_who_takes_an_onnx_file(tmp_path: Path, program: Program) -> None:
+    model = tmp_path / "CNN.onnx"
+    batchdigit.convert_model(batchdigit.jobs.PACKAGED_WEIGHTS, model)
+    done = program("run", SAMPLES, "--model", model, "--backend", "torch")
+    assert done.returncode == 65
+    assert "add --backend onnxruntime" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_onnx_runtimes_rows_do_not_depend_on_batches_and_workers(
+    batch_size: int, workers: int
+) -> None:
+    table = batchdigit.predict(
+        SAMPLES, backend="onnxruntime", device="cpu", batch_size=batch_size, workers=workers
+    )
+    expected = batchdigit.predict(SAMPLES, backend="onnxruntime", device="cpu")
+    assert table["prediction"].tolist() == expected["prediction"].tolist()
+    assert np.abs(table["confidence"] - expected["confidence"]).max() < 1e-6
+
+
+def test_folder_without_a_usable_image_is_no_empty_batch(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    for backend in ("torch", "onnxruntime"):
+        table = batchdigit.predict(tmp_path, backend=backend, device="cpu")
+        assert table["error"].str.startswith("decode: ").all()
+    save_grey(tmp_path / "good.png")
+    table = batchdigit.predict(tmp_path, backend="onnxruntime", preprocess="exact", batch_size=1)
+    assert table["prediction"].notna().tolist() == [False, True]
+
+
+def test_backends_use_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchdigit.onnxbackend.available_cores", lambda: 3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert OnnxBackend().threads == 3
+    for wanted, threads in (("2", 2), ("0", 1), ("99", 3), ("nonsense", 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+        assert OnnxBackend().threads == threads
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr("batchdigit.torchbackend.available_cores", lambda: 1)
+        assert TorchBackend("cpu", "fp32").threads == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+class TestPrecisionAuto:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def backend(self, monkeypatch: pytest.MonkeyPatch, bf16: bool) -> TorchBackend:
+        monkeypatch.setattr("batchdigit.torchbackend.has_bfloat16_units", lambda: bf16)
+        backend = TorchBackend("cpu", "auto")
+        backend.load(batchdigit.jobs.PACKAGED_WEIGHTS, None)
+        return backend
+
+    def test_is_fp32_where_there_are_no_units_for_less(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        backend = self.backend(monkeypatch, bf16=False)
+        assert backend.precision == "fp32"
+        assert "label_flips_in_1000" not in backend.details()
+
+    def test_says_how_many_labels_differ(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = self.backend(monkeypatch, bf16=True)
+        assert backend.precision == "bf16"
+        assert backend.details()["label_flips_in_1000"] <= 1
+
+    def test_is_fp32_where_too_many_labels_differ(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(TorchBackend, "_label_flips", lambda *_: 2)
+        backend = self.backend(monkeypatch, bf16=True)
+        assert backend.precision == "fp32"
+        assert backend.details()["label_flips_in_1000"] == 2
+
+    def test_stands_in_the_account(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("backends", "torchbackend"):
+            monkeypatch.setattr(f"batchdigit.{module}.has_bfloat16_units", lambda: True)
+        out = tmp_path / "out.csv"
+        batchdigit.run(Job((SAMPLES,), out, precision="auto", device="cpu"))
+        computed = json.loads((tmp_path / "out.csv.run.json").read_text())["computed"]
+        assert computed["precision"] == "bf16"
+        assert computed["label_flips_in_1000"] <= 1

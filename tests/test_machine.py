@@ -1,0 +1,96 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from batchdigit import machine
+from batchdigit.machine import available_cores, has_bfloat16_units, may_have_gpu
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of eight cores whose control groups are the files below a folder."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("groups")
+def test_all_cores_without_control_groups() -> None:
+    assert available_cores() == 8
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("250000 100000", 3),
+        ("1000 100000", 1),
+        ("9000000 100000", 8),
+        ("", 8),
+        ("nonsense", 8),
+        ("1 0", 8),
+    ],
+)
+def test_quota_of_version_2(groups: Path, limit: str, cores: int) -> None:
+    (groups / "own").write_text("0::/service/inner\n")
+    (groups / "groups" / "service" / "inner").mkdir(parents=True)
+    (groups / "groups" / "service" / "cpu.max").write_text(f"{limit}\n")
+    assert available_cores() == cores
+
+
+def test_least_quota_of_all_groups_counts(groups: Path) -> None:
+    (groups / "own").write_text("0::/service/inner\n")
+    (groups / "groups" / "service" / "inner").mkdir(parents=True)
+    (groups / "groups" / "service" / "cpu.max").write_text("200000 100000\n")
+    (groups / "groups" / "service" / "inner" / "cpu.max").write_text("500000 100000\n")
+    assert available_cores() == 2
+
+
+def test_quota_of_a_container_that_sees_its_own_group_only(groups: Path) -> None:
+    (groups / "own").write_text("0::/system.slice/docker-0123.scope\n")
+    (groups / "groups").mkdir()
+    (groups / "groups" / "cpu.max").write_text("150000 100000\n")
+    assert available_cores() == 2
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("300000", 3)])
+def test_quota_of_version_1(groups: Path, quota: str, cores: int) -> None:
+    (groups / "own").write_text("4:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n0::/\n")
+    folder = groups / "groups" / "cpu"
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert available_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has"),
+    [
+        ("processor: 0\nflags\t\t: fpu avx512f amx_bf16\n\nprocessor: 1\n", True),
+        ("flags\t: fpu avx512f avx512_bf16\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t: fpu avx2 avx512f\n", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_bfloat16_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str | None, has: bool
+) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert has_bfloat16_units() == has
+
+
+def test_gpu_is_thought_possible_by_its_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.setattr(machine, "GPU_DEVICES", (tmp_path / "nvidiactl",))
+    assert not may_have_gpu()
+    (tmp_path / "nvidiactl").touch()
+    assert may_have_gpu()
