@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 import batchdigit
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
@@ -35,19 +37,25 @@ def link_images(folder: Path, count: int) -> None:
                 os.link(samples[number % len(samples)], path)
 
 
+class Network:
+    """A session of ONNX Runtime that answers at once."""
+
+    logits = np.array([[0, 5, 2, 1, 0, 0, 0, 0, 0, 0]], np.float32)
+
+    def run(self, _outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [self.logits.repeat(len(inputs["images"]), axis=0)]
+
+
 def run_without_network(folder: Path, out: Path) -> None:
     """Run in this process, and print what it took as JSON."""
-    import torch
+    from batchdigit.onnxbackend import OnnxBackend
 
-    from batchdigit.predictor import Predictor
-
-    answer = torch.tensor([[0.9, 0.1, 1.0, 2.0]])
-    Predictor._top_k_of_part = lambda _self, images: answer.repeat(len(images), 1)  # type: ignore[method-assign]
+    OnnxBackend._session = lambda _self, _data: Network()  # type: ignore[method-assign]
     first: list[float] = []
     before = time.process_time()
     start = time.perf_counter()
     summary = batchdigit.run(
-        batchdigit.Job((folder,), out, workers=0),
+        batchdigit.Job((folder,), out, workers=0, backend="onnxruntime"),
         on_progress=lambda *_: first.append(time.perf_counter() - start) if not first else None,
     )
     print(

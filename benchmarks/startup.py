@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [--rounds N]
 
-``batchdigit --help`` and ``batchdigit run`` of ten images, whole processes, interleaved with the
-import; ratios of medians are printed.
+``batchdigit --help`` and ``batchdigit run`` of ten images by both backends, whole processes,
+interleaved with the import; ratios of medians are printed.
 """
 
 import argparse
@@ -25,14 +25,17 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     script = Path(sys.executable).with_name("batchdigit")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = Path(temporary) / "ten"
+        folder.mkdir()
         for path in sorted((REPOSITORY / "sample_images").glob("*.png"))[:10]:
             shutil.copy(path, folder)
         commands = {
             "import torch": [sys.executable, "-c", "import torch"],
             "--help": [script, "--help"],
-            "run, 10 images": [script, "run", folder, "--out", folder / "report.csv", "--quiet"],
         }
+        for backend in ("torch", "onnxruntime"):
+            run = [script, "run", folder, "--out", Path(temporary) / f"{backend}.csv", "--quiet"]
+            commands[f"10 images, {backend}"] = [*run, "--backend", backend, "--device", "cpu"]
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, command in commands.items():
@@ -43,7 +46,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {rounds} interleaved rounds")
     for name, values in seconds.items():
         median = statistics.median(values)
-        print(f"{name:15} median {median:.2f} s, {median / base:.2f} times import torch")
+        print(f"{name:22} median {median:.2f} s, {median / base:.2f} times import torch")
 
 
 if __name__ == "__main__":
