@@ -27,6 +27,9 @@ _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # of mass between 13.48 and 14.50 (pixels count from 0).
 _DIGIT_SIDES = (19, 20)
 _CENTRE = (13.4, 14.6)
+_COLUMNS_ROWS_ONES = np.array(
+    [axis.ravel() for axis in (*np.indices(SIZE)[::-1], np.ones(SIZE))], np.float32
+)
 _INTEGER_WHITES = (255.0, 1023.0, 4095.0, 65535.0)
 _MOST_INK = 0.45  # the most there is 0.398
 
@@ -63,8 +66,9 @@ def looks_like_mnist(pixels: NDArray[np.uint8]) -> bool:
     _, _, width, height = cv2.boundingRect(pixels)
     if max(width, height) not in _DIGIT_SIDES:
         return False
-    moments = cv2.moments(pixels)
-    x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+    # A third of the time of cv2.moments; exact, as all sums are whole numbers below 2**24.
+    sums = _COLUMNS_ROWS_ONES @ pixels.ravel().astype(np.float32)
+    x, y = (sums[:2] / sums[2]).tolist()
     central = _CENTRE[0] < x < _CENTRE[1] and _CENTRE[0] < y < _CENTRE[1]
     return central and ink_share(pixels) < _MOST_INK
 

@@ -1,86 +1,141 @@
 """Whole-process time of ``batchdigit run`` against what one would write by hand.
 
     python -m benchmarks.throughput [--data DIR [--download]] [--images N] [--rounds N]
+                                    [--rivals NAME ...] [--markdown] [--out FILE.json]
 
-Rivals, with the same weights over the same PNG files:
-
-* seed: the plain loop (Image.open, ToTensor, unsqueeze, CNN, softmax, max), image by image;
-* dataloader: ImageFolder-style Dataset with ToTensor behind a DataLoader (2 workers, batches of
-  256), the CNN as it is, rows by pandas.
-
-The runs are interleaved against drift; medians, their range and ratios of medians are printed.
-All must give the same classes, or the script fails. With --data, the images are MNIST's test
-images; without, the sample images repeated.
+The rivals are the scripts in ``benchmarks/rivals``, with the same weights over the same PNG files;
+those whose packages are not installed are left out. The runs are interleaved against drift, in
+another order each round, after a round without a clock in which all must give the same classes,
+or the script fails. With --data, the images are MNIST's test images; without, the sample images
+repeated.
 """
 
 import argparse
 import csv
-import os
-import platform
-import shutil
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 
-REPOSITORY = Path(__file__).parent.parent
-RIVALS = ("seed", "dataloader")
+from benchmarks.images import REPOSITORY, add_options, make_images
+from benchmarks.machine import in_words, machine
+
+OURS = {
+    "batchdigit_torch": "batchdigit, torch",
+    "batchdigit_onnxruntime": "batchdigit, ONNX Runtime",
+}
+RIVALS = {
+    "onnx_threads": "threads, OpenCV, ONNX Runtime",
+    "dataloader": "Dataset and DataLoader",
+    "lightning_predict": "Lightning's Trainer.predict",
+    "timm_loader": "timm's reader and loader",
+    "seed_loop": "the plain loop, image by image",
+    "ray_data": "Ray Data",
+}
+# What a rival needs beside this project's own packages: a module, and how pip names it.
+NEEDS = {
+    "lightning_predict": ("lightning", "lightning"),
+    "timm_loader": ("timm", "timm"),
+    "ray_data": ("ray", "ray[data]"),
+}
+PAUSE = 2  # seconds in which Ray's processes end, which outlive the one that started them
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="holds MNIST/raw")
-    parser.add_argument("--download", action="store_true", help="let torchvision fetch MNIST")
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    add_options(parser)
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all installed")
+    parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="store the figures here")
     arguments = parser.parse_args()
+    rivals = _installed(arguments.rivals)
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        images = folder / "images" / "all"  # a class folder, which ImageFolder needs
-        _make_images(arguments, images)
-        commands = {
-            "batchdigit": [sys.executable, "-m", "batchdigit", "run", images, "-q", "--out"]
-        } | {rival: [sys.executable, "-m", "benchmarks.rivals", rival, images] for rival in RIVALS}
-        seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(arguments.rounds):
-            for name, command in commands.items():
-                start = time.perf_counter()
-                subprocess.run([*command, folder / f"{name}.csv"], check=True, cwd=REPOSITORY)
-                seconds[name].append(time.perf_counter() - start)
+        images = folder / "images"
+        make_images(arguments, images)
+        commands = _commands(rivals, images, folder)
+        for command in commands.values():
+            _seconds_of(command, folder / "log.txt")
         classes = {name: _classes(folder / f"{name}.csv") for name in commands}
+        different = [name for name in commands if classes[name] != classes["batchdigit_torch"]]
+        if different:
+            print(f"other classes than batchdigit with torch: {', '.join(different)}")
+            return 1
+        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        for number in range(arguments.rounds):
+            for name in _order(list(commands), number):
+                seconds[name].append(_seconds_of(commands[name], folder / "log.txt"))
 
-    count = len(classes["batchdigit"])
-    print(f"{count} images, {arguments.rounds} interleaved rounds, {_machine()}")
-    ours = statistics.median(seconds["batchdigit"])
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(
-            f"{name:12} median {median:6.2f} s ({min(values):.2f} to {max(values):.2f}), "
-            f"{count / median:6.0f} images/s, {median / ours:5.2f} times the time of batchdigit"
+    result = {
+        "images": len(classes["batchdigit_torch"]),
+        "of": "MNIST's test images" if arguments.data else "the sample images, repeated",
+        "rounds": arguments.rounds,
+        "machine": machine(),
+        "rows": _rows(seconds, arguments.images),
+    }
+    print(f"{result['images']} images ({result['of']}), {arguments.rounds} interleaved rounds")
+    print(in_words(result["machine"]))
+    print("\n".join(_table(result["rows"], markdown=arguments.markdown)))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _installed(wanted: list[str] | None) -> list[str]:
+    """The rivals to run; says how to install the others."""
+    rivals = list(RIVALS) if wanted is None else wanted
+    missing = [name for name in rivals if name in NEEDS and not find_spec(NEEDS[name][0])]
+    if missing:
+        packages = " ".join(f"'{NEEDS[name][1]}'" for name in missing)
+        print(f"left out: {', '.join(missing)}; pip install {packages} brings them", flush=True)
+    return [name for name in rivals if name not in missing]
+
+
+def _commands(rivals: list[str], images: Path, folder: Path) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+    commands = {}
+    for name in OURS:
+        backend = name.removeprefix("batchdigit_")
+        run = ["batchdigit", "run", str(images), "--quiet", "--backend", backend, "--out"]
+        commands[name] = [*python, *run, str(folder / f"{name}.csv")]
+    for name in rivals:
+        out = folder / f"{name}.csv"
+        commands[name] = [*python, f"benchmarks.rivals.{name}", str(images), str(out)]
+    if "onnx_threads" in rivals:
+        weights, model = "batchdigit/weights/CNN.pt", str(folder / "CNN.onnx")
+        convert = [*python, "batchdigit", "model", "convert", weights, model]
+        _seconds_of(convert, folder / "log.txt")
+        commands["onnx_threads"].append(model)
+    return commands
+
+
+def _order(names: list[str], number: int) -> list[str]:
+    """Another first one each round, and backwards every other, so that neighbours change."""
+    start = number % len(names)
+    order = names[start:] + names[:start]
+    return order[::-1] if number % 2 else order
+
+
+def _seconds_of(command: list[str], log: Path) -> float:
+    time.sleep(PAUSE)
+    # Not into a pipe, which Ray's processes would keep open.
+    with log.open("w") as file:
+        start = time.perf_counter()
+        ended = subprocess.run(
+            command, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT, check=False
         )
-    different = [name for name in commands if classes[name] != classes["batchdigit"]]
-    if different:
-        print(f"other classes: {', '.join(different)}")
-    return int(bool(different))
-
-
-def _make_images(arguments: argparse.Namespace, folder: Path) -> None:
-    if arguments.data:
-        from benchmarks.mnist import write_test_images
-
-        paths = write_test_images(arguments.data, folder, download=arguments.download)
-        for path in paths[arguments.images :]:
-            path.unlink()
-        return
-    folder.mkdir(parents=True)
-    samples = sorted((REPOSITORY / "sample_images").glob("*.png"))
-    for number in range(arguments.images):
-        shutil.copy(samples[number % len(samples)], folder / f"{number}.png")
+        seconds = time.perf_counter() - start
+    if ended.returncode:
+        sys.exit(f"{log.read_text()}\nexit code {ended.returncode}: {' '.join(command)}")
+    return seconds
 
 
 def _classes(report: Path) -> dict[str, str]:
@@ -88,11 +143,41 @@ def _classes(report: Path) -> dict[str, str]:
         return {row["filename"]: row["prediction"] for row in csv.DictReader(file)}
 
 
-def _machine() -> str:
-    return (
-        f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}"
-    )
+def _rows(seconds: dict[str, list[float]], images: int) -> dict[str, dict[str, Any]]:
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    rows = {}
+    for name, values in seconds.items():
+        rows[name] = {
+            "seconds": values,
+            "median": medians[name],
+            "min": min(values),
+            "max": max(values),
+            "interquartile": np.percentile(values, 75) - np.percentile(values, 25),
+            "images per second": images / medians[name],
+            "times": {ours: medians[name] / medians[ours] for ours in OURS},
+        }
+    return rows
+
+
+def _table(rows: dict[str, dict[str, Any]], *, markdown: bool) -> list[str]:
+    ratios = [f"time of {label}" for label in OURS.values()]
+    cells = [["", "median", "range", "interquartile", "images/s", *ratios]]
+    cells += [
+        [
+            (OURS | RIVALS)[name],
+            f"{row['median']:.2f} s",
+            f"{row['min']:.2f} to {row['max']:.2f} s",
+            f"{row['interquartile']:.2f} s",
+            f"{row['images per second']:,.0f}",
+            *(f"{ratio:.2f}" for ratio in row["times"].values()),
+        ]
+        for name, row in rows.items()
+    ]
+    if markdown:
+        cells.insert(1, ["---"] * len(cells[0]))
+        return [f"| {' | '.join(line)} |".replace("|  |", "| |") for line in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
 
 
 if __name__ == "__main__":

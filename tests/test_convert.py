@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from batchdigit import CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
-from batchdigit.convert import real_digits
+from batchdigit.digits import packaged_digits
 from batchdigit.jobs import PACKAGED_WEIGHTS
 from batchdigit.onnxgraph import onnx_model
 from batchdigit.storedweights import Weights
@@ -139,9 +139,10 @@ def test_onnx_that_disagrees_is_not_written(
 
 
 def test_carried_digits_are_a_thousand_that_the_model_reads() -> None:
-    images = real_digits()
-    assert images.shape == (1000, 1, 28, 28)
-    assert (images.dtype, float(images.min()), float(images.max())) == (torch.float32, 0, 1)
+    digits = packaged_digits()
+    assert digits.shape == (1000, 1, 28, 28)
+    assert (digits.dtype, digits.min(), digits.max()) == (np.uint8, 0, 255)
+    images = torch.from_numpy(digits).float() / 255
     with torch.inference_mode():
         found = load_checkpoint(PACKAGED_WEIGHTS).model(images).argmax(1)
     labels = torch.arange(1000) % 10
