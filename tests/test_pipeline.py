@@ -16,9 +16,10 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
+from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, pipeline, run
 from batchdigit import reader as reader_module
 from batchdigit.errors import AccountingError, ExitCode
+from batchdigit.filenames import FileList
 from batchdigit.records import FolderNote
 from tests.conftest import SAMPLES
 from tests.oracle import SeedRow
@@ -44,6 +45,7 @@ def assert_same_as(
         assert row["error"] == ""
 
 
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1000])
 def test_rows_are_those_of_the_plain_loop(
@@ -52,25 +54,32 @@ def test_rows_are_those_of_the_plain_loop(
     sample_paths: list[Path],
     batch_size: int,
     workers: int,
+    backend: str,
 ) -> None:
-    rows = run_to(tmp_path / "out.csv", SAMPLES, batch_size=batch_size, workers=workers)
+    options = {"batch_size": batch_size, "workers": workers, "backend": backend}
+    rows = run_to(tmp_path / "out.csv", SAMPLES, **options)
     assert_same_as(rows, seed_rows, sample_paths)
 
 
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
 def test_rows_are_those_of_the_plain_loop_however_workers_start(
-    tmp_path: Path, seed_rows: list[SeedRow], sample_paths: list[Path], start_method: str
+    tmp_path: Path,
+    seed_rows: list[SeedRow],
+    sample_paths: list[Path],
+    start_method: str,
+    backend: str,
 ) -> None:
-    rows = run_to(
-        tmp_path / "out.csv", SAMPLES, batch_size=30, workers=2, start_method=start_method
-    )
+    options = {"batch_size": 30, "workers": 2, "start_method": start_method, "backend": backend}
+    rows = run_to(tmp_path / "out.csv", SAMPLES, **options)
     assert_same_as(rows, seed_rows, sample_paths)
 
 
-def test_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_number_of_workers_changes_no_byte(tmp_path: Path, backend: str) -> None:
     contents = set()
     for workers in (0, 1, 2):
-        run_to(tmp_path / "out.csv", SAMPLES, batch_size=16, workers=workers)
+        run_to(tmp_path / "out.csv", SAMPLES, batch_size=16, workers=workers, backend=backend)
         contents.add((tmp_path / "out.csv").read_bytes())
     assert len(contents) == 1
 
@@ -226,7 +235,12 @@ def test_account_lies_beside_the_report(tmp_path: Path, digits: Path) -> None:
     run(Job((digits,), tmp_path / "out.csv", workers=0, batch_size=4))
     account = json.loads((tmp_path / "out.csv.run.json").read_text())
     assert (account["found"], account["predicted"], account["failed"]) == (10, 10, 0)
-    assert account["reader"] == {"batch_size": 4, "workers": 0, "start_method": None}
+    assert account["reader"] == {
+        "batch_size": 4,
+        "batch_size_by": "given",
+        "workers": 0,
+        "start_method": None,
+    }
     assert (
         account["report"]["sha256"]
         == hashlib.sha256((tmp_path / "out.csv").read_bytes()).hexdigest()
@@ -234,7 +248,7 @@ def test_account_lies_beside_the_report(tmp_path: Path, digits: Path) -> None:
     assert len(account["model"]["sha256"]) == 64
     assert account["options"]["source"] == [str(digits)]
     stages = {name: value for name, value in account["seconds"].items() if name != "total"}
-    assert set(stages) == {"load", "list", "read", "predict", "journal", "write"}
+    assert set(stages) == {"import", "load", "list", "read", "predict", "journal", "write"}
     assert sum(stages.values()) <= account["seconds"]["total"] + 0.001
 
 
@@ -327,3 +341,82 @@ def test_run_leaves_no_descriptor_open(tmp_path: Path, digits: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     run(Job((digits,), tmp_path / "out.csv", workers=1, batch_size=2))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# Settings that were not given
+
+
+class Computer:
+    """A backend, as far as settings depend on it."""
+
+    def __init__(self, *, on_cpu: bool = True) -> None:
+        self.on_cpu = on_cpu
+
+    def batch_size(self, _model: object) -> tuple[int, str]:
+        return 256, "preset"
+
+
+SMALL, PHOTO = 65e-6, 20e-3  # seconds to read one
+
+
+@pytest.mark.parametrize(
+    ("cores", "on_cpu", "seconds", "count", "workers"),
+    [
+        (2, True, SMALL, 10_000, 1),
+        (16, True, SMALL, 1_000_000, 8),
+        (16, True, SMALL, 1_600, 2),  # read before more have started
+        (16, True, SMALL, 10, 1),
+        (16, True, PHOTO, 100, 16),
+        (2, True, PHOTO, 100, 2),
+        (16, False, SMALL, 1_000_000, 16),
+        (64, False, SMALL, 1_000_000, 16),
+        (16, True, SMALL, 0, 0),
+    ],
+)
+def test_as_many_workers_as_there_is_to_read(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    on_cpu: bool,
+    seconds: float,
+    count: int,
+    workers: int,
+) -> None:
+    monkeypatch.setattr(pipeline, "available_cores", lambda: cores)
+    monkeypatch.setattr(pipeline, "default_start_method", lambda: "fork")
+    monkeypatch.setattr(pipeline.sys, "platform", "linux")
+    job = Job((SAMPLES,))
+    assert pipeline._workers(job, Computer(on_cpu=on_cpu), seconds, count) == workers
+    assert pipeline._workers(Job((SAMPLES,), workers=5), Computer(), seconds, count) == 5
+
+
+def test_no_worker_where_starting_one_takes_longer_than_it_saves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "default_start_method", lambda: "spawn")
+    assert pipeline._workers(Job((SAMPLES,)), Computer(), SMALL, 100) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "expected"),
+    [
+        (None, SMALL, (256, "preset")),
+        (None, PHOTO, (25, "time to read")),
+        (None, 10.0, (8, "time to read")),
+        (1000, PHOTO, (1000, "given")),
+    ],
+)
+def test_batch_is_read_within_half_a_second(
+    given: int | None, seconds: float, expected: tuple[int, str]
+) -> None:
+    job = Job((SAMPLES,), batch_size=given)
+    assert pipeline._batch_size(job, Computer(), None, seconds) == expected
+
+
+def test_time_to_read_is_guessed_by_size(tmp_path: Path) -> None:
+    small = FileList(os.fsencode(SAMPLES), [os.fsencode(p.name) for p in SAMPLES.glob("*.png")])
+    assert 40e-6 < pipeline._seconds_to_read(small) < 200e-6
+    (tmp_path / "photo.jpg").write_bytes(bytes(200_000))
+    large = FileList(os.fsencode(tmp_path), [b"photo.jpg", b"missing.jpg"])
+    assert 10e-3 < pipeline._seconds_to_read(large) < 50e-3
+    missing = FileList(os.fsencode(tmp_path), [b"missing.jpg"])
+    assert pipeline._seconds_to_read(missing) == pipeline.SECONDS_TO_READ
