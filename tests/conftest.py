@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.onnxbackend import OnnxPredictor
+from batchdigit.predictor import Predictor
 from tests.modelfiles import save_the_tutorials_way
 from tests.oracle import SeedRow, seed_loop
 
@@ -81,6 +83,17 @@ def open_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o777)
         yield folder
+
+
+def lose_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever predicts leaves its last batch out."""
+    for predictor in (Predictor, OnnxPredictor):
+        complete = predictor.predict
+        monkeypatch.setattr(
+            predictor,
+            "predict",
+            lambda self, batches, complete=complete: list(complete(self, batches))[:-1],
+        )
 
 
 def save_grey(path: Path, seed: int = 0, size: tuple[int, int] = (28, 28)) -> np.ndarray:

@@ -31,12 +31,12 @@ def another_folder(folder: Path, digits: Path, _patch: Patch) -> dict[str, Any]:
 
 def other_versions(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
     other = pipeline.versions() | {"pillow": "0"}
-    patch.setattr(pipeline, "versions", lambda: other)
+    patch.setattr(pipeline, "versions", lambda _backend: other)
     return {}
 
 
 def another_device(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
-    patch.setattr(pipeline, "describe_device", lambda _device: "cuda:0 (another)")
+    patch.setattr("batchdigit.onnxbackend.OnnxBackend.device", "cpu (another)")
     return {}
 
 
@@ -49,7 +49,8 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "folder": ("folder", another_folder),
     "versions": ("versions", other_versions),
     "device": ("device", another_device),
-    "precision": ("--precision", option(precision="bf16")),
+    "backend": ("versions", option(backend="torch")),
+    "precision": ("--precision", option(backend="torch", precision="bf16")),
     "topk": ("--topk or --probs", option(topk=3)),
     "preprocess": ("--preprocess", option(preprocess="exact")),
     "probs": ("--topk or --probs", option(probs=True)),
@@ -107,7 +108,13 @@ def test_run_that_was_another_is_not_gone_on_with(
     tmp_path: Path, digits: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture,
     name: str, change: Change,
 ) -> None:  # fmt: skip
-    options: dict[str, Any] = {"source": (digits,), "workers": 0, "batch_size": 2}
+    options: dict[str, Any] = {
+        "source": (digits,),
+        "workers": 0,
+        "batch_size": 2,
+        "backend": "onnxruntime",
+        "device": "cpu",
+    }
     out = tmp_path / "out.csv"
     run_and_stop(Job(out=out, **options))
     options |= change(tmp_path, digits, monkeypatch)
@@ -145,7 +152,13 @@ def test_report_that_was_another_is_not_taken_over(
 def test_journal_of_an_update_is_bound_to_the_report_that_it_updates(
     tmp_path: Path, digits: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options: dict[str, Any] = {"source": (digits,), "workers": 0, "batch_size": 2}
+    options: dict[str, Any] = {
+        "source": (digits,),
+        "workers": 0,
+        "batch_size": 2,
+        "backend": "onnxruntime",
+        "device": "cpu",
+    }
     update = Job(out=tmp_path / "out.csv", update=True, **options)
     run(update)
     for number in range(6):

@@ -21,7 +21,7 @@ from batchdigit import reader as reader_module
 from batchdigit.errors import AccountingError, ExitCode
 from batchdigit.filenames import FileList
 from batchdigit.records import FolderNote
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, lose_the_last_batch
 from tests.oracle import SeedRow
 
 
@@ -309,11 +309,7 @@ def test_run_that_loses_a_batch_publishes_nothing(
 ) -> None:
     out = tmp_path / f"out.{extension}"
     out.write_text("old")
-    each = "batchdigit.predictor.Predictor.predict"
-    from batchdigit.predictor import Predictor
-
-    complete = Predictor.predict
-    monkeypatch.setattr(each, lambda self, batches: list(complete(self, batches))[:-1])
+    lose_the_last_batch(monkeypatch)
     with pytest.raises(AccountingError):
         run(Job((digits,), out, batch_size=4))
     assert out.read_text() == "old"

@@ -20,6 +20,7 @@ from batchdigit import loader, pool
 from batchdigit import reader as reader_module
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.filenames import FileList
+from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
 from batchdigit.loader import Loader
 from batchdigit.pool import Pool
@@ -221,6 +222,28 @@ def test_file_that_ends_its_process_costs_itself_only(
     for index, image in images.items():
         assert np.array_equal(image[0], save_grey(tmp_path / "again.png", seed=index))
     assert multiprocessing.active_children() == []
+
+
+def test_only_the_batch_with_the_killer_is_read_file_by_file(
+    killers: FileList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_alone: list[int] = []
+    read = LoneReader.read
+
+    def counting(self: LoneReader, index: int) -> Batch:
+        read_alone.append(index)
+        return read(self, index)
+
+    monkeypatch.setattr(LoneReader, "read", counting)
+    places = np.array([*range(1, 13), *range(15, 60)])  # of the killers, 57 and 58 are among them
+    batches = read_all(
+        killers, batch_size=4, workers=2, start_method="fork", places=places,
+        reading=Reading(timeout=1, preprocess="exact"),
+    )  # fmt: skip
+    assert sum(len(batch) + len(batch.failures) for batch in batches) == len(places)
+    # Theirs, and those that nobody had when a process died.
+    assert {57, 58} <= set(read_alone)
+    assert len(read_alone) <= 4 * 4
 
 
 def test_killers_do_kill(killers: FileList) -> None:

@@ -3,8 +3,10 @@
 import logging
 import os
 import time
+from collections.abc import Iterable
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run, source
 from batchdigit.errors import ImageError
+from batchdigit.onnxbackend import OnnxPredictor
 from batchdigit.predictor import Predictor
+from batchdigit.records import Batch
 from batchdigit.update import merge
 from tests.conftest import age, as_they_are
 
@@ -27,13 +31,13 @@ def update(out: Path, folder: Path, **options: object) -> RunSummary:
 def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that were computed."""
     sizes: list[int] = []
-    top_k = Predictor._top_k
+    for predictor in (Predictor, OnnxPredictor):
+        predict = predictor.predict
 
-    def counting(self: Predictor, images: object) -> object:
-        sizes.append(len(images))  # type: ignore[arg-type]
-        return top_k(self, images)  # type: ignore[arg-type]
+        def counting(self: Any, batches: Iterable[Batch], predict: Any = predict) -> Any:
+            return predict(self, (sizes.append(len(batch)) or batch for batch in batches))  # type: ignore[func-returns-value]
 
-    monkeypatch.setattr(Predictor, "_top_k", counting)
+        monkeypatch.setattr(predictor, "predict", counting)
     return sizes
 
 

@@ -1,0 +1,132 @@
+"""What is the pool's own; the laws of reading by processes are in test_reader.py."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchdigit.pool import Pool
+from batchdigit.records import Batch
+from batchdigit.workerprocess import FileClocks
+from batchdigit.workers import MOST_AHEAD, Plan, WorkerDied
+
+
+class Files:
+    """Batches of any size, and a file that says how many were made."""
+
+    def __init__(self, log: Path, pixels: int = 784) -> None:
+        self.log = log
+        self.pixels = pixels
+
+    def report_to(self, clocks: FileClocks, place: int) -> None:
+        clocks.stop(place)
+        self.place = place
+        self.clocks = clocks
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        with self.log.open("a") as file:
+            file.write(f"{self.place}\n")
+        self.clocks.start(self.place, indices[0])
+        count = len(indices)
+        images = np.full((count, self.pixels), indices[0], np.uint8)
+        self.clocks.stop(self.place)
+        return Batch(np.array(indices), images, np.zeros(count, np.uint8), np.zeros(count))
+
+    def made(self) -> list[str]:
+        return self.log.read_text().split() if self.log.exists() else []
+
+
+def plan(batches: int, batch_size: int = 1) -> Plan:
+    return Plan(np.arange(batches * batch_size), batch_size, range(batches))
+
+
+def test_processes_take_turns_and_messages_of_any_size_arrive(tmp_path: Path) -> None:
+    for pixels in (1, 784, 3_000_000):
+        files = Files(tmp_path / f"{pixels}", pixels)
+        pool = Pool(files, plan(7), 3, "fork", 10)
+        try:
+            for number in range(7):
+                batch = next(pool)
+                assert batch.indices.tolist() == [number]
+                assert batch.images.shape == (1, pixels)
+                assert (batch.images == number).all()
+            with pytest.raises(StopIteration):
+                next(pool)
+        finally:
+            pool.end()
+        assert sorted(files.made()) == ["0", "0", "0", "1", "1", "2", "2"]
+    assert multiprocessing.active_children() == []
+
+
+def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
+    """What waits is bounded: by what the plan says, and by what a pipe holds."""
+    files = Files(tmp_path / "log", pixels=100_000)
+    pool = Pool(files, plan(1000), 1, "fork", 10)
+    try:
+        deadline = time.monotonic() + 10
+        while len(files.made()) < MOST_AHEAD:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert len(files.made()) <= MOST_AHEAD + 15
+        assert next(pool).indices.tolist() == [0]
+    finally:
+        pool.end()
+
+
+def test_stopped_process_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """Whoever stops it may do so in the middle of a message."""
+    files = Files(tmp_path / "log", pixels=3_000_000)
+    pool = Pool(files, plan(3), 1, "fork", 10)
+    (process,) = multiprocessing.active_children()
+    while not files.made():
+        time.sleep(0.01)
+    time.sleep(0.3)  # it waits with a part of the message in the pipe
+    os.kill(process.pid or 0, signal.SIGKILL)
+    with pytest.raises(WorkerDied) as caught:
+        next(pool)
+    assert caught.value.index is None  # it was at no file
+    assert multiprocessing.active_children() == []
+
+
+def test_death_is_seen_though_another_process_holds_the_pipe(tmp_path: Path) -> None:
+    files = Files(tmp_path / "log", pixels=3_000_000)
+    pool = Pool(files, plan(3), 1, "fork", 10)
+    (process,) = multiprocessing.active_children()
+    while not files.made():
+        time.sleep(0.01)
+    theirs = os.open(f"/proc/{process.pid}/fd/{_pipe_of(process.pid or 0)}", os.O_WRONLY)
+    try:
+        time.sleep(0.3)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            next(pool)
+    finally:
+        os.close(theirs)
+
+
+def _pipe_of(pid: int) -> str:
+    """The descriptor of the process's end of the pipe that this process reads from."""
+    ours = {os.readlink(f"/proc/self/fd/{fd}") for fd in _descriptors("self")}
+    for descriptor in _descriptors(pid):
+        target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        flags = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().split("flags:")[1].split()[0]
+        if target.startswith("pipe:") and target in ours and int(flags, 8) & os.O_NONBLOCK:
+            return descriptor
+    raise AssertionError("no such pipe")
+
+
+def _descriptors(pid: int | str) -> list[str]:
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        found.append(name)
+    return found
