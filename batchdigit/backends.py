@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from batchdigit.errors import UsageError
 from batchdigit.jobs import Job
-from batchdigit.loading import loading_torch
+from batchdigit.loading import loading
 from batchdigit.machine import has_bfloat16_units, may_have_gpu
 from batchdigit.modelfile import ONNX_SUFFIX
 from batchdigit.records import Batch, Predictions
@@ -86,7 +86,7 @@ def open_backend(job: Job) -> Backend:
         from batchdigit.onnxbackend import OnnxBackend
 
         return OnnxBackend()
-    with loading_torch():
+    with loading("PyTorch"):
         from batchdigit.torchbackend import TorchBackend  # it imports torch, which takes a second
 
     return TorchBackend(job.device, job.precision)

@@ -27,7 +27,7 @@ from batchdigit.jobs import (
     default_model,
 )
 from batchdigit.labels import read_labels
-from batchdigit.loading import loading_torch
+from batchdigit.loading import loading
 from batchdigit.lock import hold_output
 from batchdigit.messages import LOG_FORMATS
 from batchdigit.metrics import Metrics, write_metrics
@@ -318,7 +318,8 @@ def run(
             with hold_output(out):  # whoever must not write there is told so at once
                 pass
         keep_memory()
-        from batchdigit import pipeline  # it imports numpy and OpenCV, which takes a while
+        with loading("numpy, Pillow and OpenCV"):
+            from batchdigit import pipeline
 
         LOG.debug("batchdigit %s: run %s --out %s", __version__, " ".join(source), out)
         with show_progress(sys.stderr, quiet=quiet) as progress:
@@ -413,7 +414,7 @@ def train(
             device=device,
             fresh=fresh,
         )
-        with loading_torch():
+        with loading("PyTorch"):
             from batchdigit import train as training  # it imports torch, which takes seconds
 
         with show_progress(sys.stderr, quiet=quiet, unit="batches") as progress:
@@ -440,7 +441,8 @@ def inspect(
     The exit code is 0 for a file that a run would take and 65 for any other.
     """
     with command("nothing was changed"):
-        from batchdigit.inspection import inspect_model  # it imports numpy
+        with loading("numpy"):
+            from batchdigit.inspection import inspect_model
 
         inspection = inspect_model(file, class_name)
         if as_json:
@@ -471,7 +473,7 @@ def convert(
     same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
     """
     with command(f"{target} is as it was", quiet=quiet) as ending:
-        with loading_torch():
+        with loading("PyTorch"):
             from batchdigit.convert import convert_model  # it imports torch, which takes seconds
 
         conversion = convert_model(source, target, class_name=class_name, force=force)

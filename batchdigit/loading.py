@@ -1,4 +1,4 @@
-"""Importing PyTorch, which takes a second and may fail in many ways."""
+"""Importing large packages, which takes time and may fail in many ways."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from batchdigit.errors import BatchdigitError
 
 
 @contextlib.contextmanager
-def loading_torch() -> Iterator[None]:
-    """Around the import of what needs PyTorch. Raises BatchdigitError where that fails."""
+def loading(what: str) -> Iterator[None]:
+    """Around imports. Raises BatchdigitError where one fails: cannot load ``what``."""
     collecting = gc.isenabled()
-    gc.disable()  # it would look for garbage dozens of times, and there is none: 0.1 s
+    gc.disable()  # PyTorch's import would look for garbage for 0.1 s, and there is none
     try:
         yield
     except (ImportError, OSError, RuntimeError) as error:
         raise BatchdigitError(
-            f"cannot load PyTorch: {error}", "see that it is installed and that memory suffices"
+            f"cannot load {what}: {error}", "see that it is installed and that memory suffices"
         ) from error
     finally:
         if collecting:

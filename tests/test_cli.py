@@ -541,12 +541,20 @@ def test_busy_output_is_found_before_anything_is_loaded(digits: Path, tmp_path: 
     assert done.stderr.endswith("False")
 
 
-def test_missing_memory_for_pytorch_is_one_line(program: Program, digits: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "megabytes", "what"),
+    [("torch", 1024, "PyTorch"), ("onnxruntime", 200, "numpy, Pillow and OpenCV")],
+)
+def test_missing_memory_for_packages_is_one_line(
+    program: Program, digits: Path, backend: str, megabytes: int, what: str
+) -> None:
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
 
-    line = problem(program("run", digits, "-o", "out.csv", preexec_fn=limit), 1)
-    assert "cannot load PyTorch" in line or "not enough memory" in line
+    arguments = ("run", digits, "-o", "out.csv", "--backend", backend)
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # it is not silent about failures
+    line = problem(program(*arguments, preexec_fn=limit, env=environment), 1)
+    assert f"cannot load {what}" in line or "not enough memory" in line
 
 
 def test_missing_working_folder_is_one_line(program: Program, digits: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What only a CUDA device can show; skipped where there is none."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,24 @@ def test_fp32_is_not_rounded_to_tf32(seed_rows: list[SeedRow]) -> None:
         assert table[f"prob_{digit}"].to_numpy() == pytest.approx(
             [seed.probs[digit] for seed in seed_rows], abs=1e-5
         )
+
+
+def test_batch_size_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    accounts = []
+    for _ in range(2):
+        batchdigit.run(batchdigit.Job((SAMPLES,), tmp_path / "out.csv", device="cuda"))
+        accounts.append(json.loads((tmp_path / "out.csv.run.json").read_text())["reader"])
+    assert [account["batch_size_by"] for account in accounts] == ["measured", "cached"]
+    assert 256 <= accounts[0]["batch_size"] == accounts[1]["batch_size"] <= 65_536
+
+
+def test_precision_auto_says_how_many_labels_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "out.csv"
+    batchdigit.run(batchdigit.Job((SAMPLES,), out, device="cuda", precision="auto"))
+    computed = json.loads((tmp_path / "out.csv.run.json").read_text())["computed"]
+    few = computed["label_flips_in_1000"] <= 1
+    assert computed["precision"] == ("fp16" if few else "fp32")
