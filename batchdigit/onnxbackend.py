@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.errors import BatchdigitError, DeviceError
-from batchdigit.lookahead import one_ahead
+from batchdigit.lookahead import computed_ahead
 from batchdigit.machine import available_cores
 from batchdigit.modelfile import ONNX_SUFFIX, ModelFile, read_model_file
 from batchdigit.network import IMAGE_SIZE
@@ -42,7 +42,9 @@ class OnnxModel:
 
 
 class OnnxBackend:
-    """ONNX Runtime with one thread for each core that may be used.
+    """ONNX Runtime with one thread for each core that may be used, each with a batch of its own.
+
+    Within a layer they would wait for each other, and for the processes that read beside them.
 
     Raises BatchdigitError where it is not installed.
     """
@@ -102,10 +104,8 @@ class OnnxBackend:
 
     def _session(self, data: bytes) -> Any:
         options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
-        # Threads that wait busily would take the cores from the processes that read.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return self._runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     def batch_size(self, _model: OnnxModel) -> tuple[int, str]:
@@ -114,7 +114,7 @@ class OnnxBackend:
 
     def predictor(self, model: OnnxModel, k: int) -> OnnxPredictor:
         """What predicts batches."""
-        return OnnxPredictor(model.open(), k)
+        return OnnxPredictor(model.open(), k, self.threads)
 
     def details(self) -> dict[str, Any]:
         """For the account of a run: JSON data."""
@@ -122,20 +122,22 @@ class OnnxBackend:
 
 
 class OnnxPredictor:
-    """A session of ONNX Runtime, ready to label batches."""
+    """A session of ONNX Runtime, ready to label batches, ``threads`` of them at a time."""
 
-    def __init__(self, session: Any, k: int) -> None:
+    def __init__(self, session: Any, k: int, threads: int) -> None:
         self._session = session
         self._k = k
+        self._threads = threads
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
-        """The predictions of each batch, in order; one is computed while one is handled."""
-        return one_ahead(self._predict, batches)
+        """The predictions of each batch, in order; some are computed while one is handled."""
+        return computed_ahead(self._predict, batches, self._threads)
 
     def _predict(self, batch: Batch) -> Predictions:
-        pixels_BCHW = batch.images.astype(np.float32)
-        pixels_BCHW /= 255
-        (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
+        parts = range(0, max(len(batch), 1), BATCH_SIZE)  # which bounds the memory
+        logits_BK = np.concatenate(
+            [self._logits(batch.images[start : start + BATCH_SIZE]) for start in parts]
+        )
         probs_BK = softmax(logits_BK)
         if not np.isfinite(probs_BK).all():
             raise DeviceError(
@@ -151,6 +153,13 @@ class OnnxPredictor:
             ink=batch.ink,
             failures=batch.failures,
         )
+
+    def _logits(self, images_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels_BCHW = images_BCHW.astype(np.float32)
+        pixels_BCHW /= 255
+        logits_BK: NDArray[np.float32]
+        (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
+        return logits_BK
 
 
 def softmax(logits_BK: NDArray[np.float32]) -> NDArray[np.float32]:

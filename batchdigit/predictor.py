@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from batchdigit.errors import DeviceError
-from batchdigit.lookahead import one_ahead
+from batchdigit.lookahead import computed_ahead
 from batchdigit.model import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
 
@@ -59,11 +59,11 @@ class Predictor:
     def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
         """The predictions of each batch, in order.
 
-        Works one batch ahead: while one is computed, the caller handles the one before.
+        Works ahead: while some are computed, the caller handles the one before.
         Raises DeviceError when not even a single image fits into the device's memory.
         """
         if not self._asynchronous:
-            yield from one_ahead(lambda batch: self._launch(batch).land(), batches)
+            yield from self._predict_in_threads(batches)
             return
         ahead: _InFlight | None = None
         for batch in batches:
@@ -73,6 +73,22 @@ class Predictor:
             ahead = launched
         if ahead is not None:
             yield ahead.land()
+
+    def _predict_in_threads(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
+        """On a CPU each thread has a batch of its own.
+
+        Within a layer they would wait for each other, and for the processes that read beside them.
+        """
+        threads = torch.get_num_threads()
+        try:
+            yield from computed_ahead(
+                lambda batch: self._launch(batch).land(),
+                batches,
+                threads if self.device.type == "cpu" else 1,
+                prepare=_compute_in_this_thread_alone,
+            )
+        finally:
+            torch.set_num_threads(threads)  # for threads that others start
 
     def _launch(self, batch: Batch) -> _InFlight:
         images_BCHW = torch.from_numpy(batch.images)
@@ -140,6 +156,11 @@ class _InFlight:
             ink=self.batch.ink,
             failures=self.batch.failures,
         )
+
+
+def _compute_in_this_thread_alone() -> None:
+    torch.get_num_threads()  # a thread's first question gives it the number of all others
+    torch.set_num_threads(1)
 
 
 class _IeeeFp32:

@@ -11,7 +11,7 @@ import bisect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchdigit.errors import ExitCode
 
@@ -48,8 +48,7 @@ class Treatment(IntFlag):
     CROWDED = 4  # there is more on it than what the network got to see
 
 
-@dataclass(frozen=True)
-class Digit:
+class Digit(NamedTuple):
     """An image as the network gets it.
 
     ``pixels`` uint8[28, 28], 0 black to 255 white strokes; ``ink`` is the share of the picture

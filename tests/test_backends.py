@@ -215,6 +215,25 @@ def test_backends_use_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatc
         torch.set_num_threads(before)
 
 
+def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is measured on a CUDA device, on the CPU."""
+    needed = 10
+    monkeypatch.setattr("batchdigit.predictor.LARGEST_ON_CPU", None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: needed)
+    backend = TorchBackend("cpu", "fp32")
+    checkpoint = backend.load(batchdigit.jobs.PACKAGED_WEIGHTS, None)
+    assert (backend._rate(checkpoint, 16) or 0) > 10
+    needed = 51
+    assert backend._rate(checkpoint, 16) is None
+    needed = 10
+    monkeypatch.setattr("batchdigit.predictor.LARGEST_ON_CPU", 8)  # as after a lack of memory
+    assert backend._rate(checkpoint, 16) is None
+
+
 class TestPrecisionAuto:
     @pytest.fixture(autouse=True)
     def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

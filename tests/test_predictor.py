@@ -1,4 +1,5 @@
 import itertools
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,34 @@ def test_batches_come_back_in_order_with_their_failures(model: CNN, batch: Batch
     assert np.concatenate([part.indices for part in predictions]).tolist() == list(range(100))
 
 
-def test_works_at_most_one_batch_ahead(model: CNN, batch: Batch) -> None:
+def test_works_as_many_batches_ahead_as_there_are_threads(model: CNN, batch: Batch) -> None:
     taken = itertools.count()
-    predictions = Predictor(model, CPU).predict(batch for _ in range(10) if next(taken) >= 0)
+    predictions = Predictor(model, CPU).predict(batch for _ in range(99) if next(taken) >= 0)
     next(predictions)
-    assert next(taken) == 2
+    assert next(taken) == torch.get_num_threads() + 1
+
+
+def test_own_threads_are_those_of_others_no_more(model: CNN, batch: Batch) -> None:
+    """Each thread computes alone; what the caller computes meanwhile and later does not."""
+    before = torch.get_num_threads()
+    threads: list[int] = []
+
+    class Asking(Predictor):
+        def _top_k_of_part(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+            threads.append(torch.get_num_threads())
+            return super()._top_k_of_part(images_BCHW)
+
+    predictions = Asking(model, CPU).predict([batch] * 9)
+    next(predictions)
+    assert torch.get_num_threads() == before
+    list(predictions)
+    assert set(threads) == {1}
+    assert torch.get_num_threads() == before
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [before]
 
 
 def test_model_is_left_as_it_was(model: CNN, batch: Batch) -> None:
