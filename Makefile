@@ -32,3 +32,5 @@ fix: $(VENV)/.dev            ## Format, and repair what the linter can
 bench: $(VENV)/.dev          ## Measure against rivals and `import torch` (minutes)
 	$(PYTHON) -m benchmarks.startup
 	$(PYTHON) -m benchmarks.throughput --images 5000
+	$(PYTHON) -m benchmarks.reading
+	$(PYTHON) -m benchmarks.roofline

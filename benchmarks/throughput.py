@@ -13,6 +13,7 @@ repeated.
 import argparse
 import csv
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         images = folder / "images"
-        make_images(arguments, images)
+        count = len(make_images(arguments, images))
         commands = _commands(rivals, images, folder)
         for command in commands.values():
             _seconds_of(command, folder / "log.txt")
@@ -75,13 +76,13 @@ def main() -> int:
                 seconds[name].append(_seconds_of(commands[name], folder / "log.txt"))
 
     result = {
-        "images": len(classes["batchdigit_torch"]),
+        "images": count,
         "of": "MNIST's test images" if arguments.data else "the sample images, repeated",
         "rounds": arguments.rounds,
         "machine": machine(),
-        "rows": _rows(seconds, arguments.images),
+        "rows": _rows(seconds, count),
     }
-    print(f"{result['images']} images ({result['of']}), {arguments.rounds} interleaved rounds")
+    print(f"{count} images ({result['of']}), {arguments.rounds} interleaved rounds")
     print(in_words(result["machine"]))
     print("\n".join(_table(result["rows"], markdown=arguments.markdown)))
     if arguments.out:
@@ -94,8 +95,8 @@ def _installed(wanted: list[str] | None) -> list[str]:
     rivals = list(RIVALS) if wanted is None else wanted
     missing = [name for name in rivals if name in NEEDS and not find_spec(NEEDS[name][0])]
     if missing:
-        packages = " ".join(f"'{NEEDS[name][1]}'" for name in missing)
-        print(f"left out: {', '.join(missing)}; pip install {packages} brings them", flush=True)
+        install = shlex.join(["pip", "install", *(NEEDS[name][1] for name in missing)])
+        print(f"left out: {', '.join(missing)}, which need: {install}", flush=True)
     return [name for name in rivals if name not in missing]
 
 
