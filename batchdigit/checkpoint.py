@@ -58,9 +58,9 @@ class Checkpoint:
     def state(self) -> Mapping[str, torch.Tensor]:
         """The weights as saved, in their own precision, under the CNN's names."""
         return {
-            name: torch.from_numpy(array).view(getattr(torch, self.weights.dtypes[name]))
+            name: torch.from_numpy(array.copy()).view(getattr(torch, self.weights.dtypes[name]))
             if self.weights.dtypes[name] == BFLOAT16
-            else torch.from_numpy(array)
+            else torch.from_numpy(array.copy())
             for name, array in self.weights.stored.items()
         }
 
@@ -86,7 +86,7 @@ def build_model(weights: Weights) -> CNN:
     """The CNN with these weights, in single precision and in ``eval()`` mode."""
     with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
         model = CNN(weights.classes).float()  # whatever torch's default is
-    state = {name: torch.from_numpy(array) for name, array in weights.single.items()}
+    state = {name: torch.from_numpy(array.copy()) for name, array in weights.single.items()}
     for name in model.state_dict().keys() - state.keys():  # counters, which may be missing
         state[name] = torch.tensor(int(weights.stored.get(name, 0)), device="cpu")
     model.load_state_dict(state, assign=True)

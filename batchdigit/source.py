@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -120,11 +119,13 @@ def stamp_files(files: FileList, *, follow_symlinks: bool = False) -> Stamps:
     """
     stamps = Stamps.unknown(len(files))
     for index in range(len(files)):
-        with contextlib.suppress(OSError):
+        try:
             status = os.stat(files.path(index), follow_symlinks=follow_symlinks)
-            settled = abs(time.time_ns() - status.st_mtime_ns) >= NANOSECONDS_TO_SETTLE
-            stamps.sizes[index] = status.st_size if settled else UNSETTLED
-            stamps.times[index] = status.st_mtime_ns if settled else UNSETTLED
+        except OSError:
+            continue
+        settled = abs(time.time_ns() - status.st_mtime_ns) >= NANOSECONDS_TO_SETTLE
+        stamps.sizes[index] = status.st_size if settled else UNSETTLED
+        stamps.times[index] = status.st_mtime_ns if settled else UNSETTLED
     return stamps
 
 

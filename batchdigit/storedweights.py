@@ -32,7 +32,8 @@ class Weights:
 
     ``kind`` says how it was saved (``state dict``, ``whole model __main__.CNN``, ...), ``format``
     in which file format. ``stored`` are its numbers as they are in the file, under the CNN's names
-    and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types.
+    and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types. Where possible
+    all arrays are views of the file's bytes: who changes numbers copies them.
     """
 
     path: Path
@@ -100,7 +101,7 @@ def stored_arrays(file: ModelFile, contents: Contents) -> dict[str, NDArray[Any]
 
 
 def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any]:
-    """A copy of the numbers of ``tensor``, of which the scan has found that they are there."""
+    """The numbers of ``tensor``, of which the scan has found that they are there; read-only."""
     dtype = np.dtype("uint16" if tensor.dtype == BFLOAT16 else tensor.dtype)
     numbers = np.frombuffer(storage, dtype.newbyteorder("<" if byteorder == "little" else ">"))
     strided = np.lib.stride_tricks.as_strided(
@@ -108,7 +109,7 @@ def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any
         tensor.shape,
         [stride * dtype.itemsize for stride in tensor.strides],
     )
-    return strided.astype(dtype, order="C")
+    return strided.astype(dtype, order="C", copy=False)
 
 
 def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
@@ -116,7 +117,7 @@ def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     if dtype == BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+        return array.astype(np.float32, copy=False)
 
 
 def is_finite(array: NDArray[Any], dtype: str) -> bool:
