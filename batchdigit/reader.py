@@ -114,14 +114,14 @@ class Reader:
     A context manager: entering it starts the worker processes at once, so that they read while
     the caller loads its model, and before the caller starts threads of its own; leaving it ends
     them. ``workers`` 0 reads in this process. ``places``, int64[N] ascending, are the positions
-    in the list to read, all where it is None.
+    in the list to read, all where it is None. ``open_workers`` says which kind of processes read.
 
     A worker that dies is replaced. What it was reading is read by itself, file after file, and a
     file that ends or stalls that process too becomes a failure. Raises WorkerError where
     processes cannot be started.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all but one by name, each an option of its own)
         self,
         files: FileList,
         *,

@@ -3,8 +3,8 @@
     python -m benchmarks.parity --data DIR [--download]
 
 Writes the 10,000 test images as PNG files, labels them by the plain loop (Image.open, ToTensor,
-unsqueeze, CNN, softmax, max) and by ``batchdigit run`` for several batch sizes and numbers of
-workers, and compares. Exits with 1 when a class differs, a probability differs by more than
+unsqueeze, CNN, softmax, max) and by ``batchdigit run`` for both backends, several batch sizes and
+numbers of workers, and compares. Exits with 1 when a class differs, a probability differs by more than
 1e-4, or the accuracy is below 99.60%.
 """
 
@@ -36,10 +36,12 @@ def main() -> int:
             for path, seed in zip(paths, seed_loop(paths, PACKAGED_WEIGHTS), strict=True)
         }
         failed = False
-        for batch_size, workers in itertools.product((1, 64, 1000), (0, 1, 2)):
+        backends = ("torch", "onnxruntime") if arguments.device == "cpu" else ("torch",)
+        for backend, batch_size, workers in itertools.product(backends, (1, 64, 1000), (0, 1, 2)):
             out = Path(folder) / "report.csv"
             command = [sys.executable, "-m", "batchdigit", "run", images, "--out", out, "-q"]
             command += ["-b", str(batch_size), "-j", str(workers), "--device", arguments.device]
+            command += ["--backend", backend]
             subprocess.run([*command, "--probs"], check=True)
             with out.open(newline="") as file:
                 rows = list(csv.DictReader(file))
@@ -52,7 +54,7 @@ def main() -> int:
             )
             failed |= flips > 0 or difference > 1e-4 or right < 0.996 * len(rows)
             print(
-                f"batch size {batch_size:4}, workers {workers}: {right} of {len(rows)} right, "
+                f"{backend}, batch size {batch_size:4}, workers {workers}: {right} of {len(rows)} right, "
                 f"{flips} other classes than the plain loop, "
                 f"largest difference of a probability {difference:.1e}",
                 flush=True,
