@@ -3,9 +3,9 @@
     python -m benchmarks.parity --data DIR [--download]
 
 Writes the 10,000 test images as PNG files, labels them by the plain loop (Image.open, ToTensor,
-unsqueeze, CNN, softmax, max) and by ``batchdigit run`` for both backends, several batch sizes and
-numbers of workers, and compares. Exits with 1 when a class differs, a probability differs by more than
-1e-4, or the accuracy is below 99.60%.
+unsqueeze, CNN, softmax, max) and by ``batchdigit run`` for both backends, several batch sizes
+and numbers of workers, and compares. Exits with 1 when a class differs, a probability differs by
+more than 1e-4, or the accuracy is below 99.60%.
 """
 
 import argparse
@@ -54,7 +54,8 @@ def main() -> int:
             )
             failed |= flips > 0 or difference > 1e-4 or right < 0.996 * len(rows)
             print(
-                f"{backend}, batch size {batch_size:4}, workers {workers}: {right} of {len(rows)} right, "
+                f"{backend}, batch size {batch_size:4}, workers {workers}: "
+                f"{right} of {len(rows)} right, "
                 f"{flips} other classes than the plain loop, "
                 f"largest difference of a probability {difference:.1e}",
                 flush=True,
