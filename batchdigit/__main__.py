@@ -24,11 +24,15 @@ def _exit(ending: SystemExit) -> None:
     """Exit as Python does, but leave it to the system to take PyTorch apart, which takes 0.3 s."""
     if not isinstance(ending.code, int | None):
         raise ending  # a message, which Python prints
+    code = ending.code or 0
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    os._exit(ending.code or 0)
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            code = code or 1
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,13 @@ from batchdigit.outcome import (
     run_lines,
     training_lines,
 )
-from batchdigit.process import Ending, command, keep_memory, occupy_standard_streams
+from batchdigit.process import (
+    Ending,
+    command,
+    give_up_stdout,
+    keep_memory,
+    occupy_standard_streams,
+)
 from batchdigit.progress import show_progress
 from batchdigit.version import __version__
 
@@ -91,7 +97,12 @@ app.add_typer(models, name="model")
 def main() -> None:
     """Run the program and exit."""
     occupy_standard_streams()
-    app(prog_name="batchdigit")
+    try:
+        app(prog_name="batchdigit")
+    except OSError as error:  # of --help and --version; commands say theirs themselves
+        give_up_stdout()
+        typer.echo(f"batchdigit: cannot write standard output: {error.strerror}", err=True)
+        raise SystemExit(ExitCode.CANNOT_WRITE) from error
 
 
 def _print_version(wanted: bool) -> None:

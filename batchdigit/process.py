@@ -74,7 +74,7 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
                 _check_working_folder()
                 yield ending
         except BatchdigitError as error:
-            _give_up_stdout()
+            give_up_stdout()
             _say(str(error), error.exit_code)
             raise typer.Exit(error.exit_code) from error
         except StoppedBySignal as stop:
@@ -88,7 +88,7 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
             _say("there is not enough memory; free some, or allow for more", ExitCode.FATAL)
             raise typer.Exit(ExitCode.FATAL) from error
         except BrokenPipeError as error:
-            _give_up_stdout()
+            give_up_stdout()
             raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
         except OSError as error:
             _say(f"{error}; see to it, then run again", ExitCode.FATAL)
@@ -109,7 +109,7 @@ def _say(problem: str, exit_code: int) -> None:
     _LOG.error("%s", problem, extra={"fields": {"exit_code": int(exit_code)}})
 
 
-def _give_up_stdout() -> None:
+def give_up_stdout() -> None:
     """Let nothing fail that Python still wants to write to standard output when it ends.
 
     After a full disk or a closed pipe, what is left in the buffer would fail once more then, and

@@ -557,6 +557,14 @@ def test_missing_memory_for_packages_is_one_line(
     assert f"cannot load {what}" in line or "not enough memory" in line
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_to_a_full_disk_is_one_line(program: Program, arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = program(*arguments, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    done.stdout = ""
+    assert "No space left" in problem(done, 73)
+
+
 def test_missing_working_folder_is_one_line(program: Program, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     done = program(
