@@ -101,7 +101,10 @@ def main() -> None:
         app(prog_name="batchdigit")
     except OSError as error:  # of --help and --version; commands say theirs themselves
         give_up_stdout()
-        typer.echo(f"batchdigit: cannot write standard output: {error.strerror}", err=True)
+        problem = OutputError(
+            f"cannot write standard output: {error.strerror}", "make room, or write elsewhere"
+        )
+        typer.echo(f"batchdigit: {problem}", err=True)
         raise SystemExit(ExitCode.CANNOT_WRITE) from error
 
 
