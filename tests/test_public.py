@@ -16,9 +16,9 @@ from tests.conftest import REPOSITORY
 HEAVY = ("torch", "torchvision", "pandas", "pyarrow", "numpy", "PIL", "tqdm", "rich")
 
 
-def imported_by(code: str) -> set[str]:
-    """Which of the heavy packages a fresh interpreter has loaded after ``code``."""
-    after = f"\nimport sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+def imported_by(code: str, modules: tuple[str, ...] = HEAVY) -> set[str]:
+    """Which of the modules, the heavy ones, a fresh interpreter has loaded after ``code``."""
+    after = f"\nimport sys, json; print(json.dumps([m for m in {modules} if m in sys.modules]))"
     done = subprocess.run(
         [sys.executable, "-c", code + after], capture_output=True, text=True, check=True
     )
@@ -66,14 +66,17 @@ def test_import_is_cheap(code: str) -> None:
     assert imported_by(code) == set()
 
 
-def test_a_run_needs_neither_torchvision_nor_pandas(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['torchvision'] = None; sys.modules['pandas'] = None\n"
-        "import batchdigit\n"
-        f"batchdigit.run(batchdigit.Job(({str(REPOSITORY / 'sample_images')!r},), "
-        f"__import__('pathlib').Path({str(tmp_path / 'out.csv')!r})))"
+@pytest.mark.parametrize(("backend", "other"), [("torch", "onnxruntime"), ("onnxruntime", "torch")])
+def test_a_run_imports_its_backend_and_nothing_that_it_can_do_without(
+    tmp_path: Path, backend: str, other: str
+) -> None:
+    job = (
+        f"batchdigit.Job((Path({str(REPOSITORY / 'sample_images')!r}),), "
+        f"Path({str(tmp_path / 'out.csv')!r}), backend={backend!r}, device='cpu')"
     )
-    assert "pyarrow" not in imported_by(code)
+    code = f"import batchdigit; from pathlib import Path; batchdigit.run({job})"
+    unwanted = {"torchvision", "torch._dynamo", "pandas", "pyarrow", "onnx", "sympy", other}
+    assert imported_by(code, (*unwanted, backend)) == {backend}
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 101
 
 
