@@ -23,6 +23,7 @@ from batchdigit.workerprocess import (
     end_processes,
     one_thread,
     settle_in,
+    starting_processes,
 )
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
@@ -78,7 +79,7 @@ class LoneReader:
 
     def _start(self) -> None:
         check_left_behind()
-        with one_thread, signals_blocked():
+        with one_thread, starting_processes():
             pipe, theirs = self._context.Pipe()
             process = self._context.Process(target=_serve, args=(theirs, self._read), daemon=True)
             try:

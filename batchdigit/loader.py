@@ -19,13 +19,13 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch
-from batchdigit.signals import signals_blocked
 from batchdigit.workerprocess import (
     SECONDS_BETWEEN_LOOKS,
     SECONDS_TO_DIE,
     FileClocks,
     end_processes,
     settle_in,
+    starting_processes,
 )
 from batchdigit.workers import Files, Plan, WorkerDied
 
@@ -61,12 +61,9 @@ class Loader:
         self._iterator: Any = None
         self._threads_before = set(threading.enumerate())
         children_before = multiprocessing.active_children()
-        with signals_blocked(), warnings.catch_warnings():
+        with starting_processes():
             # The number of workers was asked for, whatever torch thinks of it.
             warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
-            # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones
-            # of a BLAS library, which are safe, as are those that this class leaves.
-            warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
             loader = DataLoader(
                 cast("Dataset[Batch]", files),
                 batch_sampler=plan,

@@ -17,7 +17,13 @@ from typing import Any
 from batchdigit.errors import WorkerError
 from batchdigit.records import Batch
 from batchdigit.signals import signals_blocked
-from batchdigit.workerprocess import SECONDS_BETWEEN_LOOKS, FileClocks, end_processes, settle_in
+from batchdigit.workerprocess import (
+    SECONDS_BETWEEN_LOOKS,
+    FileClocks,
+    end_processes,
+    settle_in,
+    starting_processes,
+)
 from batchdigit.workers import Files, Plan, WorkerDied
 
 try:
@@ -54,7 +60,7 @@ class Pool:
         self._lines: list[_Line] = []
         context: Any = multiprocessing.get_context(start_method)
         ahead = plan.batches_ahead(count)
-        with signals_blocked():
+        with starting_processes():
             try:
                 for place in range(count):
                     share = plan.share(place, count)

@@ -11,13 +11,15 @@ import signal
 import sys
 import threading
 import time
+import warnings
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import cv2
 
 from batchdigit.errors import WorkerError
-from batchdigit.signals import STOP_SIGNALS
+from batchdigit.signals import STOP_SIGNALS, signals_blocked
 
 try:
     import resource
@@ -65,6 +67,17 @@ one_thread = _OneThread()
 def _use_one_thread() -> None:
     if cv2.getNumThreads() > 1:  # a forked process must not even ask for one
         cv2.setNumThreads(1)
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Around the start of processes: signals wait until whoever ends them knows them."""
+    with signals_blocked(), warnings.catch_warnings():
+        # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones of a
+        # BLAS library, which are safe, as are those that compute or watch here: those that are
+        # started only read files.
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        yield
 
 
 def settle_in() -> None:
