@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import platform
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -17,12 +16,12 @@ from batchdigit.backends import Backend, Model, Predictor, open_backend
 from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
 from batchdigit.filenames import FileList
 from batchdigit.fittedimages import check_outside, save_images
-from batchdigit.jobs import MAX_BYTES, STDOUT, Job
-from batchdigit.machine import available_cores
+from batchdigit.jobs import STDOUT, Job
 from batchdigit.outputs import account_path, open_outputs
 from batchdigit.past import Past
-from batchdigit.reader import Reader, default_start_method
+from batchdigit.reader import Reader
 from batchdigit.records import Batch, OnProgress, Predictions, RunSummary, no_progress
+from batchdigit.settings import choose_batch_size, choose_workers, seconds_to_read
 from batchdigit.signals import check_signals
 from batchdigit.source import EXTENSIONS, Listing, list_images
 from batchdigit.stopwatch import Stopwatch
@@ -30,17 +29,6 @@ from batchdigit.survey import Survey
 from batchdigit.update import merge
 from batchdigit.version import versions
 from batchdigit.writer import Layout, needs_review
-
-MOST_WORKERS = 16
-SECONDS_WORTH_A_WORKER = 0.05  # of reading: a fork takes a fraction of it
-SECONDS_TO_READ_A_BATCH = 0.5  # of large images, so that several processes get some
-SMALLEST_BATCH = 8
-FILES_TO_LOOK_AT = 64
-# Of one core, measured: MNIST's files take 35 µs, small drawings 300 µs, phone photos 120 ns a
-# byte, 70 times as much as their network.
-SECONDS_TO_READ = 30e-6
-SECONDS_TO_READ_A_BYTE = 120e-9
-SECONDS_TO_COMPUTE = 150e-6
 
 Recall = Callable[[FileList, Mapping[str, Any], int], Past]
 
@@ -179,9 +167,9 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
     k = model.classes if job.probs else min(max(job.topk, 2), model.classes)
     with stopwatch.stage("list"):
         listing = _list(job)
-        seconds = _seconds_to_read(listing.images)
+        seconds = seconds_to_read(listing.images)
     with stopwatch.stage("load"):
-        batch_size, batch_size_by = _batch_size(job, backend, model, seconds)
+        batch_size, batch_size_by = choose_batch_size(job, backend, model, seconds)
     with stopwatch.stage("list"):
         past = Past.nothing(listing.images)
         if recall is not None:
@@ -189,7 +177,7 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
     with Reader(
         listing.images,
         batch_size=batch_size,
-        workers=_workers(job, backend, seconds, len(past.places)),
+        workers=choose_workers(job, backend, seconds, len(past.places)),
         start_method=job.start_method,
         reading=job.reading,
         places=past.places,
@@ -235,42 +223,6 @@ def _list(job: Job) -> Listing:
             f"an image's name ends in one of {endings}",
         )
     return listing
-
-
-def _seconds_to_read(files: FileList) -> float:
-    """A guess at how long one core reads a file, by the sizes of some of them."""
-    sizes = []
-    for index in range(0, len(files), max(1, len(files) // FILES_TO_LOOK_AT)):
-        with contextlib.suppress(OSError):
-            sizes.append(min(os.stat(files.path(index)).st_size, MAX_BYTES))
-    return SECONDS_TO_READ + SECONDS_TO_READ_A_BYTE * sum(sizes) / max(1, len(sizes))
-
-
-def _batch_size(job: Job, backend: Backend, model: Model, seconds: float) -> tuple[int, str]:
-    """How many images are in a batch of files that take ``seconds`` each, and why so many."""
-    if job.batch_size is not None:
-        return job.batch_size, "given"
-    size, why = backend.batch_size(model)
-    soon = max(SMALLEST_BATCH, int(SECONDS_TO_READ_A_BATCH / seconds))
-    return (soon, "time to read") if soon < size else (size, why)
-
-
-def _workers(job: Job, backend: Backend, seconds: float, count: int) -> int:
-    """Worker processes that read ``count`` files of ``seconds`` each.
-
-    Where reading takes more work than the network, or a GPU does the network's, all cores read;
-    else half of them, and they wait when the network does not keep up. A small folder is read
-    before a second worker has started. There is at least one where starting it costs no more than
-    a fork: a file that crashes or stalls its reader must not do so to this process.
-    """
-    if job.workers is not None:
-        return job.workers
-    if not count or sys.platform == "win32":
-        return 0
-    cores = available_cores()
-    wanted = cores if seconds > SECONDS_TO_COMPUTE or not backend.on_cpu else cores // 2
-    most = min(wanted, MOST_WORKERS, int(count * seconds / SECONDS_WORTH_A_WORKER))
-    return max(most, 1 if default_start_method() == "fork" else 0)
 
 
 def _judge(job: Job, failed: int, found: int) -> ExitCode:
