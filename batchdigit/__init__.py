@@ -70,7 +70,17 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604  (only strings, 
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'batchdigit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"batchdigit.{_MODULE_OF[name]}"), name)
+    try:
+        module = importlib.import_module(f"batchdigit.{_MODULE_OF[name]}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from batchdigit.errors import BatchdigitError
+
+        raise BatchdigitError(
+            f"batchdigit.{name} takes PyTorch, which is not installed", "pip install torch"
+        ) from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

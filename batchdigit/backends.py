@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from batchdigit.errors import UsageError
+from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.jobs import Job
 from batchdigit.loading import loading
 from batchdigit.machine import has_bfloat16_units, may_have_gpu
-from batchdigit.modelfile import ONNX_SUFFIX
+from batchdigit.modelfile import is_onnx_file
 from batchdigit.records import Batch, Predictions
 from batchdigit.workers import OpenWorkers
+
+_LOG = logging.getLogger(__name__)
 
 
 class Model(Protocol):
@@ -82,44 +85,56 @@ def open_backend(job: Job) -> Backend:
     Raises UsageError for a combination that makes no sense, DeviceError for a device that is not
     there, BatchdigitError for a package that is missing.
     """
-    if choose_backend(job) == "onnxruntime":
+    chosen, may_be_torch = choose_backend(job)
+    if chosen == "onnxruntime":
         from batchdigit.onnxbackend import OnnxBackend
 
-        return OnnxBackend()
-    with loading("PyTorch"):
+        try:
+            return OnnxBackend()
+        except BatchdigitError as error:
+            if not may_be_torch:
+                raise
+            _LOG.warning("%s; PyTorch computes instead", error.problem)
+    with loading("PyTorch", "torch"):
         from batchdigit.torchbackend import TorchBackend  # it imports torch, which takes a second
 
     return TorchBackend(job.device, job.precision)
 
 
-def choose_backend(job: Job) -> str:
-    """``torch`` or ``onnxruntime``.
+def choose_backend(job: Job) -> tuple[str, bool]:
+    """``torch`` or ``onnxruntime``, and whether PyTorch would do as well.
 
     ``auto`` takes ONNX Runtime where it is installed and can do the job: on a CPU it is the faster
     one, and a small job is done before PyTorch is even imported. GPUs, and precisions below single,
     are PyTorch's.
     """
-    is_graph = job.model.suffix.lower() == ONNX_SUFFIX
-    # bfloat16 units double the speed of what they compute.
-    lower = job.precision not in ("fp32", "auto") or (
-        job.precision == "auto" and has_bfloat16_units()
+    wants_gpu = job.device not in ("auto", "cpu")
+    wants_less = job.precision not in ("fp32", "auto")
+    if is_onnx_file(job.model):
+        if job.backend == "torch" or wants_gpu or wants_less:
+            raise UsageError(
+                f"{job.model} is an ONNX file, which ONNX Runtime computes, on the CPU and in fp32",
+                "leave --backend, --device and --precision off, or give the file it was made from",
+            )
+        return "onnxruntime", False
+    if job.backend == "onnxruntime":
+        if wants_gpu or wants_less:
+            what = f"on {job.device}" if wants_gpu else f"in {job.precision}"
+            raise UsageError(
+                f"ONNX Runtime computes on the CPU and in fp32 here, not {what}",
+                "use --backend torch",
+            )
+        return "onnxruntime", False
+    if job.backend == "torch" or wants_gpu or wants_less or not _is_installed("onnxruntime"):
+        return "torch", True
+    torch_is_better = (job.device == "auto" and may_have_gpu()) or (
+        job.precision == "auto" and has_bfloat16_units()  # which double the speed
     )
-    device = job.device not in ("auto", "cpu")
-    if job.backend == "onnxruntime" or (job.backend == "auto" and is_graph):
-        if device:
-            raise UsageError(
-                f"ONNX Runtime computes on the CPU here, not on {job.device}",
-                "give --backend torch a model that PyTorch can read"
-                if is_graph
-                else "use --backend torch",
-            )
-        if job.precision not in ("fp32", "auto"):
-            raise UsageError(
-                f"ONNX Runtime computes in fp32 here, not in {job.precision}", "use --backend torch"
-            )
-        return "onnxruntime"
-    if job.backend == "torch" or lower or device:
-        return "torch"
-    if job.device == "auto" and may_have_gpu():
-        return "torch"
-    return "onnxruntime" if importlib.util.find_spec("onnxruntime") else "torch"
+    return "torch" if torch_is_better and _is_installed("torch") else "onnxruntime", True
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # somebody has put something else in its place
+        return False

@@ -158,7 +158,7 @@ def run(
             "-m",
             metavar="FILE",
             readable=False,
-            help="A CNN's weights: a state dict, a whole model or safetensors.  "
+            help="A CNN's weights: a state dict, a whole model, safetensors or converted to ONNX.  "
             f"[default: ${MODEL_VARIABLE}, else the packaged one]",
         ),
     ] = None,
@@ -195,13 +195,21 @@ def run(
         ),
     ] = "auto",
     backend: Annotated[
-        str, typer.Option(metavar="|".join(BACKENDS), help="What computes.")
+        str,
+        typer.Option(
+            metavar="|".join(BACKENDS),
+            help="What computes; auto is ONNX Runtime on a CPU where it is installed.",
+        ),
     ] = RUN.backend,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="On what it computes.")
     ] = RUN.device,
     precision: Annotated[
-        str, typer.Option(metavar="|".join(PRECISIONS), help="What the network computes in.")
+        str,
+        typer.Option(
+            metavar="|".join(PRECISIONS),
+            help="What the network computes in; auto: less than fp32 where labels stay.",
+        ),
     ] = RUN.precision,
     preprocess: Annotated[
         str,
@@ -332,7 +340,7 @@ def run(
             with hold_output(out):  # whoever must not write there is told so at once
                 pass
         keep_memory()
-        with loading("numpy, Pillow and OpenCV"):
+        with loading("numpy, Pillow and OpenCV", "numpy pillow opencv-python-headless"):
             from batchdigit import pipeline
 
         LOG.debug("batchdigit %s: run %s --out %s", __version__, " ".join(source), out)
@@ -428,7 +436,7 @@ def train(
             device=device,
             fresh=fresh,
         )
-        with loading("PyTorch"):
+        with loading("PyTorch", "torch"):
             from batchdigit import train as training  # it imports torch, which takes seconds
 
         with show_progress(sys.stderr, quiet=quiet, unit="batches") as progress:
@@ -455,7 +463,7 @@ def inspect(
     The exit code is 0 for a file that a run would take and 65 for any other.
     """
     with command("nothing was changed"):
-        with loading("numpy"):
+        with loading("numpy", "numpy"):
             from batchdigit.inspection import inspect_model
 
         inspection = inspect_model(file, class_name)
@@ -487,7 +495,7 @@ def convert(
     same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
     """
     with command(f"{target} is as it was", quiet=quiet) as ending:
-        with loading("PyTorch"):
+        with loading("PyTorch", "torch"):
             from batchdigit.convert import convert_model  # it imports torch, which takes seconds
 
         conversion = convert_model(source, target, class_name=class_name, force=force)
@@ -519,7 +527,8 @@ def _number_or_auto(option: str, text: str) -> int | None:
         return int(text)
     except ValueError as error:
         raise UsageError(
-            f"{option} {text!r} is neither a whole number nor auto", "write 256 or auto"
+            f"{option} {text!r} is neither a whole number nor auto",
+            f"write {'256' if option == '--batch-size' else '2'} or auto",
         ) from error
 
 
@@ -540,6 +549,8 @@ def _print_json(data: dict[str, Any], remedy: str) -> None:
 
 def _print(lines: Iterable[str], remedy: str) -> None:
     """Write the lines that a command was asked for to standard output."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed", remedy)
     try:
         for line in lines:
             typer.echo(line)

@@ -123,6 +123,11 @@ def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
     difference = _compare(
         checkpoint.model, lambda images: session.run([OUTPUT], {INPUT: images.numpy()})[0]
     )
+    if math.isinf(difference):
+        raise BatchdigitError(
+            f"the network in {checkpoint.path} gives numbers that are not finite",
+            "use other weights",
+        )
     if difference > ONNX_TOLERANCE:
         raise BatchdigitError(
             f"{target} would differ from {checkpoint.path} by up to {difference:.1e}",

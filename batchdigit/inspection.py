@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import CheckpointError, one_line
-from batchdigit.modelfile import ModelFile, read_model_file
+from batchdigit.modelfile import ONNX, ModelFile, read_model_file
 from batchdigit.modelscan import Contents, scan
+from batchdigit.onnxgraph import checked_onnx
 from batchdigit.pickled import Instance
 from batchdigit.statedict import check_globals, find_weights, locate_weights, role_of, state_of
 from batchdigit.storedtensor import DTYPES, StoredTensor
@@ -86,6 +87,8 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
         "format": file.format,
     }
     try:
+        if file.format == ONNX:
+            return Inspection(**known, **_onnx_facts(file))
         contents = scan(file)
         known |= {
             "tensors": dict(_tensors(contents.root)),
@@ -100,6 +103,20 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
     except CheckpointError as error:
         known |= {"problem": error.problem, "remedy": error.remedy}
     return Inspection(**known)
+
+
+def _onnx_facts(file: ModelFile) -> dict[str, Any]:
+    """Raises CheckpointError for an ONNX file that is not of this program."""
+    network = checked_onnx(file)
+    return {
+        "kind": "ONNX graph",
+        "tensors": {
+            name: StoredTensor("float32", array.shape) for name, array in network.arrays.items()
+        },
+        "classes": network.classes,
+        "finite": True,
+        "metadata": {"source_sha256": network.sha256, "batchdigit": network.version},
+    }
 
 
 def _is_finite(file: ModelFile, contents: Contents) -> bool | None:

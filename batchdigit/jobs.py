@@ -111,6 +111,11 @@ class Job:
     wait: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("batch_size", "workers"):  # as on the command line
+            if getattr(self, name) == "auto":
+                object.__setattr__(self, name, None)
+        for name in ("out", "model"):
+            object.__setattr__(self, name, Path(getattr(self, name)))
         if not self.source:
             raise UsageError("no source given", "name a folder of images or some image files")
         if self.topk < 1:

@@ -10,7 +10,7 @@ from batchdigit.errors import BatchdigitError
 
 
 @contextlib.contextmanager
-def loading(what: str) -> Iterator[None]:
+def loading(what: str, packages: str) -> Iterator[None]:
     """Around imports. Raises BatchdigitError where one fails: cannot load ``what``."""
     collecting = gc.isenabled()
     gc.disable()  # PyTorch's import would look for garbage for 0.1 s, and there is none
@@ -18,7 +18,8 @@ def loading(what: str) -> Iterator[None]:
         yield
     except (ImportError, OSError, RuntimeError) as error:
         raise BatchdigitError(
-            f"cannot load {what}: {error}", "see that it is installed and that memory suffices"
+            f"cannot load {what}: {error}",
+            f"pip install {packages}, and see that memory suffices",
         ) from error
     finally:
         if collecting:

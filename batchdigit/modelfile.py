@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 import struct
 from dataclasses import dataclass
@@ -29,12 +30,15 @@ ARCHIVE = "PyTorch archive"
 OLD_FORMAT = "PyTorch's old format (before 1.6)"
 SAFETENSORS = "safetensors"
 
-ONNX_SUFFIX = ".onnx"
+ONNX = "ONNX"
 
 SAVE_STATE = "torch.save(model.state_dict(), ...)"
 SAVE_ANEW = f"save it again by {SAVE_STATE}"
+CONVERT = "write it by `batchdigit model convert CNN.pt CNN.onnx`"
 SAVE_AGAIN = f"copy it again, or save it again by {SAVE_STATE}"
 
+# ModelProto of onnx.proto3: a version (field 1), then the name of the program that wrote it.
+_ONNX_START = re.compile(rb"\x08[\x01-\x7f]\x12[\x01-\x7f]")
 _OLD_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 # What people give in place of a model file, by how it starts.
@@ -65,13 +69,15 @@ class ModelFile:
 
     @cached_property
     def format(self) -> str:
-        """``ARCHIVE``, ``OLD_FORMAT``, ``SAFETENSORS``, or what else the first bytes say it is."""
+        """``ARCHIVE``, ``OLD_FORMAT``, ``SAFETENSORS``, ``ONNX``, or what else the bytes say."""
         if self.data[:4] == b"PK\x03\x04":
             return ARCHIVE
         if self.data.startswith(_OLD_START):
             return OLD_FORMAT
         if safetensors_header(self.data) is not None:
             return SAFETENSORS
+        if _ONNX_START.match(self.data):
+            return ONNX
         return self.describe_foreign()[0]
 
     def refusal(self, problem: str, remedy: str = SAVE_AGAIN) -> CheckpointError:
@@ -81,19 +87,29 @@ class ModelFile:
     def describe_foreign(self) -> tuple[str, str]:
         """What a file of no known format is, and what to do about it."""
         if not self.data:
-            return "an empty file", SAVE_AGAIN
+            return "an empty file", CONVERT if self.path.suffix == ".onnx" else SAVE_AGAIN
         if self.data[257:262] == b"ustar":
             return "a tar archive", f"save the weights again by {SAVE_STATE}"
-        if self.path.suffix.lower() == ONNX_SUFFIX:
-            return (
-                "an ONNX file",
-                f"add --backend onnxruntime, or give the file that {SAVE_STATE} wrote",
-            )
+        if _ONNX_START.match(self.data):
+            return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
+        if self.path.suffix.lower() == ".onnx":
+            return "not an ONNX file of this program", CONVERT
         start = self.data[:32].lstrip().lower()
         for magic, what, remedy in _FOREIGN:
             if self.data.startswith(magic) or start.startswith(magic):
                 return what, remedy
         return "not a PyTorch or safetensors file", f"give the file that {SAVE_STATE} wrote"
+
+
+def is_onnx_file(path: Path) -> bool:
+    """Whether a file begins as ONNX files do; False for what cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            return bool(_ONNX_START.match(file.read(4)))
+    except OSError:
+        return False
 
 
 def read_model_file(path: Path) -> ModelFile:

@@ -15,19 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.errors import BatchdigitError, DeviceError
-from batchdigit.lookahead import computed_ahead
+from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
 from batchdigit.machine import available_cores
-from batchdigit.modelfile import ONNX_SUFFIX, ModelFile, read_model_file
-from batchdigit.network import IMAGE_SIZE
-from batchdigit.onnxgraph import INPUT, OUTPUT, onnx_model
+from batchdigit.modelfile import ONNX, read_model_file
+from batchdigit.onnxgraph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.pool import Pool
 from batchdigit.records import Batch, Predictions
-from batchdigit.statedict import MAX_CLASSES
+from batchdigit.signals import signals_held
 from batchdigit.storedweights import read_weights
 
-BATCH_SIZE = 256  # from 128 to 512 all the same
+BATCH_SIZE = LARGEST_PART
 ERRORS_ONLY = 3
-CONVERT = "write it by `batchdigit model convert CNN.pt CNN.onnx`"
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,11 @@ class OnnxBackend:
 
     def __init__(self) -> None:
         try:
-            import onnxruntime
-        except ImportError as error:
+            with signals_held():  # one that comes while C code imports would look like a failure
+                import onnxruntime
+        except Exception as error:  # whatever a damaged installation raises
             raise BatchdigitError(
-                f"--backend onnxruntime: cannot load it ({error})",
-                "pip install onnxruntime, or use --backend torch",
+                f"cannot load ONNX Runtime: {error}", "pip install onnxruntime, or --backend torch"
             ) from error
         onnxruntime.set_default_logger_severity(ERRORS_ONLY)
         self._runtime = onnxruntime
@@ -77,29 +75,21 @@ class OnnxBackend:
         return " ".join(found)
 
     def load(self, path: Path, class_name: str | None) -> OnnxModel:
-        """The model in a file that :func:`batchdigit.load_checkpoint` takes, or in a ``.onnx``.
+        """The model in a file that :func:`batchdigit.load_checkpoint` takes, or in an ONNX file.
 
         Raises CheckpointError for any other.
         """
         file = read_model_file(path)
-        if path.suffix.lower() == ONNX_SUFFIX:
-            return self._load_onnx(file)
+        if file.format == ONNX:
+            network = checked_onnx(file)
+            return OnnxModel(
+                *(file.sha256, "ONNX graph", ONNX, network.classes),
+                lambda: self._session(file.data),
+            )
         weights = read_weights(file, class_name)
         return OnnxModel(
-            weights.sha256,
-            weights.kind,
-            weights.format,
-            weights.classes,
+            *(weights.sha256, weights.kind, weights.format, weights.classes),
             lambda: self._session(onnx_model(weights)),
-        )
-
-    def _load_onnx(self, file: ModelFile) -> OnnxModel:
-        try:
-            session = self._session(file.data)
-        except Exception as error:  # its exceptions have no base of their own
-            raise file.refusal("cannot be read by ONNX Runtime", CONVERT) from error
-        return OnnxModel(
-            file.sha256, "ONNX graph", "ONNX", _checked_classes(file, session), lambda: session
         )
 
     def _session(self, data: bytes) -> Any:
@@ -131,18 +121,17 @@ class OnnxPredictor:
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
         """The predictions of each batch, in order; some are computed while one is handled."""
-        return computed_ahead(self._predict, batches, self._threads)
+        return predicted_in_threads(self._predict, batches, self._threads)
 
     def _predict(self, batch: Batch) -> Predictions:
-        parts = range(0, max(len(batch), 1), BATCH_SIZE)  # which bounds the memory
-        logits_BK = np.concatenate(
-            [self._logits(batch.images[start : start + BATCH_SIZE]) for start in parts]
-        )
+        pixels_BCHW = batch.images.astype(np.float32)
+        pixels_BCHW /= 255
+        (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
         probs_BK = softmax(logits_BK)
         if not np.isfinite(probs_BK).all():
             raise DeviceError(
                 "the network's output is not finite: its numbers outgrew the precision",
-                "run again with other weights",
+                "use other weights",
             )
         labels_Bk = np.argsort(-probs_BK, axis=1, kind="stable")[:, : self._k]
         return Predictions(
@@ -154,13 +143,6 @@ class OnnxPredictor:
             failures=batch.failures,
         )
 
-    def _logits(self, images_BCHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels_BCHW = images_BCHW.astype(np.float32)
-        pixels_BCHW /= 255
-        logits_BK: NDArray[np.float32]
-        (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
-        return logits_BK
-
 
 def softmax(logits_BK: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities float32[B, K]."""
@@ -169,24 +151,3 @@ def softmax(logits_BK: NDArray[np.float32]) -> NDArray[np.float32]:
     exponentials = np.exp(logits_BK - logits_BK.max(axis=1, keepdims=True))
     probs: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probs
-
-
-def _checked_classes(file: ModelFile, session: Any) -> int:
-    """The number of classes of a file that ``batchdigit model convert`` wrote.
-
-    Any graph would run, and its output be taken for logits, so that one with a softmax at its end
-    would give wrong confidences.
-    """
-    metadata = session.get_modelmeta().custom_metadata_map
-    classes = metadata.get("classes", "")
-    known = classes.isdecimal() and 1 <= int(classes) <= MAX_CLASSES
-    ends = [
-        (end.name, end.type, end.shape) for end in (*session.get_inputs(), *session.get_outputs())
-    ]
-    expected = [
-        (INPUT, "tensor(float)", ["batch", 1, IMAGE_SIZE, IMAGE_SIZE]),
-        (OUTPUT, "tensor(float)", ["batch", int(classes) if known else 0]),
-    ]
-    if "source_sha256" not in metadata or ends != expected:
-        raise file.refusal("is an ONNX file that batchdigit did not write", CONVERT)
-    return int(classes)

@@ -7,13 +7,16 @@ what this one graph needs is written. BatchNorm is folded into the convolution b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.modelfile import CONVERT, ModelFile
 from batchdigit.network import BATCHNORM, CONV, IMAGE_SIZE, LINEAR, MAXPOOL, RELU, Layer, cnn
-from batchdigit.storedweights import Weights
+from batchdigit.storedweights import Weights, all_finite
 from batchdigit.version import __version__
 
 IR_VERSION = 8  # with opset 18, as the table of versions in the ONNX project has it
@@ -29,12 +32,74 @@ Arrays = Mapping[str, NDArray[np.float32]]
 Message = list[bytes | memoryview]  # in pieces, so that weights are copied once, at the end
 
 
+@dataclass(frozen=True)
+class OnnxNetwork:
+    """What an ONNX file of this program holds.
+
+    ``arrays`` are the weights, BatchNorm folded in, under the names that they have in the file;
+    ``sha256`` is that of the model file that they come from, ``version`` of the program.
+    """
+
+    arrays: Arrays
+    classes: int
+    sha256: str
+    version: str = __version__
+
+
 def onnx_model(weights: Weights) -> bytes:
     """The file: ``images`` float32[B, 1, 28, 28], 0 to 1, to ``logits`` float32[B, K]; B is any.
 
     Its metadata holds the SHA-256 of the model file and the number of classes, as text.
     """
-    layers = dict(cnn(weights.classes).leaves())
+    return _write(OnnxNetwork(_folded_arrays(weights), weights.classes, weights.sha256))
+
+
+def read_onnx(data: bytes) -> OnnxNetwork | None:
+    """What :func:`onnx_model` was given; None for any other bytes than it writes.
+
+    Whatever reads ONNX reads graphs of any kind, and cannot know whether the last operator gives
+    logits or probabilities. So what is found here is written again, and has to be the same.
+    """
+    try:
+        model = dict(_fields(memoryview(data)))
+        graph = list(_fields(model[7]))
+        arrays = dict(_read_tensor(content) for number, content in graph if number == 5)
+        entries = [dict(_fields(content)) for number, content in _fields(data) if number == 14]
+        metadata = {bytes(entry[1]): bytes(entry[2]).decode() for entry in entries}
+        network = OnnxNetwork(
+            arrays,
+            int(metadata[b"classes"]),
+            metadata[b"source_sha256"],
+            bytes(model[3]).decode(),
+        )
+        fits = {key: array.shape for key, array in arrays.items()} == _shapes(network.classes)
+        return network if fits and _write(network) == data else None
+    except (KeyError, ValueError, IndexError, TypeError, AssertionError):
+        return None
+
+
+def checked_onnx(file: ModelFile) -> OnnxNetwork:
+    """The network in an ONNX file; raises CheckpointError for one that is not of this program."""
+    network = read_onnx(file.data)
+    if network is None:
+        raise file.refusal("is an ONNX file, but not as this program writes it", CONVERT)
+    for name, array in network.arrays.items():
+        if not all_finite(array):
+            raise file.refusal(f"holds values that are not finite in {name}", "train it again")
+    return network
+
+
+def _shapes(classes: int) -> dict[str, tuple[int, ...]]:
+    return {
+        f"{name}.{part}": shape
+        for name, layer in cnn(classes).leaves()
+        if layer.kind in (CONV, LINEAR)
+        for part, shape in layer.tensors.items()
+    }
+
+
+def _write(network: OnnxNetwork) -> bytes:
+    layers = dict(cnn(network.classes).leaves())
     nodes: Message = []
     tensors: Message = []
     value = INPUT
@@ -45,41 +110,44 @@ def onnx_model(weights: Weights) -> bytes:
             nodes += _field(1, _node("Flatten", [value], "flat"))
             value = "flat"
         output = OUTPUT if name == list(layers)[-1] else name
-        parameters = _parameters(name, layer, layers, weights.single)
+        parameters = [f"{name}.{part}" for part in layer.tensors]
         nodes += _field(1, _operation(layer, [value, *parameters], output))
-        for key, array in parameters.items():
-            tensors += _field(5, _tensor(key, array))
+        for key in parameters:
+            tensors += _field(5, _tensor(key, network.arrays[key]))
         value = output
     graph = [
         *nodes,
         *_text(2, "batchdigit CNN"),
         *tensors,
         *_field(11, _value(INPUT, 1, IMAGE_SIZE, IMAGE_SIZE)),
-        *_field(12, _value(OUTPUT, weights.classes)),
+        *_field(12, _value(OUTPUT, network.classes)),
     ]
     model = [
         *_number(1, IR_VERSION),
         *_text(2, "batchdigit"),
-        *_text(3, __version__),
+        *_text(3, network.version),
         *_field(7, graph),
         *_field(8, [*_text(1, ""), *_number(2, OPSET)]),
     ]
-    for key, text in (("source_sha256", weights.sha256), ("classes", str(weights.classes))):
+    metadata = {"source_sha256": network.sha256, "classes": str(network.classes)}
+    for key, text in metadata.items():
         model += _field(14, [*_text(1, key), *_text(2, text)])
     return b"".join(model)
 
 
-def _parameters(
-    name: str, layer: Layer, layers: Mapping[str, Layer], arrays: Arrays
-) -> dict[str, NDArray[np.float32]]:
-    """The weight and the bias of a layer, under their names in the file."""
-    if layer.kind == LINEAR:
-        return {f"{name}.{part}": arrays[f"{name}.{part}"] for part in ("weight", "bias")}
-    if layer.kind != CONV:
-        return {}
-    batchnorm = f"{name.rpartition('.')[0]}.1"
-    weight, bias = _folded(name, batchnorm, layers[batchnorm].settings["eps"], arrays)
-    return {f"{name}.weight": weight, f"{name}.bias": bias}
+def _folded_arrays(weights: Weights) -> dict[str, NDArray[np.float32]]:
+    layers = dict(cnn(weights.classes).leaves())
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for name, layer in layers.items():
+        if layer.kind == LINEAR:
+            for part in layer.tensors:
+                arrays[f"{name}.{part}"] = weights.single[f"{name}.{part}"]
+        elif layer.kind == CONV:
+            batchnorm = f"{name.rpartition('.')[0]}.1"
+            eps = layers[batchnorm].settings["eps"]
+            weight, bias = _folded(name, batchnorm, eps, weights.single)
+            arrays |= {f"{name}.weight": weight, f"{name}.bias": bias}
+    return arrays
 
 
 def _folded(
@@ -173,3 +241,41 @@ def _varint(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
+
+
+def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
+    """The fields of a message: their numbers, and their content or whole number.
+
+    Raises ValueError or IndexError where it is none.
+    """
+    view = memoryview(message)
+    position = 0
+    while position < len(view):
+        tag, position = _read_varint(view, position)
+        value, position = _read_varint(view, position)
+        if tag & 7 == 0:
+            yield tag >> 3, value
+        elif tag & 7 == 2 and value <= len(view) - position:
+            yield tag >> 3, view[position : position + value]
+            position += value
+        else:
+            raise ValueError("not of this program")
+
+
+def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 64:
+        byte = view[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise ValueError("not a number")
+
+
+def _read_tensor(message: memoryview) -> tuple[str, NDArray[np.float32]]:
+    fields = list(_fields(message))
+    content = dict(fields)
+    shape = [value for number, value in fields if number == 1]
+    return bytes(content[8]).decode(), np.frombuffer(content[9], "<f4").reshape(shape)

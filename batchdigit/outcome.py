@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, one_line
 from batchdigit.filenames import escape_filename
@@ -45,14 +45,19 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "
         f"on {summary.device} by {summary.backend}{where}"
     )
-    computed = summary.account["computed"]
-    if (flips := computed.get("label_flips_in_1000")) is not None:
-        yield (
-            f"computed in {computed['precision']}: of 1000 digits {flips} get another label in a "
-            "precision below fp32"
-        )
+    if job.precision != "fp32":
+        yield _precision(summary.account["computed"])
     if ignored := len(summary.ignored):
         yield f"{ignored} other files ignored (--verbose names them)"
+
+
+def _precision(computed: Mapping[str, Any]) -> str:
+    line = f"computed in {computed['precision']}"
+    if (flips := computed.get("label_flips_in_1000")) is None:
+        return line
+    if computed["precision"] == "fp32":
+        return f"{line}: in less, {flips} of 1000 digits would get another label"
+    return f"{line}: {flips} of 1000 digits get another label than in fp32"
 
 
 def run_details(summary: RunSummary) -> Iterator[str]:

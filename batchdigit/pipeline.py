@@ -195,6 +195,7 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
 def _binding(job: Job, backend: Backend, model: Model, k: int, listing: Listing) -> dict[str, Any]:
     """What a row depends on beside its file, each under the name that it has in a message."""
     return {
+        "--backend": backend.name,
         "versions": versions(backend.name),
         "model": model.sha256,
         "folder": os.fsdecode(listing.images.root),

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from batchdigit.errors import DeviceError
-from batchdigit.lookahead import computed_ahead
+from batchdigit.lookahead import predicted_in_threads
 from batchdigit.model import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
 
@@ -81,7 +81,7 @@ class Predictor:
         """
         threads = torch.get_num_threads()
         try:
-            yield from computed_ahead(
+            yield from predicted_in_threads(
                 lambda batch: self._launch(batch).land(),
                 batches,
                 threads if self.device.type == "cpu" else 1,
@@ -144,7 +144,7 @@ class _InFlight:
         if not bool(self.result_B2k.isfinite().all()):
             raise DeviceError(
                 "the network's output is not finite: its numbers outgrew the precision",
-                "run again with --precision fp32, or with other weights",
+                "use --precision fp32 if it was less, else other weights",
             )
         k = self.result_B2k.shape[1] // 2
         probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)

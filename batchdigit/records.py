@@ -82,6 +82,19 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def parts(self, size: int) -> list[Batch]:
+        """The same in parts of at most ``size`` images, at least one; failures are in the first."""
+        return [
+            Batch(
+                self.indices[start : start + size],
+                self.images[start : start + size],
+                self.treatments[start : start + size],
+                self.ink[start : start + size],
+                () if start else self.failures,
+            )
+            for start in range(0, max(len(self), 1), size)
+        ]
+
 
 @dataclass(frozen=True)
 class Predictions:

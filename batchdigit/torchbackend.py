@@ -91,7 +91,7 @@ class TorchBackend:
             self._key("batch size", self.precision, checkpoint),
             lambda: best_batch_size(lambda size: self._rate(checkpoint, size)),
         )
-        return int(size), how
+        return max(size, 1), how
 
     def _rate(self, checkpoint: Checkpoint, size: int) -> float | None:
         """Images a second that the device predicts; None where that takes too much memory."""

@@ -19,11 +19,11 @@ SMALLEST, LARGEST = 256, 65_536  # images in a batch
 LEAST_GAIN = 1.03  # of throughput, for twice the batch
 
 
-def remembered(key: str, measure: Callable[[], Any]) -> tuple[Any, str]:
-    """What was measured for ``key``, JSON data, and whether it was ``measured`` or ``cached``."""
+def remembered(key: str, measure: Callable[[], int]) -> tuple[int, str]:
+    """What was measured for ``key``, and whether it was ``measured`` or ``cached``."""
     known = _read()
-    if key in known:
-        return known[key], "cached"
+    if type(value := known.get(key)) is int and value >= 0:
+        return value, "cached"
     value = measure()
     with contextlib.suppress(OSError):
         _write({**_read(), key: value})

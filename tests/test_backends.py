@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch
 import batchdigit
 from batchdigit import Job, UsageError, backends
 from batchdigit.backends import choose_backend
+from batchdigit.jobs import PACKAGED_WEIGHTS
 from batchdigit.onnxbackend import OnnxBackend
 from batchdigit.torchbackend import TorchBackend
 from tests.conftest import SAMPLES, Program, save_grey
@@ -23,12 +27,11 @@ from tests.oracle import SeedRow
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """What the machine has; by default ONNX Runtime and nothing else."""
-    has = {"gpu": False, "bf16": False, "onnxruntime": True}
+    has = {"gpu": False, "bf16": False, "onnxruntime": True, "torch": True}
     monkeypatch.setattr(backends, "may_have_gpu", lambda: has["gpu"])
     monkeypatch.setattr(backends, "has_bfloat16_units", lambda: has["bf16"])
-    monkeypatch.setattr(
-        backends.importlib.util, "find_spec", lambda _name: has["onnxruntime"] or None
-    )
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: has[name] or None)
+    monkeypatch.setattr(backends, "is_onnx_file", lambda path: path.suffix == ".onnx")
     return has
 
 
@@ -48,15 +51,16 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
         ({"backend": "onnxruntime"}, {"gpu": True}, "onnxruntime"),
         ({"backend": "onnxruntime", "precision": "auto"}, {"bf16": True}, "onnxruntime"),
         ({"model": Path("CNN.onnx")}, {"onnxruntime": False}, "onnxruntime"),
-        ({"model": Path("CNN.ONNX")}, {"gpu": True}, "onnxruntime"),
-        ({"model": Path("CNN.onnx"), "backend": "torch"}, {}, "torch"),
+        ({"model": Path("CNN.onnx")}, {"gpu": True}, "onnxruntime"),
+        ({}, {"gpu": True, "torch": False}, "onnxruntime"),
+        ({"precision": "auto"}, {"bf16": True, "torch": False}, "onnxruntime"),
     ],
 )
 def test_auto_takes_the_faster_one_that_can_do_the_job(
     machine: dict[str, bool], options: dict[str, Any], has: dict[str, bool], backend: str
 ) -> None:
     machine.update(has)
-    assert choose_backend(Job((Path(),), **options)) == backend
+    assert choose_backend(Job((Path(),), **options))[0] == backend
 
 
 @pytest.mark.usefixtures("machine")
@@ -65,7 +69,9 @@ def test_auto_takes_the_faster_one_that_can_do_the_job(
     [
         ({"backend": "onnxruntime", "device": "cuda"}, "not on cuda; use --backend torch"),
         ({"backend": "onnxruntime", "precision": "fp16"}, "not in fp16; use --backend torch"),
-        ({"model": Path("CNN.onnx"), "device": "cuda:1"}, "not on cuda:1; give --backend torch"),
+        ({"model": Path("CNN.onnx"), "device": "cuda:1"}, "is an ONNX file.* leave --backend, "),
+        ({"model": Path("CNN.onnx"), "precision": "fp16"}, "is an ONNX file.* leave --backend, "),
+        ({"model": Path("CNN.onnx"), "backend": "torch"}, "is an ONNX file.* leave --backend, "),
     ],
 )
 def test_what_onnx_runtime_does_not_do_is_said(options: dict[str, Any], message: str) -> None:
@@ -126,54 +132,139 @@ def test_run_by_onnx_runtime_imports_no_torch(tmp_path: Path) -> None:
     assert "torch" not in account["versions"]
 
 
-def test_backend_that_is_missing_is_one_line(program: Program, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('no such luck')")
-    done = program(
-        "run", SAMPLES, "--backend", "onnxruntime", env={"PYTHONPATH": str(tmp_path), "PATH": ""}
-    )
+@pytest.mark.parametrize("error", ["ImportError('no such luck')", "RuntimeError('no such luck')"])
+def test_backend_that_cannot_be_loaded_is_one_line_or_done_without(
+    program: Program, tmp_path: Path, error: str
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "onnxruntime.py").write_text(f"raise {error}")
+    environment = os.environ | {"PYTHONPATH": os.fspath(tmp_path / "broken")}
+    done = program("run", SAMPLES, "--backend", "onnxruntime", env=environment)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "no such luck" in done.stderr
     assert "pip install onnxruntime" in done.stderr
+    done = program("run", SAMPLES, "--device", "cpu", "-o", "out.csv", env=environment)
+    assert done.returncode == 0
+    assert "no such luck; PyTorch computes instead" in done.stderr
+    assert "on cpu by torch" in done.stderr
 
 
-def test_onnx_file_of_others_is_refused(tmp_path: Path, program: Program) -> None:
+def test_torch_that_is_missing_is_one_line_with_its_remedy(
+    program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise ModuleNotFoundError(name='torch')")
+    environment = os.environ | {"PYTHONPATH": os.fspath(tmp_path / "broken")}
+    done = program("run", SAMPLES, "--precision", "fp16", env=environment)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot load PyTorch" in done.stderr
+    assert "pip install torch" in done.stderr
+    code = "import batchdigit; batchdigit.load_checkpoint"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "BatchdigitError: batchdigit.load_checkpoint takes PyTorch" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that are nearly what ``batchdigit model convert`` writes, each wrong in one way."""
     import onnx
 
-    model = tmp_path / "CNN.onnx"
-    batchdigit.convert_model(batchdigit.jobs.PACKAGED_WEIGHTS, model)
-    good = onnx.load(model)
-    foreign = onnx.ModelProto.FromString(good.SerializeToString())
-    del foreign.metadata_props[:]
-    softmax = onnx.ModelProto.FromString(good.SerializeToString())
-    softmax.graph.node[-1].output[0] = "before"
-    softmax.graph.node.append(onnx.helper.make_node("Softmax", ["before"], ["probabilities"]))
-    softmax.graph.output[0].name = "probabilities"
-    for number, content in enumerate(
-        [
-            foreign.SerializeToString(),
-            softmax.SerializeToString(),
-            good.SerializeToString()[:-1000],
-            good.SerializeToString()[: 1 << 20],
-            b"nothing of that kind",
-            b"",
-        ]
-    ):
-        path = tmp_path / f"{number}.onnx"
-        path.write_bytes(content)
-        done = program("run", SAMPLES, "--model", path, "--out", "out.csv")
-        assert done.returncode == 65, (number, done.stderr)
-        assert done.stderr.count("\n") == 1
-        assert "batchdigit model convert" in done.stderr
-        assert not (tmp_path / "out.csv").exists()
+    folder = tmp_path_factory.mktemp("onnx")
+    batchdigit.convert_model(PACKAGED_WEIGHTS, folder / "CNN.onnx")
+    good = (folder / "CNN.onnx").read_bytes()
+
+    def changed(change: Callable[[Any], object]) -> bytes:
+        model = onnx.ModelProto.FromString(good)
+        change(model)
+        return bytes(model.SerializeToString())
+
+    def softmax(model: Any) -> None:
+        model.graph.node[-1].output[0] = "before"
+        model.graph.node.append(onnx.helper.make_node("Softmax", ["before"], ["logits"]))
+
+    def not_a_number(model: Any) -> None:
+        weights = model.graph.initializer[3]
+        numbers = onnx.numpy_helper.to_array(weights).copy()
+        numbers[0] = np.nan
+        weights.raw_data = numbers.tobytes()
+
+    def other_classes(model: Any) -> None:
+        model.metadata_props[1].value = "9"
+
+    contents = {
+        "same": changed(lambda _model: None),
+        "no metadata": changed(lambda model: model.ClearField("metadata_props")),
+        "softmax": changed(softmax),
+        "NaN": changed(not_a_number),
+        "other classes": changed(other_classes),
+        "unknown field": good + b"\x98\x06\x01",
+        "cut": good[:-1000],
+        "cut early": good[: 1 << 20],
+        "endless number": good[:4] + b"\xff" * 100,
+        "torch's": b"\x08\x0a\x12\x07pytorch",
+        "nothing": b"nothing of that kind",
+        "empty": b"",
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.onnx").write_bytes(content)
+    (folder / "model.bin").write_bytes(good)
+    return {path.stem: path for path in folder.iterdir()}
 
 
-def test_torch_says_who_takes_an_onnx_file(tmp_path: Path, program: Program) -> None:
-    model = tmp_path / "CNN.onnx"
-    batchdigit.convert_model(batchdigit.jobs.PACKAGED_WEIGHTS, model)
-    done = program("run", SAMPLES, "--model", model, "--backend", "torch")
-    assert done.returncode == 65
-    assert "add --backend onnxruntime" in done.stderr
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("no metadata", "softmax", "NaN", "other classes", "unknown field", "cut", "cut early"),
+        *("endless number", "torch's", "nothing", "empty"),
+    ],
+)
+def test_onnx_file_that_is_not_as_written_is_refused(
+    onnx_files: dict[str, Path], tmp_path: Path, program: Program, name: str
+) -> None:
+    model = onnx_files[name]
+    done = program("run", SAMPLES, "--model", model, "--out", "out.csv", "--device", "cpu")
+    assert done.returncode == 65, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "not finite" in done.stderr if name == "NaN" else "model convert" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
+    assert not batchdigit.inspect_model(model).usable
+
+
+@pytest.mark.parametrize("name", ["CNN", "same", "model"])  # by what it holds, not by its name
+def test_onnx_file_that_was_converted_is_taken(
+    onnx_files: dict[str, Path], program: Program, name: str
+) -> None:
+    model = onnx_files[name]
+    done = program("run", SAMPLES, "--model", model, "--out", "out.csv")
+    assert done.returncode == 0, done.stderr
+    inspection = batchdigit.inspect_model(model)
+    assert inspection.usable
+    assert (inspection.kind, inspection.classes, inspection.finite) == ("ONNX graph", 10, True)
+    assert inspection.metadata["source_sha256"] == batchdigit.inspect_model(PACKAGED_WEIGHTS).sha256
+    assert inspection.tensors["fc.4.weight"].shape == (10, 128)
+
+
+def test_weights_that_are_called_onnx_are_weights(tmp_path: Path, program: Program) -> None:
+    shutil.copy(PACKAGED_WEIGHTS, tmp_path / "CNN.onnx")
+    assert program("run", SAMPLES, "--model", "CNN.onnx", "--out", "out.csv").returncode == 0
+
+
+def test_large_batch_is_computed_in_parts_by_all_threads(tmp_path: Path) -> None:
+    for number in range(7):
+        shutil.copytree(SAMPLES, tmp_path / str(number))
+    for backend in ("torch", "onnxruntime"):
+        options = {"backend": backend, "device": "cpu", "preprocess": "exact"}
+        whole = list(batchdigit.stream(tmp_path, batch_size=100_000, **options))
+        assert [len(batch) for batch in whole] == [700]
+        parts = list(batchdigit.stream(tmp_path, batch_size=100, **options))
+        for name in ("indices", "labels", "ink"):
+            joined = np.concatenate([getattr(part, name) for part in parts])
+            assert np.array_equal(getattr(whole[0], name), joined, equal_nan=name == "ink")
+        probs = np.concatenate([part.probs for part in parts])
+        assert np.abs(whole[0].probs - probs).max() < 1e-6
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -225,7 +316,7 @@ def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: needed)
     backend = TorchBackend("cpu", "fp32")
-    checkpoint = backend.load(batchdigit.jobs.PACKAGED_WEIGHTS, None)
+    checkpoint = backend.load(PACKAGED_WEIGHTS, None)
     assert (backend._rate(checkpoint, 16) or 0) > 10
     needed = 51
     assert backend._rate(checkpoint, 16) is None
@@ -242,7 +333,7 @@ class TestPrecisionAuto:
     def backend(self, monkeypatch: pytest.MonkeyPatch, bf16: bool) -> TorchBackend:
         monkeypatch.setattr("batchdigit.torchbackend.has_bfloat16_units", lambda: bf16)
         backend = TorchBackend("cpu", "auto")
-        backend.load(batchdigit.jobs.PACKAGED_WEIGHTS, None)
+        backend.load(PACKAGED_WEIGHTS, None)
         return backend
 
     def test_is_fp32_where_there_are_no_units_for_less(

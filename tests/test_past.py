@@ -49,7 +49,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "folder": ("folder", another_folder),
     "versions": ("versions", other_versions),
     "device": ("device", another_device),
-    "backend": ("versions", option(backend="torch")),
+    "backend": ("--backend", option(backend="torch")),
     "precision": ("--precision", option(backend="torch", precision="bf16")),
     "topk": ("--topk or --probs", option(topk=3)),
     "preprocess": ("--preprocess", option(preprocess="exact")),

@@ -141,7 +141,7 @@ def test_output_that_is_not_finite_is_an_error(batch: Batch) -> None:
     with torch.no_grad():
         model.fc[0].weight.mul_(1e9)  # fine in fp32, over the top in fp16
     assert np.isfinite(next(Predictor(model, CPU).predict([batch])).probs).all()
-    with pytest.raises(DeviceError, match="--precision fp32"):
+    with pytest.raises(DeviceError, match="use --precision fp32"):
         list(Predictor(model, CPU, precision="fp16").predict([batch]))
 
 

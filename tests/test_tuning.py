@@ -20,7 +20,9 @@ def test_what_was_measured_is_remembered(cache: Path) -> None:
     assert [path.name for path in cache.parent.iterdir()] == ["tuning.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"a": '])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff", b'{"a": "x"}', b'{"a": -1}', b'{"a": ']
+)
 def test_damaged_cache_is_written_anew(cache: Path, content: bytes) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_bytes(content)
