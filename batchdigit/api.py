@@ -38,7 +38,8 @@ def predict(
     the one that the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged one);
     ``options`` are the fields of :class:`batchdigit.Job` that do not concern a file: ``topk``,
     ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``, ``class_name``,
-    ``batch_size``, ``workers``, ``backend``, ``device``, ``precision``, ``follow_symlinks``, ``start_method``.
+    ``batch_size``, ``workers``, ``backend``, ``device``, ``precision``, ``follow_symlinks``,
+    ``start_method``.
 
     Columns: ``filename`` (string), ``prediction`` (Int64, or string where there are ``labels``),
     ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review``
