@@ -20,6 +20,7 @@ from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.fit import fit
 from batchdigit.jobs import Reading
+from batchdigit.loader import Loader
 from batchdigit.machine import available_cores
 from batchdigit.network import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, default_start_method
@@ -131,7 +132,9 @@ def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
 def _read_labelled(files: FileList, label: int, reading: Reading) -> Digits:
     images = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)]
     workers = min(available_cores(), len(files) // 1000)
-    with Reader(files, batch_size=256, workers=workers, reading=reading) as reader:
+    with Reader(
+        files, batch_size=256, workers=workers, reading=reading, open_workers=Loader
+    ) as reader:
         for batch in reader:
             for failure in batch.failures:
                 name = os.fsdecode(files.path(failure.index))

@@ -13,11 +13,18 @@ from batchdigit.modelfile import ONNX, ModelFile, read_model_file
 from batchdigit.modelscan import Contents, scan
 from batchdigit.onnxgraph import checked_onnx
 from batchdigit.pickled import Instance
-from batchdigit.statedict import check_globals, find_weights, locate_weights, role_of, state_of
+from batchdigit.statedict import (
+    check_globals,
+    find_weights,
+    locate_weights,
+    role_of,
+    state_of,
+)
 from batchdigit.storedtensor import DTYPES, StoredTensor
 from batchdigit.storedweights import is_finite, stored_arrays, weights_in
 
 MAX_DEPTH = 20
+NUMPY_DTYPES = {dtype for dtype, _ in DTYPES.values()}
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -124,8 +131,7 @@ def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
     declared = state_of(find_weights(file, contents.root))
     if sum(tensor.elements for tensor in declared.values()) > len(file.data):
         return None  # the same numbers under one name after another
-    known = {dtype for dtype, _ in DTYPES.values()}
-    if not {tensor.dtype for tensor in declared.values()} <= known:
+    if not {tensor.dtype for tensor in declared.values()} <= NUMPY_DTYPES:
         return None
     arrays = stored_arrays(file, contents)
     return all(is_finite(array, declared[name].dtype) for name, array in arrays.items())

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from batchdigit.errors import WorkerError
 from batchdigit.records import Batch, Predictions
 from batchdigit.stored import join_predictions
 
-LARGEST_PART = 256  # images; smaller ones are slower, larger ones are not faster
+LARGEST_PART = 128  # images: larger ones are not faster on a CPU, and take 140 KB each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,19 +27,44 @@ def computed_ahead(
     """The results of ``compute``, in the order of the items; ``threads`` of them run at a time.
 
     For a ``compute`` that spends its time outside of the interpreter's lock. Each thread begins
-    with ``prepare``. One item more than there are threads is taken ahead.
+    with ``prepare``. At most one item more than there are threads is taken ahead, and a result that
+    is there is given before the next one is asked for. When the items end in an error, what was
+    computed comes before it. Raises WorkerError where no thread can be started.
     """
     executor = ThreadPoolExecutor(threads, "compute", initializer=prepare)
     ahead: deque[Future[Result]] = deque()
+    failure: Exception | None = None
+    iterator = iter(items)
     try:
-        for item in items:
-            ahead.append(executor.submit(compute, item))
-            if len(ahead) > threads:
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001  (raised below)
+                failure = error
+                break
+            ahead.append(_submit(executor, compute, item))
+            while ahead and (len(ahead) > threads or ahead[0].done()):
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _submit(
+    executor: ThreadPoolExecutor, compute: Callable[[Item], Result], item: Item
+) -> Future[Result]:
+    try:
+        return executor.submit(compute, item)
+    except RuntimeError as error:
+        raise WorkerError(
+            f"cannot start a thread that computes: {error}",
+            "free some memory or processes, or set OMP_NUM_THREADS=1",
+        ) from error
 
 
 def predicted_in_threads(
@@ -46,9 +72,10 @@ def predicted_in_threads(
     batches: Iterable[Batch],
     threads: int,
     *,
+    part: int = LARGEST_PART,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[Predictions]:
-    """The predictions of each batch, in order, computed in parts of ``LARGEST_PART`` images.
+    """The predictions of each batch, in order, computed in parts of ``part`` images.
 
     So all threads have something to do, memory is bounded, and who leaves waits for no more than
     a part, however large batches are.
@@ -57,7 +84,7 @@ def predicted_in_threads(
 
     def parts() -> Iterator[Batch]:
         for batch in batches:
-            pieces = batch.parts(LARGEST_PART)
+            pieces = batch.parts(part)
             counts.append(len(pieces))
             yield from pieces
 

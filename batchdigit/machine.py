@@ -50,11 +50,14 @@ def _quotas() -> Iterator[float]:
 
 def _own_folders() -> Iterator[Path]:
     try:
-        lines = OWN_CGROUPS.read_text().splitlines()
+        lines = os.fsdecode(OWN_CGROUPS.read_bytes()).splitlines()
     except OSError:
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, colon, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon:
+            continue
         if controllers == "":
             root = CGROUPS
         elif "cpu" in controllers.split(","):

@@ -1,7 +1,7 @@
 """What a model file declares, held against its bytes before any of it is built.
 
 No size, count or place that a file declares is believed. What passes is what
-:mod:`batchdigit.checkpoint` may hand to a loader.
+:mod:`batchdigit.storedweights` may take numbers from.
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ def _scan_archive(file: ModelFile) -> Contents:
     declarations = Declarations()
     pickle = _read_pickle(file, contents["data.pkl"], 0, declarations)
     for key, (elements, size) in declarations.storages.items():
-        held = len(contents.get(f"data/{key}", b""))
-        if held != elements * size:
+        held = contents.get(f"data/{key}")
+        if held is None or len(held) != elements * size:
             declarations.excess = declarations.excess or (
-                f"declares {elements * size} bytes in storage {key} and holds {held}"
+                f"declares {elements * size} bytes in storage {key} and holds {len(held or b'')}"
             )
     byteorder = contents.get("byteorder", b"little")
     if byteorder not in (b"little", b"big"):

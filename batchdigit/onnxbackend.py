@@ -6,6 +6,7 @@ B batch, K classes, k labels reported for each image.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.errors import BatchdigitError, DeviceError
-from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
+from batchdigit.lookahead import predicted_in_threads
 from batchdigit.machine import available_cores
 from batchdigit.modelfile import ONNX, read_model_file
 from batchdigit.onnxgraph import INPUT, OUTPUT, checked_onnx, onnx_model
@@ -24,7 +25,7 @@ from batchdigit.records import Batch, Predictions
 from batchdigit.signals import signals_held
 from batchdigit.storedweights import read_weights
 
-BATCH_SIZE = LARGEST_PART
+BATCH_SIZE = 256  # is computed in parts; larger ones are not read faster
 ERRORS_ONLY = 3
 
 
@@ -71,8 +72,9 @@ class OnnxBackend:
     @property
     def processor(self) -> str:
         """The kind of processor, of which results depend: the vector instructions it has."""
-        found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
-        return " ".join(found)
+        config = np.show_config(mode="dicts")  # which leaves out what is empty
+        found = config.get("SIMD Extensions", {}).get("found", [])
+        return " ".join([platform.machine(), *found])
 
     def load(self, path: Path, class_name: str | None) -> OnnxModel:
         """The model in a file that :func:`batchdigit.load_checkpoint` takes, or in an ONNX file.
@@ -96,7 +98,12 @@ class OnnxBackend:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
-        return self._runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        try:
+            return self._runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no base of their own
+            raise DeviceError(
+                f"ONNX Runtime cannot open the network: {error}", "see that memory suffices"
+            ) from error
 
     def batch_size(self, _model: OnnxModel) -> tuple[int, str]:
         """A good number of images in a batch, and where it comes from."""
@@ -126,7 +133,13 @@ class OnnxPredictor:
     def _predict(self, batch: Batch) -> Predictions:
         pixels_BCHW = batch.images.astype(np.float32)
         pixels_BCHW /= 255
-        (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
+        try:
+            (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
+        except Exception as error:  # its exceptions have no base of their own
+            raise DeviceError(
+                f"ONNX Runtime cannot compute: {error}",
+                "see that memory suffices, or set OMP_NUM_THREADS=1",
+            ) from error
         probs_BK = softmax(logits_BK)
         if not np.isfinite(probs_BK).all():
             raise DeviceError(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from batchdigit.modelfile import CONVERT, ModelFile
 from batchdigit.network import BATCHNORM, CONV, IMAGE_SIZE, LINEAR, MAXPOOL, RELU, Layer, cnn
+from batchdigit.statedict import MAX_CLASSES
 from batchdigit.storedweights import Weights, all_finite
 from batchdigit.version import __version__
 
@@ -23,6 +24,7 @@ IR_VERSION = 8  # with opset 18, as the table of versions in the ONNX project ha
 OPSET = 18
 INPUT = "images"
 OUTPUT = "logits"
+MAX_FIELDS = 100  # of a message: the graph has 33
 FIRST_LINEAR = "fc.0"  # before it, features become one row
 
 _FLOAT = 1  # TensorProto.DataType
@@ -72,6 +74,8 @@ def read_onnx(data: bytes) -> OnnxNetwork | None:
             metadata[b"source_sha256"],
             bytes(model[3]).decode(),
         )
+        if not 1 <= network.classes <= MAX_CLASSES:
+            return None
         fits = {key: array.shape for key, array in arrays.items()} == _shapes(network.classes)
         return network if fits and _write(network) == data else None
     except (KeyError, ValueError, IndexError, TypeError, AssertionError):
@@ -250,7 +254,9 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
     """
     view = memoryview(message)
     position = 0
-    while position < len(view):
+    for _ in range(MAX_FIELDS):
+        if position == len(view):
+            return
         tag, position = _read_varint(view, position)
         value, position = _read_varint(view, position)
         if tag & 7 == 0:
@@ -259,7 +265,8 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
             yield tag >> 3, view[position : position + value]
             position += value
         else:
-            raise ValueError("not of this program")
+            break
+    raise ValueError("not of this program")
 
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:

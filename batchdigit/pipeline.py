@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 from collections import Counter
@@ -167,9 +168,11 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
     k = model.classes if job.probs else min(max(job.topk, 2), model.classes)
     with stopwatch.stage("list"):
         listing = _list(job)
-        seconds = seconds_to_read(listing.images)
+        seconds = seconds_to_read(job, listing.images)
     with stopwatch.stage("load"):
-        batch_size, batch_size_by = choose_batch_size(job, backend, model, seconds)
+        batch_size, batch_size_by = choose_batch_size(
+            job, backend, model, seconds, len(listing.images)
+        )
     with stopwatch.stage("list"):
         past = Past.nothing(listing.images)
         if recall is not None:
@@ -177,7 +180,10 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
     with Reader(
         listing.images,
         batch_size=batch_size,
-        workers=choose_workers(job, backend, seconds, len(past.places)),
+        workers=choose_workers(
+            *(job, backend, seconds, len(past.places)),
+            batches=math.ceil(len(past.places) / batch_size),
+        ),
         start_method=job.start_method,
         reading=job.reading,
         places=past.places,

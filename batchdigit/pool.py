@@ -89,15 +89,21 @@ class Pool:
     def _wait_for(self, place: int) -> bool:
         """Whether a message comes, and the process neither dies before nor is stuck."""
         line = self._lines[place]
+        heard = time.monotonic()
         while not line.holds_a_message():
             looked = time.monotonic()
             if connection.wait([line.end], SECONDS_BETWEEN_LOOKS):
                 if not line.receive():
                     return False
+                heard = time.monotonic()
             elif time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
                 self._awake_since = time.monotonic()  # all processes slept, by Ctrl-Z for one
             elif self._clocks.is_stuck(place, self._seconds, self._awake_since):
                 return False
+            elif self._clocks.is_idle(place) and looked - max(heard, self._awake_since) > (
+                self._seconds
+            ):
+                return False  # stopped while it sends
             elif not line.process.is_alive() and not line.end.poll():
                 return False  # a process that is none of ours has the other end, too
         return True

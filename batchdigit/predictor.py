@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from batchdigit.errors import DeviceError
-from batchdigit.lookahead import predicted_in_threads
+from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
 from batchdigit.model import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
 
-LARGEST_ON_CPU = 128  # what layers give of more outgrows the caches, and is returned to the system
+LARGEST_ON_MPS = 4096
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -31,9 +31,8 @@ class Predictor:
     ``precision`` fp32 means IEEE single precision everywhere: TF32 is off while this runs.
     Probabilities are always the softmax in fp32.
 
-    A batch larger than ``largest_batch`` is computed in parts of that size. On a CPU that bounds
-    the memory, and how long a signal has to wait. When a CUDA device runs out of memory, it is
-    halved and the work repeated.
+    A batch larger than ``largest_batch`` is computed in parts of that size. When a CUDA device runs
+    out of memory, it is halved and the work repeated.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Predictor:
         layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.device = device
         self.k = k
-        self.largest_batch = LARGEST_ON_CPU if device.type == "cpu" else None
+        self.largest_batch: int | None = None
         # Only CUDA has an event to wait for below; elsewhere a copy must be complete at once.
         self._asynchronous = device.type == "cuda"
         self._layout = layout
@@ -80,11 +79,13 @@ class Predictor:
         Within a layer they would wait for each other, and for the processes that read beside them.
         """
         threads = torch.get_num_threads()
+        on_cpu = self.device.type == "cpu"
         try:
             yield from predicted_in_threads(
                 lambda batch: self._launch(batch).land(),
                 batches,
-                threads if self.device.type == "cpu" else 1,
+                threads if on_cpu else 1,
+                part=LARGEST_PART if on_cpu else LARGEST_ON_MPS,
                 prepare=_compute_in_this_thread_alone,
             )
         finally:

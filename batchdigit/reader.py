@@ -227,7 +227,9 @@ def default_start_method() -> str:
 
     ``fork`` needs no second import of torch (seconds for each worker) but copies the locks of
     every thread in whatever state they are, and a CUDA context not at all; so it is chosen on
-    Linux as long as this process runs one Python thread and has not touched CUDA.
+    Linux as long as this process runs one Python thread and has not touched CUDA. Processes that
+    replace others are forked as the first were, beside threads that compute: they only read files,
+    and touch neither those threads' library nor anything that these could have locked.
     """
     if sys.platform != "linux":
         return "spawn"

@@ -118,6 +118,10 @@ class Declarations:
             raise TypeError("without a storage")
         shape, strides = _plain_sizes(shape), _plain_sizes(strides)
         check_sizes([offset, *shape, *strides])
+        # Where there is one step only, its width is any number.
+        strides = tuple(
+            stride if length > 1 else 1 for length, stride in zip(shape, strides, strict=True)
+        )
         elements = math.prod(shape)
         steps = zip(shape, strides, strict=True)
         last = offset + sum((length - 1) * stride for length, stride in steps)

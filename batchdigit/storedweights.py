@@ -80,6 +80,9 @@ def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> W
         stored=stored_arrays(file, contents),
         dtypes={name: tensor.dtype for name, tensor in declared.items()},
     )
+    for name, array in weights.stored.items():
+        if name.endswith(COUNTER) and not 0 <= float(array) < 1 << 53:
+            raise file.refusal(f"holds no count in {name}", "train it again")
     for name, array in weights.single.items():
         if not all_finite(array):
             raise file.refusal(f"holds values that are not finite in {name}", "train it again")
@@ -102,6 +105,8 @@ def stored_arrays(file: ModelFile, contents: Contents) -> dict[str, NDArray[Any]
 
 def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any]:
     """The numbers of ``tensor``, of which the scan has found that they are there; read-only."""
+    if not tensor.elements:  # of any shape, also one that numpy has no number for
+        return np.empty(0)
     dtype = np.dtype("uint16" if tensor.dtype == BFLOAT16 else tensor.dtype)
     numbers = np.frombuffer(storage, dtype.newbyteorder("<" if byteorder == "little" else ">"))
     strided = np.lib.stride_tricks.as_strided(

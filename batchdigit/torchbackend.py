@@ -20,7 +20,7 @@ from batchdigit.predictor import Predictor
 from batchdigit.records import Batch
 from batchdigit.tuning import best_batch_size, remembered
 
-CPU_BATCH_SIZE = 256  # it is computed in parts of 128
+CPU_BATCH_SIZE = 256  # is computed in parts
 MPS_BATCH_SIZE = 2048
 MOST_FLIPS = 1  # of the thousand digits, by a lower precision that was not asked for
 SHARE_OF_MEMORY = 0.5  # of a GPU's that is free, for others may want some
@@ -111,7 +111,8 @@ class TorchBackend:
         return count / (time.perf_counter() - start)
 
     def _key(self, what: str, precision: str, checkpoint: Checkpoint) -> str:
-        return " | ".join([what, self.device, precision, str(torch.__version__), checkpoint.sha256])
+        hardware = f"{self.device} {self.processor}"
+        return " | ".join([what, hardware, precision, str(torch.__version__), checkpoint.sha256])
 
     def predictor(self, checkpoint: Checkpoint, k: int) -> Predictor:
         """What predicts batches."""

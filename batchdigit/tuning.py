@@ -31,8 +31,10 @@ def remembered(key: str, measure: Callable[[], int]) -> tuple[int, str]:
 
 
 def _path() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "batchdigit" / "tuning.json"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # which the specification says to ignore
+        base = Path.home() / ".cache"
+    return base / "batchdigit" / "tuning.json"
 
 
 def _read() -> dict[str, Any]:
@@ -49,8 +51,13 @@ def _write(known: dict[str, Any]) -> None:
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(known, file, indent=1)
-        os.replace(file.name, path)
+            try:
+                json.dump(known, file, indent=1)
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
 
 def best_batch_size(rate: Callable[[int], float | None]) -> int:

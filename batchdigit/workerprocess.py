@@ -136,6 +136,10 @@ class FileClocks:
         at_work = 0 < self._cells[2 * place] <= time.monotonic()
         return int(self._cells[2 * place + 1]) if at_work else None
 
+    def is_idle(self, place: int) -> bool:
+        """Whether the process at ``place`` has begun and is at no file."""
+        return bool(self._cells[2 * place] == 0.0)
+
     def is_stuck(self, place: int, seconds: float, awake_since: float) -> bool:
         """Whether the process is at a file for longer than ``seconds`` in which all were awake."""
         since = self._cells[2 * place]

@@ -19,6 +19,7 @@ from batchdigit import Job, UsageError, backends
 from batchdigit.backends import choose_backend
 from batchdigit.jobs import PACKAGED_WEIGHTS
 from batchdigit.onnxbackend import OnnxBackend
+from batchdigit.predictor import Predictor
 from batchdigit.torchbackend import TorchBackend
 from tests.conftest import SAMPLES, Program, save_grey
 from tests.oracle import SeedRow
@@ -290,6 +291,15 @@ def test_folder_without_a_usable_image_is_no_empty_batch(tmp_path: Path) -> None
     assert table["prediction"].notna().tolist() == [False, True]
 
 
+def test_onnx_runtime_runs_where_numpy_has_no_vector_instructions(program: Program) -> None:
+    environment = os.environ | {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR AVX2 FMA3 AVX512F"
+        " AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL SSSE3 SSE41 POPCNT SSE42 AVX F16C"
+    }
+    done = program("run", SAMPLES, "--backend", "onnxruntime", "-o", "out.csv", env=environment)
+    assert done.returncode == 0, done.stderr
+
+
 def test_backends_use_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchdigit.onnxbackend.available_cores", lambda: 3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -311,7 +321,6 @@ def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
 ) -> None:
     """What is measured on a CUDA device, on the CPU."""
     needed = 10
-    monkeypatch.setattr("batchdigit.predictor.LARGEST_ON_CPU", None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: needed)
@@ -321,8 +330,10 @@ def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
     needed = 51
     assert backend._rate(checkpoint, 16) is None
     needed = 10
-    monkeypatch.setattr("batchdigit.predictor.LARGEST_ON_CPU", 8)  # as after a lack of memory
-    assert backend._rate(checkpoint, 16) is None
+    monkeypatch.setattr(Predictor, "largest_batch", 8, raising=False)
+    monkeypatch.setattr(Predictor, "__init__", lambda *_args, **_options: None)
+    monkeypatch.setattr(Predictor, "predict", lambda _self, _batches: [])
+    assert backend._rate(checkpoint, 16) is None  # as after a lack of memory
 
 
 class TestPrecisionAuto:

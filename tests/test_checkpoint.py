@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from batchdigit import CNN, CheckpointError
+from batchdigit import CNN, CheckpointError, inspect_model
 from batchdigit.checkpoint import load_checkpoint
 from batchdigit.jobs import PACKAGED_WEIGHTS
 from tests import oracle
@@ -321,6 +322,34 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
 def test_double_that_is_no_single_precision_number_is_refused(tmp_path: Path) -> None:
     state = GOOD | {"fc.4.bias": torch.full((10,), 1e300, dtype=torch.float64)}
     assert "not finite in fc.4.bias" in refusal(saved(tmp_path / "CNN.pt", state))
+
+
+@pytest.mark.parametrize("count", [float("nan"), 1e300, -1.0])
+def test_count_that_is_none_is_refused(tmp_path: Path, count: float) -> None:
+    path = tmp_path / "CNN.pt"
+    torch.save({**GOOD, "layer1.1.num_batches_tracked": torch.tensor(count)}, path)
+    assert "holds no count in layer1.1.num_batches_tracked" in refusal(path)
+    assert not inspect_model(path).usable
+
+
+def test_stride_of_a_single_step_is_any_number(tmp_path: Path) -> None:
+    path = tmp_path / "CNN.pt"
+    weight = GOOD["layer1.0.weight"].clone()
+    odd = weight.as_strided((16, 1, 3, 3), (9, 2**62, 3, 1))
+    torch.save({**GOOD, "layer1.0.weight": odd}, path)
+    assert torch.equal(load_checkpoint(path).state["layer1.0.weight"], weight)
+    assert inspect_model(path).usable
+
+
+def test_tensors_of_impossible_sizes_beside_the_weights_are_no_surprise(tmp_path: Path) -> None:
+    path = tmp_path / "CNN.pt"
+    torch.save({**GOOD, "extra": torch.zeros(1).as_strided((1,), (2**62,))}, path)
+    assert "unexpected extra" in inspect_model(path).problem
+    header = {"extra": {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    path = tmp_path / "CNN.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    assert not inspect_model(path).usable
 
 
 def test_negative_variance_is_refused(tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ def test_quota_of_a_container_that_sees_its_own_group_only(groups: Path) -> None
     assert available_cores() == 2
 
 
+def test_groups_that_cannot_be_understood_are_no_limit(groups: Path) -> None:
+    (groups / "own").write_bytes(b"\nnonsense\n0::/\xff\xfe\n1:name=systemd:/\n")
+    assert available_cores() == 8
+
+
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("300000", 3)])
 def test_quota_of_version_1(groups: Path, quota: str, cores: int) -> None:
     (groups / "own").write_text("4:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n0::/\n")

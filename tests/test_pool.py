@@ -79,15 +79,17 @@ def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
         pool.end()
 
 
-def test_stopped_process_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    """Whoever stops it may do so in the middle of a message."""
+@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
+def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_ever(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
     files = Files(tmp_path / "log", pixels=3_000_000)
-    pool = Pool(files, plan(3), 1, "fork", 10)
+    pool = Pool(files, plan(3), 1, "fork", 1)
     (process,) = multiprocessing.active_children()
     while not files.made():
         time.sleep(0.01)
     time.sleep(0.3)  # it waits with a part of the message in the pipe
-    os.kill(process.pid or 0, signal.SIGKILL)
+    os.kill(process.pid or 0, sent)
     with pytest.raises(WorkerDied) as caught:
         next(pool)
     assert caught.value.index is None  # it was at no file

@@ -37,6 +37,23 @@ def test_cache_that_cannot_be_written_is_done_without(cache: Path) -> None:
     assert remembered("a", lambda: 2) == (2, "measured")
 
 
+def test_relative_cache_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert remembered("a", lambda: 1) == (1, "measured")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_write_that_fails_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("batchdigit.tuning.json.dump", fail)
+    assert remembered("a", lambda: 1) == (1, "measured")
+    assert list(cache.parent.iterdir()) == []
+
+
 def test_no_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
 
