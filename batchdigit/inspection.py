@@ -133,7 +133,7 @@ def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
         return None  # the same numbers under one name after another
     if not {tensor.dtype for tensor in declared.values()} <= NUMPY_DTYPES:
         return None
-    arrays = stored_arrays(file, contents)
+    arrays = stored_arrays(file, contents, declared)
     return all(is_finite(array, declared[name].dtype) for name, array in arrays.items())
 
 

@@ -20,7 +20,7 @@ from batchdigit.errors import BatchdigitError
 from batchdigit.modelfile import SAFETENSORS, ModelFile
 from batchdigit.modelscan import SAFETENSORS_DTYPES, Buffer, Contents, scan
 from batchdigit.network import COUNTER
-from batchdigit.statedict import LAST_WEIGHT, check_fit, check_globals, find_weights, state_of
+from batchdigit.statedict import LAST_WEIGHT, check_fit, check_globals, find_weights
 from batchdigit.storedtensor import StoredTensor
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
@@ -77,23 +77,23 @@ def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> W
         sha256=file.sha256,
         format=file.format,
         kind=found.kind,
-        stored=stored_arrays(file, contents),
+        stored=stored_arrays(file, contents, declared),
         dtypes={name: tensor.dtype for name, tensor in declared.items()},
     )
     for name, array in weights.stored.items():
         if name.endswith(COUNTER) and not 0 <= float(array) < 1 << 53:
             raise file.refusal(f"holds no count in {name}", "train it again")
+    check_finite(file, weights.single)
     for name, array in weights.single.items():
-        if not all_finite(array):
-            raise file.refusal(f"holds values that are not finite in {name}", "train it again")
         if name.endswith("running_var") and (array < 0).any():
             raise file.refusal(f"holds a negative variance in {name}", "train it again")
     return weights
 
 
-def stored_arrays(file: ModelFile, contents: Contents) -> dict[str, NDArray[Any]]:
-    """The numbers of the state dict in a file whose pickles are known to be data."""
-    declared = state_of(find_weights(file, contents.root))
+def stored_arrays(
+    file: ModelFile, contents: Contents, declared: Mapping[str, StoredTensor]
+) -> dict[str, NDArray[Any]]:
+    """The numbers of the state dict that a file declares, whose pickles are known to be data."""
     storages = contents.storages
     if file.format == SAFETENSORS:
         storages = _safetensors_storages(file, declared.values())
@@ -123,6 +123,13 @@ def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
         return (array.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
+
+
+def check_finite(file: ModelFile, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Raise CheckpointError unless every number is."""
+    for name, array in arrays.items():
+        if not all_finite(array):
+            raise file.refusal(f"holds values that are not finite in {name}", "train it again")
 
 
 def is_finite(array: NDArray[Any], dtype: str) -> bool:

@@ -201,6 +201,8 @@ def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "softmax": changed(softmax),
         "NaN": changed(not_a_number),
         "other classes": changed(other_classes),
+        "huge": changed(lambda model: model.graph.initializer[3].dims.append(2**63 - 1)),
+        "negative": changed(lambda model: model.graph.initializer[3].dims.append(-1)),
         "unknown field": good + b"\x98\x06\x01",
         "cut": good[:-1000],
         "cut early": good[: 1 << 20],
@@ -219,7 +221,7 @@ def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     "name",
     [
         *("no metadata", "softmax", "NaN", "other classes", "unknown field", "cut", "cut early"),
-        *("endless number", "torch's", "nothing", "empty"),
+        *("huge", "negative", "endless number", "torch's", "nothing", "empty"),
     ],
 )
 def test_onnx_file_that_is_not_as_written_is_refused(

@@ -71,6 +71,17 @@ def one_batch_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "SHARE_IN_A_PART", 0.0)
 
 
+def options_of(digits: Path) -> dict[str, Any]:
+    """Those of a run that the changes are made to."""
+    return {
+        "source": (digits,),
+        "workers": 0,
+        "batch_size": 2,
+        "backend": "onnxruntime",
+        "device": "cpu",
+    }
+
+
 class Stopped(Exception):  # noqa: N818
     pass
 
@@ -108,13 +119,7 @@ def test_run_that_was_another_is_not_gone_on_with(
     tmp_path: Path, digits: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture,
     name: str, change: Change,
 ) -> None:  # fmt: skip
-    options: dict[str, Any] = {
-        "source": (digits,),
-        "workers": 0,
-        "batch_size": 2,
-        "backend": "onnxruntime",
-        "device": "cpu",
-    }
+    options = options_of(digits)
     out = tmp_path / "out.csv"
     run_and_stop(Job(out=out, **options))
     options |= change(tmp_path, digits, monkeypatch)
@@ -152,13 +157,7 @@ def test_report_that_was_another_is_not_taken_over(
 def test_journal_of_an_update_is_bound_to_the_report_that_it_updates(
     tmp_path: Path, digits: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options: dict[str, Any] = {
-        "source": (digits,),
-        "workers": 0,
-        "batch_size": 2,
-        "backend": "onnxruntime",
-        "device": "cpu",
-    }
+    options = options_of(digits)
     update = Job(out=tmp_path / "out.csv", update=True, **options)
     run(update)
     for number in range(6):
