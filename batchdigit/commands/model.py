@@ -1,0 +1,80 @@
+"""``batchdigit model inspect`` and ``batchdigit model convert``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchdigit.commands.options import (
+    MODEL_EXIT_CODES,
+    ClassNameOption,
+    JsonOption,
+    log,
+    print_json,
+    print_lines,
+)
+from batchdigit.errors import ExitCode
+from batchdigit.loading import loading
+from batchdigit.outcome import conversion_lines, inspection_lines
+from batchdigit.process import command
+
+models = typer.Typer(
+    help="Look into model files, and convert them.",
+    epilog=MODEL_EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The model file.")],
+    class_name: ClassNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a model file is and holds, without running anything in it.
+
+    The exit code is 0 for a file that a run would take and 65 for any other.
+    """
+    with command("nothing was changed"):
+        with loading("numpy", "numpy"):
+            from batchdigit.inspection import inspect_model
+
+        inspection = inspect_model(file, class_name)
+        if as_json:
+            print_json(inspection.as_json(), "")
+        else:
+            print_lines(inspection_lines(inspection), "")
+        raise typer.Exit(ExitCode.OK if inspection.usable else ExitCode.MODEL_REFUSED)
+
+
+@models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", readable=False, help="A model file that a run takes.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", readable=False, help="Ends in .pt, .pth, .safetensors or .onnx."
+        ),
+    ],
+    class_name: ClassNameOption = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace OUT if it exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:
+    """Write a model as a state dict (.pt), as .safetensors or as .onnx.
+
+    The new file is checked against the old one before it appears: the first two hold the very
+    same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
+    """
+    with command(f"{target} is as it was", quiet=quiet) as ending:
+        with loading("PyTorch", "torch"):
+            from batchdigit.convert import convert_model  # it imports torch, which takes seconds
+
+        conversion = convert_model(source, target, class_name=class_name, force=force)
+        ending.after_signal = "the conversion is complete"
+        log(logging.INFO, conversion_lines(conversion))

@@ -1,0 +1,97 @@
+"""What commands have in common: options, exit codes in their help, what they print."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
+from batchdigit.version import __version__
+
+LOG = logging.getLogger(__name__)
+
+
+def _exit_codes(meanings: dict[ExitCode, str]) -> str:
+    lines = [f"  {code:<6} {meaning}" for code, meaning in meanings.items()]
+    # \b keeps click from filling the lines that follow into one paragraph.
+    return "\n".join(["\b", "Exit codes:", *lines, "  128+N  stopped by signal N"])
+
+
+EXIT_CODES = _exit_codes(EXIT_CODE_MEANINGS)
+MODEL_EXIT_CODES = _exit_codes(
+    {
+        code: "done" if code is ExitCode.OK else meaning
+        for code, meaning in EXIT_CODE_MEANINGS.items()
+        if code not in (ExitCode.BAD_IMAGES, ExitCode.NO_IMAGES)
+    }
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"batchdigit {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+]
+ClassNameOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the class of a whole pickled model is called, if not CNN.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def number_or_auto(option: str, text: str) -> int | None:
+    """The number that an option was given, None for ``auto``. Raises UsageError."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text!r} is neither a whole number nor auto",
+            f"write {'256' if option == '--batch-size' else '2'} or auto",
+        ) from error
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads the stream as it is written."""
+    return stream is not None and stream.isatty()
+
+
+def log(level: int, lines: Iterable[str], **fields: Any) -> None:
+    """Say ``lines``; a log in JSON gets the ``fields`` with the first."""
+    for line in lines:
+        LOG.log(level, "%s", line, extra={"fields": fields})
+        fields = {}
+
+
+def print_json(data: dict[str, Any], remedy: str) -> None:
+    """Write one JSON object to standard output."""
+    print_lines([json.dumps(data)], remedy)
+
+
+def print_lines(lines: Iterable[str], remedy: str) -> None:
+    """Write the lines that a command was asked for to standard output."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed", remedy)
+    try:
+        for line in lines:
+            typer.echo(line)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write standard output: {error.strerror}", remedy) from error

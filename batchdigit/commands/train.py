@@ -1,0 +1,115 @@
+"""``batchdigit train``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchdigit.commands.options import log
+from batchdigit.jobs import PREPROCESSING, TrainJob
+from batchdigit.loading import loading
+from batchdigit.outcome import training_lines
+from batchdigit.process import command
+from batchdigit.progress import show_progress
+
+TRAIN = TrainJob(data=Path("DIR"), out=Path("FILE"))  # the defaults, for --help
+
+
+def train(
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            readable=False,
+            help="Holds MNIST (in MNIST/raw) or labelled images in subfolders 0 to 9.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", readable=False, help="The state dict to write."
+        ),
+    ],
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision fetch MNIST into DIR.")
+    ] = TRAIN.download,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", help="Passes over the training images.")
+    ] = TRAIN.epochs,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", metavar="N", help="Images in a batch.")
+    ] = TRAIN.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="At the peak of the one-cycle schedule.")
+    ] = TRAIN.learning_rate,
+    augment: Annotated[
+        bool, typer.Option(help="Turn, shift, scale, shear and distort the images a little.")
+    ] = TRAIN.augment,
+    variants: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Pictures of each image in other hands and on other paper, that train beside it.",
+        ),
+    ] = TRAIN.variants,
+    preprocess: Annotated[
+        str,
+        typer.Option(metavar="|".join(PREPROCESSING), help="What the model will be run with."),
+    ] = TRAIN.preprocess,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="A model to begin with, not random weights."
+        ),
+    ] = TRAIN.start,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same seed gives the same weights.")
+    ] = TRAIN.seed,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="What computes.")
+    ] = TRAIN.device,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over instead of resuming FILE.resume.")
+    ] = TRAIN.fresh,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:
+    """Fit the CNN to labelled digits and write its weights.
+
+    Part of the training images is held out to choose the epoch by; the test images are looked
+    at once, at the end. Stopped, it resumes from its last whole epoch by the same command.
+    """
+    after_signal = f"{out} is as it was; the same command resumes after the last whole epoch"
+    with command(after_signal, quiet=quiet) as ending:
+        job = TrainJob(
+            data=data,
+            out=out,
+            download=download,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            augment=augment,
+            variants=variants,
+            preprocess=preprocess,
+            start=start,
+            seed=seed,
+            device=device,
+            fresh=fresh,
+        )
+        with loading("PyTorch", "torch"):
+            from batchdigit import train as training  # it imports torch, which takes seconds
+
+        with show_progress(sys.stderr, quiet=quiet, unit="batches") as progress:
+            summary = training.train(
+                job,
+                on_progress=progress,
+                on_epoch=lambda epoch, score: progress.say(
+                    f"epoch {epoch} of {job.epochs}: validation {score.accuracy:.2%}, "
+                    f"loss {score.loss:.5f}"
+                ),
+            )
+        ending.after_signal = "the training is complete"
+        log(logging.INFO, training_lines(summary, job))
