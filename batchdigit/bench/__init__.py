@@ -1,0 +1,1 @@
+"""``batchdigit bench``: how fast runs are on this machine, and what holds them back."""
