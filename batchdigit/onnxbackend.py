@@ -23,6 +23,7 @@ from batchdigit.onnxgraph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.pool import Pool
 from batchdigit.records import Batch, Predictions
 from batchdigit.signals import signals_held
+from batchdigit.stopwatch import Laps
 from batchdigit.storedweights import read_weights
 
 BATCH_SIZE = 256  # is computed in parts; larger ones are not read faster
@@ -131,6 +132,8 @@ class OnnxPredictor:
         return predicted_in_threads(self._predict, batches, self._threads)
 
     def _predict(self, batch: Batch) -> Predictions:
+        laps = Laps()
+        laps.enter("network")
         pixels_BCHW = batch.images.astype(np.float32)
         pixels_BCHW /= 255
         try:
@@ -147,13 +150,16 @@ class OnnxPredictor:
                 "use other weights",
             )
         labels_Bk = np.argsort(-probs_BK, axis=1, kind="stable")[:, : self._k]
+        probs_Bk = np.take_along_axis(probs_BK, labels_Bk, axis=1)
+        laps.enter(None)
         return Predictions(
             indices=batch.indices,
             labels=labels_Bk,
-            probs=np.take_along_axis(probs_BK, labels_Bk, axis=1),
+            probs=probs_Bk,
             treatments=batch.treatments,
             ink=batch.ink,
             failures=batch.failures,
+            busy={**batch.busy, **laps.seconds},
         )
 
 

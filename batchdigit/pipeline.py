@@ -116,11 +116,11 @@ class Session:
 
         Raises AccountingError at the end when that is not what became of every file.
         """
-        batches: Iterator[Batch] = self.stopwatch.each("read", self.reader)
+        batches: Iterator[Batch] = self.stopwatch.each("read", self.reader, first="start")
         if self.job.save_fitted is not None:
             saved = save_images(batches, self.files, self.job.save_fitted)
             batches = self.stopwatch.each("save", saved)
-        predicted = self.stopwatch.each("predict", self.predictor.predict(batches))
+        predicted = self._busy(self.stopwatch.each("predict", self.predictor.predict(batches)))
         fresh = self._count("predicted", self.past.resume(predicted))
         reused = self._count("reused", self.past.reused())
         for predictions in self.stopwatch.each("journal", merge(reused, fresh)):
@@ -135,6 +135,11 @@ class Session:
                 f"found {len(self.files)} images, but {rows} have an outcome",
                 "please report this as a bug",
             )
+
+    def _busy(self, parts: Iterator[Predictions]) -> Iterator[Predictions]:
+        for predictions in parts:
+            self.stopwatch.add_work(predictions.busy)
+            yield predictions
 
     def _count(self, outcome: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
         for predictions in parts:
@@ -177,7 +182,7 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
         past = Past.nothing(listing.images)
         if recall is not None:
             past = recall(listing.images, _binding(job, backend, model, k, listing), batch_size)
-    with Reader(
+    reader = Reader(
         listing.images,
         batch_size=batch_size,
         workers=choose_workers(
@@ -188,7 +193,10 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
         reading=job.reading,
         places=past.places,
         open_workers=backend.open_workers,
-    ) as reader:
+    )
+    with contextlib.ExitStack() as reading:
+        with stopwatch.stage("start"):
+            reading.enter_context(reader)
         with stopwatch.stage("load"):
             predictor = backend.predictor(model, k)
         yield Session(
@@ -250,6 +258,7 @@ def _summarize(session: Session, failures: Mapping[str, int], started: datetime)
         to_review=counts["to review"],
         notes=session.survey.notes(),
         seconds=session.stopwatch.seconds(),
+        busy=session.stopwatch.busy,
         backend=session.backend.name,
         device=session.backend.device,
         exit_code=_judge(session.job, counts["failed"], len(session.files)),

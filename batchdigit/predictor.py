@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from batchdigit.errors import DeviceError
 from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
 from batchdigit.model import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
+from batchdigit.stopwatch import Laps, add_up
 
 LARGEST_ON_MPS = 4096
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -93,26 +95,29 @@ class Predictor:
 
     def _launch(self, batch: Batch) -> _InFlight:
         images_BCHW = torch.from_numpy(batch.images)
+        laps = _DeviceLaps(self.device) if self._asynchronous else Laps()
         if self._asynchronous:
             # Into page-locked memory, from which a GPU copies by itself. Not by the DataLoader: its
             # thread would wait for ever for the rest of a message that a worker died in.
             images_BCHW = images_BCHW.pin_memory()
         with torch.inference_mode(), _IEEE_FP32:
             # Labels ride with the probabilities, as floats (exact to 2**24): one copy back.
-            result_B2k = self._top_k(images_BCHW).to("cpu", non_blocking=self._asynchronous)
+            result_B2k = self._top_k(images_BCHW, laps).to("cpu", non_blocking=self._asynchronous)
+            laps.enter(None)
             landed = None
             if self._asynchronous:
                 landed = torch.cuda.Event()
                 landed.record(torch.cuda.current_stream(self.device))
-        return _InFlight(batch, result_B2k, landed)
+        return _InFlight(batch, result_B2k, laps, landed)
 
-    def _top_k(self, images: torch.Tensor) -> torch.Tensor:
+    def _top_k(self, images: torch.Tensor, laps: _AnyLaps) -> torch.Tensor:
         """float32[B, 2k] on the device: k probabilities, then their k labels."""
         while True:
             size = self.largest_batch or max(len(images), 1)
             # Tried outside of ``except``, whose traceback would keep the tensors alive.
             with contextlib.suppress(torch.OutOfMemoryError):
-                return torch.cat([self._top_k_of_part(part) for part in images.split(size)])
+                parts = images.split(size)
+                return torch.cat([self._top_k_of_part(part, laps) for part in parts])
             if size == 1:
                 raise DeviceError(
                     f"{self.device} has no memory left for a single image",
@@ -121,10 +126,12 @@ class Predictor:
             self.largest_batch = min(size, len(images)) // 2
             torch.cuda.empty_cache()
 
-    def _top_k_of_part(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        pixels_BCHW = (
-            images_BCHW.to(self.device, non_blocking=self._asynchronous).to(self._dtype).div_(255)
-        )
+    def _top_k_of_part(self, images_BCHW: torch.Tensor, laps: _AnyLaps) -> torch.Tensor:
+        if self.device.type != "cpu":
+            laps.enter("transfer")
+            images_BCHW = images_BCHW.to(self.device, non_blocking=self._asynchronous)
+        laps.enter("network")
+        pixels_BCHW = images_BCHW.to(self._dtype).div_(255)
         logits_BK = self._model(pixels_BCHW.contiguous(memory_format=self._layout))
         probs_BK = logits_BK.float().softmax(dim=1)
         probs_Bk, labels_Bk = probs_BK.topk(self.k, dim=1)
@@ -137,6 +144,7 @@ class _InFlight:
 
     batch: Batch
     result_B2k: torch.Tensor
+    laps: _AnyLaps
     landed: torch.cuda.Event | None
 
     def land(self) -> Predictions:
@@ -156,7 +164,35 @@ class _InFlight:
             treatments=self.batch.treatments,
             ink=self.batch.ink,
             failures=self.batch.failures,
+            busy={**self.batch.busy, **self.laps.seconds},
         )
+
+
+class _DeviceLaps:
+    """As :class:`Laps`, of what a CUDA device does; ``seconds`` may be asked for once it is done.
+
+    Kernels run after they were launched: only events among them tell when.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.current_stream(device)
+        self._marks: list[tuple[str | None, torch.cuda.Event]] = []
+
+    def enter(self, stage: str | None) -> None:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(self._stream)
+        self._marks.append((stage, event))
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return add_up(
+            {stage: start.elapsed_time(end) / 1000}
+            for (stage, start), (_, end) in itertools.pairwise(self._marks)
+            if stage is not None
+        )
+
+
+_AnyLaps = Laps | _DeviceLaps
 
 
 def _compute_in_this_thread_alone() -> None:

