@@ -125,15 +125,16 @@ def choose_backend(job: Job) -> tuple[str, bool]:
                 "use --backend torch",
             )
         return "onnxruntime", False
-    if job.backend == "torch" or wants_gpu or wants_less or not _is_installed("onnxruntime"):
+    if job.backend == "torch" or wants_gpu or wants_less or not is_installed("onnxruntime"):
         return "torch", True
     torch_is_better = (job.device == "auto" and may_have_gpu()) or (
         job.precision == "auto" and has_bfloat16_units()  # which double the speed
     )
-    return "torch" if torch_is_better and _is_installed("torch") else "onnxruntime", True
+    return "torch" if torch_is_better and is_installed("torch") else "onnxruntime", True
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Whether a package seems to be there; it is not imported."""
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # somebody has put something else in its place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from batchdigit.commands.bench import benches
 from batchdigit.commands.model import models
 from batchdigit.commands.options import EXIT_CODES, VersionOption
 from batchdigit.commands.run import RUN_EXAMPLES, run
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command(epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)(run)
 app.command(epilog=EXIT_CODES, no_args_is_help=True)(train)
+app.add_typer(benches, name="bench")
 app.add_typer(models, name="model")
 
 

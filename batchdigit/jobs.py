@@ -263,3 +263,42 @@ def _check_limits(reading: Reading) -> None:
 def _check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
         raise UsageError(f"{option} {value!r} is unknown", f"choose from {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class BenchJob:
+    """Everything a benchmark was asked to do. Defaults are written here and nowhere else.
+
+    ``source`` may be empty: the thousand digits of the package. ``seconds`` is about how long all
+    takes. ``backends``, ``devices``, ``precisions``, ``batch_sizes`` and ``workers`` are what to
+    try; where they are empty, what suits the machine. A None among the last two is ``auto``.
+    ``model``, ``class_name`` and ``preprocess`` are those of :class:`Job`.
+    """
+
+    source: tuple[Path, ...] = ()
+    model: Path = field(default_factory=default_model)
+    class_name: str | None = None
+    preprocess: str = "auto"
+    seconds: float = 60.0
+    backends: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    batch_sizes: tuple[int | None, ...] = ()
+    workers: tuple[int | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 5 <= self.seconds <= 1e6:
+            raise UsageError(f"--seconds {self.seconds:g} is not between 5 and 1000000", "try 60")
+        _check_choice("--preprocess", self.preprocess, PREPROCESSING)
+        for backend in self.backends:
+            _check_choice("--backends", backend, BACKENDS[1:])
+        for precision in self.precisions:
+            _check_choice("--precisions", precision, PRECISIONS[:3])
+        for device in self.devices:
+            if device == "auto":
+                raise UsageError("--devices auto names no device", "name them: cpu,cuda")
+            check_device_name(device)
+        for batch_size in self.batch_sizes:
+            _check_loader(batch_size, None)
+        for workers in self.workers:
+            _check_loader(None, workers)

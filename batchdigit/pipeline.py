@@ -32,14 +32,30 @@ from batchdigit.version import versions
 from batchdigit.writer import Layout, needs_review
 
 Recall = Callable[[FileList, Mapping[str, Any], int], Past]
+Find = Callable[[Job], Listing]
 
 
-def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
+def find_images(job: Job) -> Listing:
+    """The images of ``job.source``. Raises SourceError where there are none."""
+    outputs = () if job.out == STDOUT else (job.out, account_path(job.out))
+    listing = list_images(job.source, follow_symlinks=job.follow_symlinks, exclude=outputs)
+    if not len(listing.images):
+        sources = ", ".join(map(str, job.source))
+        endings = ", ".join(ending.decode() for ending in EXTENSIONS)
+        raise SourceError(
+            f"no images in {sources} ({len(listing.ignored)} other files)",
+            f"an image's name ends in one of {endings}",
+        )
+    return listing
+
+
+def run(job: Job, *, on_progress: OnProgress = no_progress, find: Find = find_images) -> RunSummary:
     """Predict every image of ``job.source`` and publish the report at ``job.out``.
 
-    ``on_progress(done, failed, found)`` is called after each batch. The account of the run goes
-    to ``job.out`` with ``.run.json`` added, except for a report on standard output. A run that
-    does not end leaves a journal, from which the same job goes on.
+    ``find`` may name other images instead. ``on_progress(done, failed, found)`` is called after
+    each batch. The account of the run goes to ``job.out`` with ``.run.json`` added, except for a
+    report on standard output. A run that does not end leaves a journal, from which the same job
+    goes on.
 
     Raises UsageError, CheckpointError, SourceError, OutputError, OutputBusyError, DeviceError,
     WorkerError or AccountingError; whichever it is, ``job.out`` is as it was before. (Should the
@@ -50,7 +66,7 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
     failures: Counter[str] = Counter()
     with (
         open_outputs(job) as outputs,
-        open_session(job, stopwatch, outputs.recall) as session,
+        open_session(job, stopwatch, outputs.recall, find) as session,
         outputs.open_table(session.past, session.layout) as table,
     ):
         for predictions in session.predictions():
@@ -67,13 +83,13 @@ def run(job: Job, *, on_progress: OnProgress = no_progress) -> RunSummary:
     return replace(summary, seconds=stopwatch.seconds())
 
 
-def stream(job: Job) -> Iterator[Predictions]:
+def stream(job: Job, *, find: Find = find_images) -> Iterator[Predictions]:
     """The predictions of ``job.source``, batch by batch, in the order of the file names.
 
     The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) play no part.
     Raises what :func:`run` raises but OutputError.
     """
-    with open_session(job, Stopwatch()) as session:
+    with open_session(job, Stopwatch(), find=find) as session:
         for predictions in session.predictions():
             yield replace(predictions, files=session.files)
 
@@ -147,9 +163,38 @@ class Session:
             self.counts["failed"] += len(predictions.failures)
             yield predictions
 
+    def account(self) -> dict[str, Any]:
+        """From what predictions are made and how: JSON data."""
+        return {
+            "versions": versions(self.backend.name) | {"python": platform.python_version()},
+            "platform": platform.platform(),
+            "model": {
+                "path": str(self.job.model),
+                "sha256": self.model.sha256,
+                "kind": self.model.kind,
+                "format": self.model.format,
+                "classes": self.model.classes,
+            },
+            "options": json.loads(json.dumps(asdict(self.job), default=str)),
+            "computed": {
+                "backend": self.backend.name,
+                "device": self.backend.device,
+                "precision": self.backend.precision,
+                **self.backend.details(),
+            },
+            "reader": {
+                "batch_size": self.reader.batch_size,
+                "batch_size_by": self.batch_size_by,
+                "workers": self.reader.workers,
+                "start_method": self.reader.start_method,
+            },
+        }
+
 
 @contextlib.contextmanager
-def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -> Iterator[Session]:
+def open_session(
+    job: Job, stopwatch: Stopwatch, recall: Recall | None = None, find: Find = find_images
+) -> Iterator[Session]:
     """Get everything ready that ``job`` needs, cheapest checks first; end the workers after.
 
     ``recall(files, binding, batch_size)``, where given, says what need not be predicted again.
@@ -172,7 +217,7 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
         )
     k = model.classes if job.probs else min(max(job.topk, 2), model.classes)
     with stopwatch.stage("list"):
-        listing = _list(job)
+        listing = find(job)
         seconds = seconds_to_read(job, listing.images)
     with stopwatch.stage("load"):
         batch_size, batch_size_by = choose_batch_size(
@@ -227,19 +272,6 @@ def _binding(job: Job, backend: Backend, model: Model, k: int, listing: Listing)
     }
 
 
-def _list(job: Job) -> Listing:
-    outputs = () if job.out == STDOUT else (job.out, account_path(job.out))
-    listing = list_images(job.source, follow_symlinks=job.follow_symlinks, exclude=outputs)
-    if not len(listing.images):
-        sources = ", ".join(map(str, job.source))
-        endings = ", ".join(ending.decode() for ending in EXTENSIONS)
-        raise SourceError(
-            f"no images in {sources} ({len(listing.ignored)} other files)",
-            f"an image's name ends in one of {endings}",
-        )
-    return listing
-
-
 def _judge(job: Job, failed: int, found: int) -> ExitCode:
     return ExitCode.OK if job.max_bad.allows(failed, found) else ExitCode.BAD_IMAGES
 
@@ -262,7 +294,7 @@ def _summarize(session: Session, failures: Mapping[str, int], started: datetime)
         backend=session.backend.name,
         device=session.backend.device,
         exit_code=_judge(session.job, counts["failed"], len(session.files)),
-        account=_account(session, started),
+        account={"started": started.isoformat(timespec="seconds"), **session.account()},
     )
 
 
@@ -273,32 +305,3 @@ def _check_sums(summary: RunSummary, rows: int) -> None:
             f"{summary.reused}, failed {summary.failed} and wrote {rows} rows",
             "nothing was published; please report this as a bug",
         )
-
-
-def _account(session: Session, started: datetime) -> dict[str, Any]:
-    """Who made this report, from what and how: JSON data."""
-    return {
-        "started": started.isoformat(timespec="seconds"),
-        "versions": versions(session.backend.name) | {"python": platform.python_version()},
-        "platform": platform.platform(),
-        "model": {
-            "path": str(session.job.model),
-            "sha256": session.model.sha256,
-            "kind": session.model.kind,
-            "format": session.model.format,
-            "classes": session.model.classes,
-        },
-        "options": json.loads(json.dumps(asdict(session.job), default=str)),
-        "computed": {
-            "backend": session.backend.name,
-            "device": session.backend.device,
-            "precision": session.backend.precision,
-            **session.backend.details(),
-        },
-        "reader": {
-            "batch_size": session.reader.batch_size,
-            "batch_size_by": session.batch_size_by,
-            "workers": session.reader.workers,
-            "start_method": session.reader.start_method,
-        },
-    }

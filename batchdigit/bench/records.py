@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 FORMAT = 1  # of the JSON data; another number is another format
@@ -67,9 +67,9 @@ class Sample:
     ``seconds`` has the stages of the main thread, which add up to its ``total`` (see
     :class:`batchdigit.RunSummary`), ``busy`` the seconds of work in each stage of ``WORK``, summed
     over all processes and threads that did it. ``batch_size``, ``workers`` and ``threads`` are
-    those that the run chose. ``cpu_seconds`` is the processor time of all processes,
-    ``peak_memory`` the largest resident set of the main process. What could not be measured is
-    None.
+    those that the run chose. ``cpu_seconds`` is the processor time of all processes, ``joules`` the
+    energy that the machine used, ``peak_memory`` the largest resident set of the main process.
+    What could not be measured is None.
     """
 
     images: int
@@ -82,6 +82,15 @@ class Sample:
     peak_memory: int | None = None
     peak_device_memory: int | None = None
     joules: float | None = None
+
+    def without_start(self, short: Sample) -> Sample:
+        """The same, less the processor time and energy that a ``short`` run takes to start."""
+        share = self.images / max(self.images - short.images, 1)
+        joules = None
+        if self.joules is not None and short.joules is not None:
+            joules = max(self.joules - short.joules, 0.0) * share
+        cpu_seconds = max(self.cpu_seconds - short.cpu_seconds, 0.0) * share
+        return replace(self, cpu_seconds=cpu_seconds, joules=joules)
 
     @property
     def span(self) -> float:

@@ -1,0 +1,87 @@
+"""Which setting is best, and from how many images on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from batchdigit.bench.records import Point, Start
+
+AS_FAST = 0.97  # of the fastest rate: a simpler setting that reaches it is the better one
+MOST_FLIPS = 0.001  # share of labels that may differ
+
+
+@dataclass(frozen=True)
+class Best:
+    """The ``fastest`` point once it runs, and the one that has ``started`` first."""
+
+    fastest: Point
+    quickest: Point
+
+
+def best_points(points: Iterable[Point], starts: Sequence[Start]) -> Best | None:
+    """The points to advise, None where there are none.
+
+    One counts if its labels are those of the reference, save one in a thousand. Of those that are
+    as fast, within 3%, the one with fewer options is taken, and full precision before less. One
+    that reads in the main process, which a file that never answers would stop, is only advised
+    where there is no other.
+    """
+    fit = [point for point in points if point.samples and _same_labels(point)]
+    if not fit:
+        return None
+    fit = [point for point in fit if point.samples[0].workers] or fit
+    fastest = _simplest_of_the_fastest(fit)
+    seconds = {start.engine: start.median for start in starts if start.seconds}
+    quickest = min(
+        (point for point in fit if point.setting.engine in seconds),
+        key=lambda point: seconds[point.setting.engine],
+        default=fastest,
+    )
+    same_engine = [point for point in fit if point.setting.engine == quickest.setting.engine]
+    return Best(fastest, _simplest_of_the_fastest(same_engine))
+
+
+@dataclass(frozen=True)
+class Command:
+    """A whole command: the seconds that it takes to start, and its images a second after that."""
+
+    start: float
+    rate: float
+
+    def seconds(self, images: int) -> float:
+        """How long it takes for so many images."""
+        return self.start + images / self.rate
+
+
+def done_first(command: Command, others: Iterable[Command]) -> tuple[float, float] | None:
+    """From and to how many images ``command`` is done before all others; None for never."""
+    low, high = 0.0, math.inf
+    for other in others:
+        delay = command.start - other.start
+        gain = 1 / other.rate - 1 / command.rate  # seconds an image
+        if delay > 0 and gain <= 0:
+            return None
+        if delay > 0:
+            low = max(low, delay / gain)
+        elif gain < 0:
+            high = min(high, delay / gain)
+    return (low, high) if low < high else None
+
+
+def _same_labels(point: Point) -> bool:
+    parity = point.parity
+    return parity is not None and parity.flips <= MOST_FLIPS * parity.images
+
+
+def _simplest_of_the_fastest(points: Sequence[Point]) -> Point:
+    most = max(point.rate for point in points)
+    fast = [point for point in points if point.rate >= AS_FAST * most]
+    return min(fast, key=lambda point: (_complexity(point), -point.rate))
+
+
+def _complexity(point: Point) -> tuple[bool, int]:
+    setting = point.setting
+    given = (setting.batch_size is not None) + (setting.workers is not None)
+    return setting.precision != "fp32", given

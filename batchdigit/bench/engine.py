@@ -1,0 +1,114 @@
+"""Processes that measure: one for each engine, and whole commands."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TypeVar
+
+from batchdigit.bench.probes import settle
+from batchdigit.bench.records import Setting
+from batchdigit.errors import BatchdigitError, ExitCode
+from batchdigit.jobs import BenchJob, Job
+
+_Result = TypeVar("_Result")
+
+
+class Engine:
+    """A process of its own for one backend, device and precision, which stays between probes.
+
+    So every backend is measured in a process that has imported no other, as a run is, and what an
+    engine sets up once is not measured again and again. A context manager: leaving it ends the
+    process.
+    """
+
+    def __init__(self, job: BenchJob, setting: Setting) -> None:
+        self._job = job
+        self._name = setting.engine
+        # Spawned: a fork would inherit what this process has imported.
+        context = multiprocessing.get_context("spawn")
+        self._process = ProcessPoolExecutor(1, context, initializer=settle)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is not None:  # what it is at may take long, or for ever
+            for process in self._process._processes.values():
+                process.kill()
+        self._process.shutdown(cancel_futures=True)
+
+    def ask(self, probe: Callable[..., _Result], setting: Setting, *arguments: object) -> _Result:
+        """What ``probe(job, *arguments)`` finds out in the process, with the job of ``setting``.
+
+        Raises BatchdigitError when the probe does, or the process dies.
+        """
+        try:
+            return self._process.submit(probe, run_job(self._job, setting), *arguments).result()
+        except BrokenProcessPool as error:
+            raise BatchdigitError(
+                f"the process that measured {self._name} has died",
+                "see that memory suffices, or leave it out by --backends or --devices",
+            ) from error
+
+
+def run_job(job: BenchJob, setting: Setting) -> Job:
+    """The run of ``setting``, over what the caller finds."""
+    return Job(
+        source=job.source or (Path(),),
+        model=job.model,
+        class_name=job.class_name,
+        preprocess=job.preprocess,
+        backend=setting.backend,
+        device=setting.device,
+        precision=setting.precision,
+        batch_size=setting.batch_size,
+        workers=setting.workers,
+        fresh=True,
+    )
+
+
+def run_options(job: BenchJob, setting: Setting) -> list[str]:
+    """Options of ``batchdigit run`` for ``setting`` and for what ``job`` has besides."""
+    options = list(setting.options)
+    defaults = BenchJob()
+    if job.model != defaults.model:
+        options += ["--model", str(job.model)]
+    if job.class_name is not None:
+        options += ["--class-name", job.class_name]
+    if job.preprocess != defaults.preprocess:
+        options += ["--preprocess", job.preprocess]
+    return options
+
+
+def run_command(job: BenchJob, setting: Setting) -> str:
+    """The command line of ``setting``, to paste."""
+    source = [str(path) for path in job.source] or ["IMAGES"]
+    words = ["batchdigit", "run", *source, "--out", "preds.csv", *run_options(job, setting)]
+    return shlex.join(words)
+
+
+def seconds_of_command(job: BenchJob, setting: Setting, folder: Path) -> float:
+    """What the whole command takes over a folder of links, from its start to its end.
+
+    Raises BatchdigitError when it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="batchdigit-bench-") as out:
+        command = [
+            *(sys.executable, "-m", "batchdigit", "run", str(folder), "--follow-symlinks"),
+            *("--quiet", "--out", str(Path(out, "preds.csv")), *run_options(job, setting)),
+        ]
+        start = time.perf_counter()
+        ended = subprocess.run(command, capture_output=True, check=False, errors="replace")  # noqa: S603
+        seconds = time.perf_counter() - start
+    if ended.returncode not in (ExitCode.OK, ExitCode.BAD_IMAGES):
+        raise BatchdigitError(ended.stderr.strip() or f"the command ended with {ended.returncode}")
+    return seconds

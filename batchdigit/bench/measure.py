@@ -1,0 +1,398 @@
+"""Measuring all settings within a given time, interleaved, with parity before speed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from batchdigit.bench.advice import best_points
+from batchdigit.bench.engine import Engine, run_command, run_job, seconds_of_command
+from batchdigit.bench.images import digits_in_a_folder, evenly, links_to
+from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
+from batchdigit.bench.records import Check, Measurement, Parity, Point, Sample, Setting, Start
+from batchdigit.bench.sweep import settings_to_try
+from batchdigit.errors import BatchdigitError
+from batchdigit.filenames import FileList
+from batchdigit.jobs import BenchJob
+from batchdigit.machine import CPUINFO, available_cores
+from batchdigit.pipeline import find_images
+from batchdigit.records import OnProgress, no_progress
+
+# Shares of the time by whose end something is over.
+SAMPLES_UNTIL, ALONE_UNTIL = 0.78, 0.9
+SHARE_FOR_STARTS = 0.15
+SHORTEST, LONGEST = 0.25, 1.0  # seconds of a sample
+OVERHEAD = 0.15  # seconds of a sample beside its images
+FULL_ROUNDS = 2  # of all settings; those after them are of contenders
+ROUNDS_HOPED_FOR = 3.2  # four, of which the last two are of 0.6 of the settings
+# Settings whose best sample is below that share of the engine's best rate drop out.
+CONTENDER = 0.8
+SECONDS_ALONE = 0.3
+MOST_ALONE = 5
+IMAGES_TO_COMPARE = 1000
+IMAGES_TO_START_WITH = 512
+IMAGES_OF_A_START = 10
+IMAGES_TO_CHECK = 10_000
+SECONDS_TO_CHECK = 3.0
+MOST_IMAGES = 200_000  # of a sample
+
+Say = Callable[[str], None]
+
+
+def measure(
+    job: BenchJob, *, on_progress: OnProgress = no_progress, say: Say = lambda _line: None
+) -> Measurement:
+    """Measure what ``job`` asks for; ``say`` is told of what cannot be measured.
+
+    ``on_progress`` is called with the seconds that are over, 0, and those that there are.
+
+    Raises UsageError, SourceError, CheckpointError and others where nothing can be measured.
+    """
+    started = datetime.now(timezone.utc)
+    settings = settings_to_try(job)
+    with contextlib.ExitStack() as stack:
+        source = job.source or (stack.enter_context(digits_in_a_folder()),)
+        files = find_images(replace(run_job(job, settings[0]), source=source)).images
+        bench = Bench(job, files, settings, on_progress, say)
+        stack.enter_context(bench.engines())
+        bench.compare_outcomes()
+        bench.sample_in_rounds()
+        bench.measure_alone()
+        points = bench.points()
+        best = best_points(points, tuple(bench.starts_found()))
+        check = bench.check(best.fastest) if best else None
+        first = next(iter(bench.outcomes.values()))
+        return Measurement(
+            started=started.isoformat(timespec="seconds"),
+            machine=_machine([outcomes.device for outcomes in bench.outcomes.values()]),
+            versions=bench.versions(),
+            model=first.model,
+            source={
+                "paths": [str(path) for path in job.source],
+                "images": len(files),
+                "compared": min(len(files), IMAGES_TO_COMPARE),
+                "preprocess": job.preprocess,
+            },
+            method={"seconds": job.seconds, "took": bench.clock.seconds, "statistic": "median"},
+            points=points,
+            starts=tuple(bench.starts_found()),
+            best=best.fastest.setting if best else None,
+            check=check,
+        )
+
+
+class Clock:
+    """How much of the time there is has gone by."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this was made."""
+        return time.monotonic() - self._start
+
+    def left(self, share: float) -> float:
+        """Seconds until that share of the time is over."""
+        return share * self.budget - self.seconds
+
+
+@dataclass
+class Found:
+    """What has been found out of a setting so far."""
+
+    samples: list[Sample] = field(default_factory=list)
+    network_rates: list[float] = field(default_factory=list)
+    reading_rates: list[float] = field(default_factory=list)
+    problem: str | None = None
+    warm_up: Sample | None = None  # with hardly any images
+    seconds: float = 0.0  # of its last sample, with everything around it
+
+    @property
+    def rate(self) -> float:
+        """The median of its samples, 0 where there are none."""
+        return statistics.median(sample.rate for sample in self.samples) if self.samples else 0.0
+
+    @property
+    def highest(self) -> float:
+        """The rate of its best sample."""
+        return max((sample.rate for sample in self.samples), default=0.0)
+
+
+class Bench:
+    """A benchmark under way; its methods are called in their order here."""
+
+    def __init__(
+        self,
+        job: BenchJob,
+        files: FileList,
+        settings: Sequence[Setting],
+        on_progress: OnProgress,
+        say: Say,
+    ) -> None:
+        self.clock = Clock(job.seconds)
+        self.outcomes: dict[str, Outcomes] = {}
+        self._job = job
+        self._files = files
+        self._found = {setting: Found() for setting in settings}
+        self._firsts: dict[str, Setting] = {}
+        for setting in settings:
+            self._firsts.setdefault(setting.engine, setting)
+        self._on_progress = on_progress
+        self._say = say
+        self._engines: dict[str, Engine] = {}
+        self._images: dict[str, FileList] = {}
+        self._starts: dict[str, list[float]] = {}
+        self._seconds_of_starts = 0.0
+
+    @contextlib.contextmanager
+    def engines(self) -> Iterator[None]:
+        """The processes that measure, while the block runs."""
+        with contextlib.ExitStack() as stack:
+            for name, setting in self._firsts.items():
+                self._engines[name] = stack.enter_context(Engine(self._job, setting))
+            yield
+
+    def compare_outcomes(self) -> None:
+        """Let each engine predict the same images, which warms it up as well.
+
+        Raises what an engine raises where none of them works.
+        """
+        files = evenly(self._files, min(len(self._files), IMAGES_TO_COMPARE))
+        failure: BatchdigitError | None = None
+        for name, setting in self._firsts.items():
+            try:
+                self.outcomes[name] = self._engines[name].ask(warm_up, setting, files)
+            except BatchdigitError as error:
+                failure = failure or error
+                self._give_up(name, error)
+            self._show()
+        if failure and not self.outcomes:
+            raise failure
+
+    def sample_in_rounds(self) -> None:
+        """Sample every setting once, and the fast ones again and again while there is time."""
+        for name, setting in list(self._firsts.items()):
+            if name in self.outcomes:
+                with self._giving_up(name):
+                    self._images[name] = self._images_for(setting)
+        for number in itertools.count():
+            self._time_starts()
+            settings = self._alive() if number < FULL_ROUNDS else self._contenders()
+            # In turns, and each round begins with another one: what disturbs the machine for a
+            # while disturbs all of them.
+            for setting in _rotated(settings, number):
+                if number and self._found[setting].seconds > self.clock.left(SAMPLES_UNTIL):
+                    return
+                if not number and self.clock.left(SAMPLES_UNTIL) < 0 and self._has_samples(setting):
+                    self._found[setting].problem = "there was no time; give more --seconds"
+                    continue
+                self._sample(setting)
+            if not settings or self.clock.left(SAMPLES_UNTIL) < 0:
+                return
+
+    def measure_alone(self) -> None:
+        """What the network and what the readers of each engine's best setting do alone."""
+        for number in range(MOST_ALONE):
+            for setting in self._best_of_each():
+                if number and self.clock.left(ALONE_UNTIL) < 0:
+                    return
+                engine, found = self._engines[setting.engine], self._found[setting]
+                images = self._images[setting.engine]
+                with self._giving_up(setting.engine):
+                    few = evenly(self._files, min(len(self._files), IMAGES_TO_START_WITH))
+                    found.network_rates.append(
+                        engine.ask(network_rate, setting, few, SECONDS_ALONE)
+                    )
+                    found.reading_rates.append(engine.ask(reading_rate, setting, images))
+                self._show()
+
+    def check(self, point: Point) -> Check | None:
+        """Run the very command that is advised, as often as there is time, at least once."""
+        count = int(min(IMAGES_TO_CHECK, max(point.rate * SECONDS_TO_CHECK, IMAGES_OF_A_START)))
+        seconds: list[float] = []
+        with links_to(evenly(self._files, count)) as folder, contextlib.suppress(BatchdigitError):
+            while not seconds or (len(seconds) < 3 and self.clock.left(1.0) > seconds[-1]):
+                seconds.append(seconds_of_command(self._job, point.setting, folder))
+                self._show()
+        return (
+            Check(run_command(self._job, point.setting), count, tuple(seconds)) if seconds else None
+        )
+
+    def points(self) -> tuple[Point, ...]:
+        """All that was found out."""
+        return tuple(
+            Point(
+                setting,
+                tuple(found.samples),
+                tuple(found.network_rates),
+                tuple(found.reading_rates),
+                self._parity(setting.engine),
+                found.problem,
+            )
+            for setting, found in self._found.items()
+        )
+
+    def starts_found(self) -> Iterator[Start]:
+        """What a command of each engine takes with hardly any images."""
+        return (Start(name, tuple(seconds)) for name, seconds in self._starts.items())
+
+    def versions(self) -> dict[str, str]:
+        """Of all engines' packages."""
+        return {
+            name: version
+            for outcomes in self.outcomes.values()
+            for name, version in outcomes.versions.items()
+        }
+
+    def _parity(self, name: str) -> Parity | None:
+        if name not in self.outcomes:
+            return None
+        exact = [setting for setting in self._firsts.values() if setting.engine in self.outcomes]
+        # PyTorch on the CPU in single precision is what the tutorial's loop does.
+        reference = min(
+            exact, key=lambda one: (one.precision != "fp32", one.device != "cpu")
+        ).engine
+        ours, theirs = self.outcomes[name], self.outcomes[reference]
+        same = ours.labels == theirs.labels
+        differences = np.abs(ours.probs - theirs.probs)[same]
+        return Parity(
+            reference,
+            images=len(same),
+            flips=int(np.count_nonzero(~same)),
+            difference=float(differences.max(initial=0.0)),
+        )
+
+    def _images_for(self, setting: Setting) -> FileList:
+        """As many images as a sample of the engine of ``setting`` should have."""
+        count = len(self._found) * ROUNDS_HOPED_FOR
+        seconds = self.clock.left(SAMPLES_UNTIL - SHARE_FOR_STARTS) / count - OVERHEAD
+        target = min(max(seconds, SHORTEST), LONGEST)
+        images = IMAGES_TO_START_WITH
+        for _ in range(4):
+            sample = self._engines[setting.engine].ask(
+                timed_run, setting, evenly(self._files, images)
+            )
+            if sample.span > 0.7 * target:
+                break
+            images = min(int(images * min(target / sample.span, 16)), MOST_IMAGES)
+        return evenly(self._files, images)
+
+    def _sample(self, setting: Setting) -> None:
+        engine, found, start = (
+            self._engines[setting.engine],
+            self._found[setting],
+            self.clock.seconds,
+        )
+        images = self._images[setting.engine]
+        try:
+            if found.warm_up is None:
+                # A GPU finds memory for batches of a size, and what suits them, at the first one.
+                size = setting.batch_size or IMAGES_TO_START_WITH
+                few = IMAGES_OF_A_START if setting.device == "cpu" else min(size, len(images) // 2)
+                found.warm_up = engine.ask(timed_run, setting, evenly(images, few))
+            sample = engine.ask(timed_run, setting, images)
+            found.samples.append(sample.without_start(found.warm_up))
+        except BatchdigitError as error:
+            found.problem = str(error)
+            self._say(f"{setting.label}: {error}")
+        found.seconds = self.clock.seconds - start
+        self._show()
+
+    def _time_starts(self) -> None:
+        """What whole commands with hardly any images take, while their share of time lasts."""
+        few = evenly(self._files, IMAGES_OF_A_START)
+        with links_to(few) as folder:
+            for name in self._images:
+                times = self._starts.setdefault(name, [])
+                if times and self._seconds_of_starts > SHARE_FOR_STARTS * self.clock.budget:
+                    return
+                with contextlib.suppress(BatchdigitError):
+                    times.append(seconds_of_command(self._job, self._firsts[name], folder))
+                    self._seconds_of_starts += times[-1]
+                self._show()
+
+    def _alive(self) -> list[Setting]:
+        return [
+            setting
+            for setting, found in self._found.items()
+            if setting.engine in self._images and found.problem is None
+        ]
+
+    def _contenders(self) -> list[Setting]:
+        """Settings that may turn out best of their engine."""
+        return [
+            setting
+            for setting in self._alive()
+            if self._found[setting].highest >= CONTENDER * self._best_rate(setting.engine)
+        ]
+
+    def _best_rate(self, name: str) -> float:
+        return max(found.rate for setting, found in self._found.items() if setting.engine == name)
+
+    def _best_of_each(self) -> list[Setting]:
+        return [
+            max(settings, key=lambda setting: self._found[setting].rate)
+            for name in self._images
+            if (settings := [one for one in self._alive() if one.engine == name])
+        ]
+
+    def _has_samples(self, setting: Setting) -> bool:
+        """Whether the engine of ``setting`` has any."""
+        return self._best_rate(setting.engine) > 0
+
+    @contextlib.contextmanager
+    def _giving_up(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BatchdigitError as error:
+            self._give_up(name, error)
+
+    def _give_up(self, name: str, error: BatchdigitError) -> None:
+        self._say(f"{name}: {error}")
+        self._images.pop(name, None)
+        for setting, found in self._found.items():
+            if setting.engine == name:
+                found.problem = str(error)
+
+    def _show(self) -> None:
+        seconds = min(self.clock.seconds, self.clock.budget)
+        self._on_progress(round(seconds), 0, round(self.clock.budget))
+
+
+def _rotated(settings: Sequence[Setting], number: int) -> list[Setting]:
+    """The settings by turns of their engines, from another one on each time."""
+    by_engine: dict[str, list[Setting]] = {}
+    for setting in settings:
+        by_engine.setdefault(setting.engine, []).append(setting)
+    turns = [one for turn in itertools.zip_longest(*by_engine.values()) for one in turn if one]
+    first = number % len(turns) if turns else 0
+    return turns[first:] + turns[:first]
+
+
+def _machine(devices: Sequence[str]) -> dict[str, object]:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+        memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:  # not Linux
+        found = memory = None
+    return {
+        "cores": available_cores(),
+        "processor": found[1].strip() if found else platform.processor() or platform.machine(),
+        "memory": int(memory[1]) * 1024 if memory else None,
+        "devices": sorted(set(devices)),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "host": platform.node(),
+    }

@@ -1,0 +1,186 @@
+"""What is measured, each by one function that a process of its own runs.
+
+All of it goes through the pipeline that ``batchdigit run`` goes through; :func:`warm_up` comes
+first in a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.bench.energy import EnergyMeter
+from batchdigit.bench.records import Sample
+from batchdigit.filenames import FileList
+from batchdigit.jobs import Job
+from batchdigit.network import IMAGE_SIZE
+from batchdigit.pipeline import Find, open_session, run
+from batchdigit.process import keep_memory
+from batchdigit.reader import Reader
+from batchdigit.records import Batch
+from batchdigit.signals import STOP_SIGNALS
+from batchdigit.source import Listing
+from batchdigit.stopwatch import Stopwatch
+
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
+_FAILED = -1
+BATCHES_AT_ONCE = 4
+
+
+def settle() -> None:
+    """To be called first in a process that measures: end with its parent, and by it alone."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    keep_memory()  # as a run does
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What an engine says of N images: ``labels`` int64[N], -1 for an error, ``probs`` float32[N].
+
+    ``device``, ``versions`` and ``model`` are JSON data of its account.
+    """
+
+    labels: NDArray[np.int64]
+    probs: NDArray[np.float32]
+    device: str
+    versions: Mapping[str, str]
+    model: Mapping[str, Any]
+
+
+def warm_up(job: Job, files: FileList) -> Outcomes:
+    """Predict ``files``, after which everything is loaded and has been used once."""
+    labels = np.full(len(files), _FAILED, np.int64)
+    probs = np.zeros(len(files), np.float32)
+    with open_session(job, Stopwatch(), find=_these(files)) as session:
+        for predictions in session.predictions():
+            labels[predictions.indices] = predictions.labels[:, 0]
+            probs[predictions.indices] = predictions.probs[:, 0]
+        account = session.account()
+    return Outcomes(labels, probs, session.backend.device, account["versions"], account["model"])
+
+
+def timed_run(job: Job, files: FileList) -> Sample:
+    """One run over ``files``, its report and all."""
+    gpu = _gpu_number(job.device)
+    _forget_peaks(gpu)
+    with tempfile.TemporaryDirectory(prefix="batchdigit-bench-") as folder:
+        job = replace(job, out=Path(folder, "preds.csv"))
+        cpu_seconds, energy = _cpu_seconds(), EnergyMeter(gpu)
+        summary = run(job, find=_these(files))
+        cpu_seconds, joules = _cpu_seconds() - cpu_seconds, energy.joules()
+    reader, computed = summary.account["reader"], summary.account["computed"]
+    return Sample(
+        images=summary.found,
+        seconds=summary.seconds,
+        busy=summary.busy,
+        cpu_seconds=cpu_seconds,
+        batch_size=reader["batch_size"],
+        workers=reader["workers"],
+        threads=computed.get("threads", 1),
+        peak_memory=_peak_memory(),
+        peak_device_memory=_peak_device_memory(gpu),
+        joules=joules,
+    )
+
+
+def network_rate(job: Job, files: FileList, seconds: float) -> float:
+    """Images a second of the network alone, for about ``seconds``, on batches in memory."""
+    with open_session(job, Stopwatch(), find=_these(files)) as session:
+        images = np.concatenate([batch.images for batch in session.reader])
+        batch = _filled(images, session.reader.batch_size)
+        count = 0
+        start = time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < seconds:
+            for predictions in session.predictor.predict([batch] * BATCHES_AT_ONCE):
+                count += len(predictions)
+        return count / elapsed
+
+
+def reading_rate(job: Job, files: FileList) -> float:
+    """Images a second that the processes read, nothing else being done.
+
+    From the first batch on: how they start is no part of it.
+    """
+    with open_session(job, Stopwatch(), find=_these(files)) as session:
+        size, workers = session.reader.batch_size, session.reader.workers
+    reader = Reader(
+        files,
+        batch_size=size,
+        workers=workers,
+        start_method=job.start_method,
+        reading=job.reading,
+        open_workers=session.backend.open_workers,
+    )
+    with reader:
+        start, count = time.perf_counter(), 0
+        for number, batch in enumerate(reader):
+            if number == 0 and len(reader) > 1:
+                start = time.perf_counter()
+            else:
+                count += len(batch) + len(batch.failures)
+        return count / (time.perf_counter() - start)
+
+
+def _these(files: FileList) -> Find:
+    return lambda _job: Listing(files, FileList(files.root))
+
+
+def _filled(images: NDArray[np.uint8], size: int) -> Batch:
+    """A batch of ``size``, of the images uint8[N, 1, 28, 28] again and again, blank for none."""
+    filled = np.resize(images, (size, 1, IMAGE_SIZE, IMAGE_SIZE))
+    return Batch(np.arange(size), filled, np.zeros(size, np.uint8), np.zeros(size, np.float32))
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of those that it has started and seen end."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+def _gpu_number(device: str) -> int | None:
+    kind, _, number = device.partition(":")
+    return int(number or 0) if kind == "cuda" else None
+
+
+def _forget_peaks(gpu: int | None) -> None:
+    with contextlib.suppress(OSError):  # Linux: the peak of the resident set begins anew
+        Path("/proc/self/clear_refs").write_text("5")
+    if gpu is not None:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(gpu)
+
+
+def _peak_memory() -> int | None:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _peak_device_memory(gpu: int | None) -> int | None:
+    if gpu is None:
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_reserved(gpu))

@@ -1,0 +1,97 @@
+"""A measurement in a file: everything as JSON, or a row for each sample as CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batchdigit.bench.records import START, WORK, Measurement
+from batchdigit.errors import UsageError
+from batchdigit.publish import Publication, writing
+
+STAGES = (*START, "read", "save", "predict", "journal", "write", "total")
+
+
+def check_data_path(path: Path) -> None:
+    """Raise UsageError unless the name says which format to write."""
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(
+            f"{path.name!r} does not say which format to write",
+            f"end it in {', '.join(_FORMATS)}",
+        )
+
+
+def write_data(measurement: Measurement, path: Path) -> None:
+    """Write all that was measured to ``path``, which appears whole or not at all.
+
+    Raises OutputError where it cannot be written.
+    """
+    data = _FORMATS[path.suffix.lower()](measurement)
+    with Publication() as publication, writing(path):
+        publication.create(path).write(data)
+        publication.publish()
+
+
+def rows(measurement: Measurement) -> list[dict[str, Any]]:
+    """A row for each sample: its setting, rate, seconds by stage, use of the machine, parity."""
+    return [
+        {
+            "started": measurement.started,
+            "backend": point.setting.backend,
+            "device": point.setting.device,
+            "precision": point.setting.precision,
+            "batch_size_given": point.setting.batch_size,
+            "workers_given": point.setting.workers,
+            "batch_size": sample.batch_size,
+            "workers": sample.workers,
+            "threads": sample.threads,
+            "images": sample.images,
+            "images_per_second": sample.rate,
+            **{f"seconds_{stage}": sample.seconds.get(stage, 0.0) for stage in STAGES},
+            **{f"busy_{stage}": sample.busy.get(stage, 0.0) for stage in WORK},
+            "cpu_seconds": sample.cpu_seconds,
+            "peak_memory_bytes": sample.peak_memory,
+            "peak_device_memory_bytes": sample.peak_device_memory,
+            "joules": sample.joules,
+            "label_flips": point.parity.flips if point.parity else None,
+            "images_compared": point.parity.images if point.parity else None,
+            "largest_difference": point.parity.difference if point.parity else None,
+            "model_sha256": measurement.model["sha256"],
+            "host": measurement.machine["host"],
+        }
+        for point in measurement.points
+        for sample in point.samples
+    ]
+
+
+def _json(measurement: Measurement) -> bytes:
+    return (json.dumps(measurement.as_json(), indent=1) + "\n").encode()
+
+
+def _csv(measurement: Measurement) -> bytes:
+    table = rows(measurement)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, table[0] if table else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue().encode()
+
+
+def _parquet(measurement: Measurement) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows(measurement)), stream)
+    return stream.getvalue()
+
+
+_FORMATS: dict[str, Callable[[Measurement], bytes]] = {
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,94 @@
+"""Which settings to try."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from batchdigit.backends import is_installed
+from batchdigit.bench.records import Setting
+from batchdigit.errors import UsageError
+from batchdigit.jobs import BenchJob
+from batchdigit.machine import available_cores, has_bfloat16_units, may_have_gpu
+from batchdigit.modelfile import is_onnx_file
+
+# Beside auto, which is 256 on a CPU and measured on a GPU.
+CPU_BATCH_SIZES = (64, 1024)
+GPU_BATCH_SIZES = (256, 1024, 4096, 16384)
+MOST_WORKERS = 16
+
+
+def settings_to_try(job: BenchJob) -> list[Setting]:
+    """All settings, each engine's ``auto`` first.
+
+    Batch sizes and workers that were both given are tried in every combination; else each is
+    varied alone, with ``auto`` for the other. Raises UsageError where nothing is left to try.
+    """
+    engines = [Setting(*engine) for engine in _engines(job)]
+    if not engines:
+        raise UsageError(
+            "no backend can do what was asked for",
+            "onnxruntime computes on cpu in fp32 alone; leave --backends, --devices or "
+            "--precisions off",
+        )
+    return [setting for engine in engines for setting in _variations(engine, job)]
+
+
+def _engines(job: BenchJob) -> Iterator[tuple[str, str, str]]:
+    for backend, device in itertools.product(_backends(job), _devices(job)):
+        for precision in job.precisions or _precisions(device):
+            on_onnx = (backend, device, precision) == ("onnxruntime", "cpu", "fp32")
+            if backend == "torch" or on_onnx:
+                yield backend, device, precision
+
+
+def _backends(job: BenchJob) -> Sequence[str]:
+    if job.backends:
+        return job.backends
+    if is_onnx_file(job.model):
+        return ["onnxruntime"]
+    return [name for name in ("torch", "onnxruntime") if is_installed(name)]
+
+
+def _devices(job: BenchJob) -> Sequence[str]:
+    if job.devices:
+        return job.devices
+    return ["cpu", *_gpus()]
+
+
+def _gpus() -> list[str]:
+    """GPUs that PyTorch can use. It is asked only where there may be one: its import takes long."""
+    if not may_have_gpu() or not is_installed("torch"):
+        return []
+    import torch
+
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cuda"] if len(gpus) == 1 else gpus + ["mps"] * torch.backends.mps.is_available()
+
+
+def _precisions(device: str) -> Iterable[str]:
+    if device.startswith("cuda"):
+        return ("fp32", "fp16")
+    return ("fp32", "bf16") if device == "cpu" and has_bfloat16_units() else ("fp32",)
+
+
+def _variations(engine: Setting, job: BenchJob) -> Iterator[Setting]:
+    batch_sizes = job.batch_sizes or (
+        (None, *CPU_BATCH_SIZES) if engine.device == "cpu" else (None, *GPU_BATCH_SIZES)
+    )
+    workers = job.workers or (None, *_worker_counts(engine.device))
+    if job.batch_sizes and job.workers:
+        pairs = list(itertools.product(batch_sizes, workers))
+    else:
+        pairs = [(size, workers[0]) for size in batch_sizes]
+        pairs += [(batch_sizes[0], count) for count in workers[1:]]
+    return (replace(engine, batch_size=size, workers=count) for size, count in pairs)
+
+
+def _worker_counts(device: str) -> list[int]:
+    """0, and powers of two up to the number of cores; a GPU leaves all cores to those who read."""
+    most = min(available_cores(), MOST_WORKERS)
+    counts = [0, *(2**power for power in range(most.bit_length())), most]
+    fewest = 1 if device != "cpu" or most > 2 else 2  # auto is half of the cores on a CPU
+    return sorted({count for count in counts if count == 0 or count >= fewest})

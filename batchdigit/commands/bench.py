@@ -1,0 +1,170 @@
+"""``batchdigit bench``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from batchdigit.commands.options import (
+    ClassNameOption,
+    JsonOption,
+    is_terminal,
+    number_or_auto,
+    print_json,
+    print_lines,
+)
+from batchdigit.jobs import (
+    BACKENDS,
+    MODEL_VARIABLE,
+    PRECISIONS,
+    PREPROCESSING,
+    BenchJob,
+    default_model,
+)
+from batchdigit.loading import loading
+from batchdigit.process import command
+from batchdigit.progress import show_progress
+
+BENCH = BenchJob()  # the defaults, for --help
+BENCH_EXAMPLES = """\b
+Examples:
+  batchdigit bench ./images
+  batchdigit bench ./images --seconds 300 --out bench.json --plot bench.html
+  batchdigit bench ./images --devices cpu,cuda --batch-sizes 256,4096 --workers 2,8
+  batchdigit bench compare before.json after.json
+"""
+
+
+class _MeasureUnlessCompare(TyperGroup):
+    """A group of commands of which ``measure`` need not be named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["measure", *args]
+        return super().parse_args(ctx, args)
+
+
+benches = typer.Typer(cls=_MeasureUnlessCompare, rich_markup_mode=None)
+
+
+@benches.command(epilog=BENCH_EXAMPLES)
+def measure(
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders of images or image files.  [default: a thousand digits of the package]"
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="About how long all of it takes.")
+    ] = BENCH.seconds,
+    backends: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help=f"Of {', '.join(BACKENDS[1:])}.  [default: those that are installed]",
+        ),
+    ] = "",
+    devices: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...", help="Of cpu, cuda, cuda:N, mps.  [default: those that are there]"
+        ),
+    ] = "",
+    precisions: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help=f"Of {', '.join(PRECISIONS[:3])}.  [default: those that are fast here]",
+        ),
+    ] = "",
+    batch_sizes: Annotated[
+        str, typer.Option(metavar="N,...", help="Images in a batch; auto is one of them.")
+    ] = "",
+    workers: Annotated[
+        str, typer.Option(metavar="N,...", help="Processes that read; auto is one of them.")
+    ] = "",
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE",
+            readable=False,
+            help=f"The model of the runs.  [default: ${MODEL_VARIABLE}, else the packaged one]",
+        ),
+    ] = None,
+    class_name: ClassNameOption = None,
+    preprocess: Annotated[
+        str,
+        typer.Option(metavar="|".join(PREPROCESSING), help="Which images the runs fit."),
+    ] = BENCH.preprocess,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            readable=False,
+            help="Every sample, as .json, .csv or .parquet.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Pictures, as .html, .png or .svg."),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress, print no table.")
+    ] = False,
+) -> None:
+    """Measure how fast runs over SOURCE are on this machine, and say what holds them back.
+
+    Backends, devices, precisions, batch sizes and numbers of workers are tried in turns by whole
+    runs, and their results compared. The best setting is printed as a command to paste.
+    """
+    with command("nothing was written", quiet=quiet) as ending:
+        job = BenchJob(
+            source=tuple(map(Path, source or ())),
+            model=model or default_model(),
+            class_name=class_name,
+            preprocess=preprocess,
+            seconds=seconds,
+            backends=_names(backends),
+            devices=_names(devices),
+            precisions=_names(precisions),
+            batch_sizes=_numbers("--batch-sizes", batch_sizes),
+            workers=_numbers("--workers", workers),
+        )
+        with loading("numpy, Pillow and OpenCV", "numpy pillow opencv-python-headless"):
+            from batchdigit.bench.engine import run_command
+            from batchdigit.bench.measure import measure as measure_all
+            from batchdigit.bench.store import check_data_path, write_data
+            from batchdigit.bench.table import measurement_lines
+
+        if out is not None:
+            check_data_path(out)
+        shown = is_terminal(sys.stderr) and not quiet
+        with show_progress(sys.stderr, quiet=not shown, unit="seconds") as progress:
+            measurement = measure_all(job, on_progress=progress, say=progress.say)
+        if out is not None:
+            write_data(measurement, out)
+        ending.after_signal = "the measurement is complete"
+        if as_json:
+            print_json(measurement.as_json(), "")
+        elif not quiet:
+            print_lines(
+                measurement_lines(measurement, lambda setting: run_command(job, setting)), ""
+            )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _numbers(option: str, text: str) -> tuple[int | None, ...]:
+    return tuple(number_or_auto(option, name) for name in _names(text))
