@@ -249,6 +249,8 @@ def open_session(
             survey=Survey(listing.images),
             batch_size_by=batch_size_by,
         )
+        with stopwatch.stage("end"):
+            reading.close()
 
 
 def _binding(job: Job, backend: Backend, model: Model, k: int, listing: Listing) -> dict[str, Any]:

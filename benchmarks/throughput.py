@@ -1,13 +1,15 @@
 """Whole-process time of ``batchdigit run`` against what one would write by hand.
 
     python -m benchmarks.throughput [--data DIR [--download]] [--images N] [--rounds N]
-                                    [--rivals NAME ...] [--markdown] [--out FILE.json]
+                                    [--rivals NAME ...] [--device DEVICE] [--markdown]
+                                    [--out FILE.json]
 
 The rivals are the scripts in ``benchmarks/rivals``, with the same weights over the same PNG files;
 those whose packages are not installed are left out. The runs are interleaved against drift, in
 another order each round, after a round without a clock in which all must give the same classes,
 or the script fails. With --data, the images are MNIST's test images; without, the sample images
-repeated.
+repeated. With another --device than cpu, PyTorch computes there, in batchdigit and in the
+DataLoader's script, which then is the only rival.
 """
 
 import argparse
@@ -53,16 +55,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="default: all installed")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="store the figures here")
     arguments = parser.parse_args()
     rivals = _installed(arguments.rivals)
+    if arguments.device != "cpu":
+        rivals = [name for name in rivals if name == "dataloader"]
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         images = folder / "images"
         count = len(make_images(arguments, images))
-        commands = _commands(rivals, images, folder)
+        commands = _commands(rivals, images, folder, arguments.device)
         for command in commands.values():
             _seconds_of(command, folder / "log.txt")
         classes = {name: _classes(folder / f"{name}.csv") for name in commands}
@@ -100,16 +105,19 @@ def _installed(wanted: list[str] | None) -> list[str]:
     return [name for name in rivals if name not in missing]
 
 
-def _commands(rivals: list[str], images: Path, folder: Path) -> dict[str, list[str]]:
+def _commands(rivals: list[str], images: Path, folder: Path, device: str) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
     commands = {}
     for name in OURS:
         backend = name.removeprefix("batchdigit_")
         run = ["batchdigit", "run", str(images), "--quiet", "--backend", backend, "--out"]
         commands[name] = [*python, *run, str(folder / f"{name}.csv")]
+        commands[name] += ["--device", device if backend == "torch" else "cpu"]
     for name in rivals:
         out = folder / f"{name}.csv"
         commands[name] = [*python, f"benchmarks.rivals.{name}", str(images), str(out)]
+    if "dataloader" in rivals:
+        commands["dataloader"].append(device)
     if "onnx_threads" in rivals:
         weights, model = "batchdigit/weights/CNN.pt", str(folder / "CNN.onnx")
         convert = [*python, "batchdigit", "model", "convert", weights, model]

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 FORMAT = 1  # of the JSON data; another number is another format
-START = ("import", "load", "list", "start")
-"""Stages of a run before its first batch is there. They are not part of a rate."""
+START = ("import", "load", "list", "start", "end")
+"""Stages before a run's first batch is there and after its last, which are no part of a rate."""
 WORK = ("read", "decode", "fit", "transfer", "network")
 """Stages that worker processes, threads and devices spend time in beside the main thread."""
 
@@ -94,7 +94,7 @@ class Sample:
 
     @property
     def span(self) -> float:
-        """Seconds from the first batch that was read to the published report."""
+        """Seconds from the first batch that was read to the published report, but for the end."""
         return self.seconds["total"] - sum(self.seconds.get(stage, 0.0) for stage in START)
 
     @property

@@ -1,4 +1,4 @@
-"""A DataLoader: ``python -m benchmarks.rivals.dataloader FOLDER OUT.csv``."""
+"""A DataLoader: ``python -m benchmarks.rivals.dataloader FOLDER OUT.csv [DEVICE]``."""
 
 import sys
 from pathlib import Path
@@ -30,11 +30,11 @@ def loader(folder: str) -> DataLoader:
 
 
 if __name__ == "__main__":
-    source, out = sys.argv[1:]
-    model = load_model()
+    source, out, device = [*sys.argv[1:], "cpu"][:3]
+    model = load_model().to(device)
     rows: list[Row] = []
     with torch.inference_mode():
         for images, names in loader(source):
-            confidences, predictions = model(images).softmax(dim=1).max(dim=1)
+            confidences, predictions = model(images.to(device)).softmax(dim=1).max(dim=1)
             rows += zip(names, predictions.tolist(), confidences.tolist(), strict=True)
     write_csv(out, rows)

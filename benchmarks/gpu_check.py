@@ -1,0 +1,110 @@
+"""Everything that takes a GPU to be seen, by one command, in less than ten minutes.
+
+    python -m benchmarks.gpu_check --out DIR [--data DIR] [--device cuda] [--seconds 150]
+
+Runs the tests marked ``gpu`` (parity with the plain loop, going on after the memory has run out,
+precisions, batch sizes), ``batchdigit doctor``, the sweep of ``batchdigit bench`` over CPU and GPU
+with its plot, the DataLoader's script on the same GPU, and with --data the comparison of all
+10,000 test images. What each step prints goes to DIR/STEP.txt, what it finds beside it, and how it
+ended to DIR/summary.json. Exits with 1 when a step failed, or did not get to its end in time.
+
+With ``--device cpu`` the same steps run without a GPU, whose tests are skipped then.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.images import REPOSITORY
+from benchmarks.machine import machine
+
+MOST_SECONDS = 590.0
+SECONDS_OF_A_STEP = 5.0  # that are left at least, or it is not begun
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", type=Path, help="holds MNIST/raw")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=150.0, help="of the sweep")
+    parser.add_argument("--images", type=int, default=10_000, help="of the DataLoader's script")
+    arguments = parser.parse_args()
+    if arguments.device.startswith("cuda") and not _cuda_is_there():
+        print("PyTorch finds no CUDA device here; see `batchdigit doctor`")
+        return 1
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    outcomes = run_steps(_steps(arguments), arguments.out)
+    summary = {"device": arguments.device, "machine": machine(), "steps": outcomes}
+    (arguments.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return int(any(outcome["ended"] != "well" for outcome in outcomes.values()))
+
+
+def run_steps(
+    steps: dict[str, list[str]], folder: Path, most_seconds: float = MOST_SECONDS
+) -> dict[str, dict[str, object]]:
+    """Run one step after another, none of them beyond ``most_seconds`` of all; how each ended."""
+    deadline = time.monotonic() + most_seconds
+    outcomes: dict[str, dict[str, object]] = {}
+    for name, command in steps.items():
+        start = time.monotonic()
+        outcomes[name] = {"ended": _ended(command, folder / f"{name}.txt", deadline - start)}
+        outcomes[name]["seconds"] = round(time.monotonic() - start, 1)
+        print(f"{name}: {outcomes[name]['ended']}, {outcomes[name]['seconds']} s", flush=True)
+    return outcomes
+
+
+def _ended(command: list[str], log: Path, seconds: float) -> str:
+    if seconds < SECONDS_OF_A_STEP:
+        return "not begun: no time was left"
+    with log.open("w") as file:
+        try:
+            ended = subprocess.run(
+                command,
+                cwd=REPOSITORY,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "stopped: no time was left"
+    return "well" if ended.returncode == 0 else f"with exit code {ended.returncode}"
+
+
+def _steps(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+    out, device = arguments.out.resolve(), arguments.device
+    devices = "cpu" if device == "cpu" else f"cpu,{device}"
+    bench = [*python, "batchdigit", "bench", "--seconds", str(arguments.seconds)]
+    steps = {
+        "doctor": [*python, "batchdigit", "doctor"],
+        "tests": [*python, "pytest", "-m", "gpu", "-q"],
+        "bench": [
+            *(*bench, "--devices", devices, "--out", str(out / "bench.json")),
+            *("--plot", str(out / "bench.html")),
+        ],
+        "throughput": [
+            *(*python, "benchmarks.throughput", "--device", device, "--rivals", "dataloader"),
+            *("--rounds", "3", "--images", str(arguments.images)),
+            *("--out", str(out / "throughput.json")),
+        ],
+    }
+    if arguments.data:
+        data = ["--data", str(arguments.data.resolve())]
+        steps["throughput"] += data
+        steps["parity"] = [*python, "benchmarks.parity", "--device", device, *data]
+    return steps
+
+
+def _cuda_is_there() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from batchdigit.bench import energy
+from batchdigit.bench.energy import EnergyMeter
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two processors that count joules, with parts that are counted in them, and what is none."""
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    for zone in ("intel-rapl:0", "intel-rapl:0:0", "intel-rapl:1", "dtpm"):
+        (tmp_path / zone).mkdir()
+        (tmp_path / zone / "max_energy_range_uj").write_text("262143328850\n")
+        set_joules(tmp_path / zone, 100)
+    return [tmp_path / "intel-rapl:0", tmp_path / "intel-rapl:1"]
+
+
+def set_joules(zone: Path, joules: float) -> None:
+    (zone / "energy_uj").write_text(f"{round(joules * 1e6)}\n")
+
+
+def fake_gpu(monkeypatch: pytest.MonkeyPatch, joules: list[float]) -> None:
+    nvml = types.ModuleType("pynvml")
+    nvml.nvmlInit = lambda: None
+    nvml.nvmlDeviceGetHandleByIndex = lambda number: number
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda number: joules[number] * 1000
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+
+
+def test_processors_are_added_up(packages: list[Path]) -> None:
+    meter = EnergyMeter(None)
+    set_joules(packages[0], 103)
+    set_joules(packages[1], 104.5)
+    assert meter.joules() == pytest.approx(7.5)
+
+
+def test_counter_that_begins_anew_goes_on(packages: list[Path]) -> None:
+    set_joules(packages[0], 262143)
+    meter = EnergyMeter(None)
+    set_joules(packages[0], 1)
+    assert meter.joules() == pytest.approx(1 + 262143.328850 - 262143)
+
+
+def test_gpu_is_added(packages: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    joules = [0.0, 50.0]
+    fake_gpu(monkeypatch, joules)
+    meter = EnergyMeter(1)
+    joules[1] = 80.0
+    set_joules(packages[0], 110)
+    assert meter.joules() == pytest.approx(40.0)
+
+
+def test_machine_that_does_not_tell(
+    packages: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert EnergyMeter(0).joules() is None  # the GPU does not
+    (packages[1] / "energy_uj").unlink()
+    assert EnergyMeter(None).joules() is None  # a processor does not
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path / "none")
+    assert EnergyMeter(None).joules() is None

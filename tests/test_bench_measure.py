@@ -1,0 +1,190 @@
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchdigit.bench import measure as measuring
+from batchdigit.bench.engine import Engine, run_command
+from batchdigit.bench.images import digits_in_a_folder, evenly, links_to
+from batchdigit.bench.measure import measure
+from batchdigit.bench.probes import network_rate, reading_rate, warm_up
+from batchdigit.bench.records import Measurement
+from batchdigit.errors import BatchdigitError, CheckpointError, SourceError
+from batchdigit.filenames import FileList
+from batchdigit.jobs import BenchJob, Job
+from batchdigit.source import list_images
+from tests.conftest import SAMPLES
+from tests.measurements import ONNX, TORCH
+from tests.oracle import SeedRow
+
+JOB = BenchJob(source=(SAMPLES,))
+
+
+@pytest.fixture(scope="module")
+def measured() -> Measurement:
+    """Both backends, over the samples and a file that is no image."""
+    return measure(replace(JOB, seconds=6, precisions=("fp32",), workers=(1, 0)))
+
+
+@pytest.fixture
+def files() -> FileList:
+    return list_images([SAMPLES]).images
+
+
+def test_every_setting_is_measured_or_says_why_not(measured: Measurement) -> None:
+    assert len(measured.points) == 8
+    for point in measured.points:
+        assert bool(point.samples) != bool(point.problem)
+    firsts = [point for point in measured.points if point.setting.options[6:] == ["--workers", "1"]]
+    for point in firsts:
+        assert point.samples
+        assert {sample.workers for sample in point.samples} == {1}
+        assert point.rate > 100
+
+
+def test_parity_comes_with_every_speed(measured: Measurement) -> None:
+    for point in measured.points:
+        assert point.parity is not None
+        assert point.parity.reference == TORCH.engine
+        assert (point.parity.images, point.parity.flips) == (100, 0)
+        assert point.parity.difference < 1e-5
+
+
+def test_network_readers_start_and_advised_command_are_measured_too(
+    measured: Measurement,
+) -> None:
+    alone = [point for point in measured.points if point.network_rates]
+    assert {point.setting.engine for point in alone} == {TORCH.engine, ONNX.engine}
+    assert all(point.reading_rates for point in alone)
+    for setting in (TORCH, ONNX):
+        start = measured.start_of(setting)
+        assert start is not None
+        assert 0.1 < start < 60
+    assert measured.best is not None
+    assert measured.check is not None
+    assert measured.check.command == run_command(JOB, measured.best)
+    assert measured.check.seconds[0] > 0
+
+
+def test_machine_versions_and_model_are_told(measured: Measurement) -> None:
+    assert {"batchdigit", "torch", "onnxruntime", "numpy"} <= measured.versions.keys()
+    assert len(measured.model["sha256"]) == 64
+    assert measured.machine["devices"] == ["cpu"]
+    assert measured.source["images"] == 100
+    assert Measurement.from_json(measured.as_json()) == measured
+
+
+def test_outcomes_are_those_of_the_plain_loop(seed_rows: list[SeedRow], files: FileList) -> None:
+    outcomes = warm_up(Job((SAMPLES,), backend="onnxruntime"), files)
+    assert outcomes.labels.tolist() == [seed.prediction for seed in seed_rows]
+    assert outcomes.probs == pytest.approx([max(seed.probs) for seed in seed_rows], abs=1e-4)
+
+
+def test_image_that_cannot_be_read_counts_as_an_outcome(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no image")
+    outcomes = warm_up(Job((tmp_path,)), list_images([tmp_path]).images)
+    assert outcomes.labels.tolist() == [-1]
+
+
+def test_folder_without_a_usable_image_can_be_measured(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no image")
+    files = evenly(list_images([tmp_path]).images, 10)
+    job = Job((tmp_path,), backend="onnxruntime", batch_size=4, workers=1)
+    assert network_rate(job, files, 0.05) > 1
+    assert reading_rate(job, files) > 1
+
+
+def test_images_are_spread_evenly_and_repeated_if_need_be() -> None:
+    files = FileList(b"/", [b"a", b"b", b"c", b"d"])
+    assert list(evenly(files, 2)) == [b"a", b"c"]
+    assert list(evenly(files, 4)) == [b"a", b"b", b"c", b"d"]
+    assert list(evenly(files, 8)) == [b"a", b"a", b"b", b"b", b"c", b"c", b"d", b"d"]
+
+
+def test_links_lead_to_the_files(files: FileList) -> None:
+    with links_to(evenly(files, 300)) as folder:
+        found = list_images([folder], follow_symlinks=True).images
+        assert len(found) == 300
+        assert os.path.samefile(found.path(3), files.path(1))
+    assert not folder.exists()
+
+
+def test_packaged_digits_are_what_is_measured_without_a_source() -> None:
+    with digits_in_a_folder() as folder:
+        assert len(list_images([folder]).images) == 1000
+
+
+def name_of_process(_job: Job) -> int:
+    return os.getpid()
+
+
+def die(_job: Job) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(_job: Job) -> None:
+    raise CheckpointError("a model that is none", "take another")
+
+
+def test_engine_keeps_its_process_and_ends_it() -> None:
+    with Engine(JOB, ONNX) as engine:
+        first, second = (engine.ask(name_of_process, ONNX) for _ in range(2))
+        assert first == second != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+
+
+def test_engine_says_what_went_wrong() -> None:
+    with Engine(JOB, ONNX) as engine:
+        with pytest.raises(CheckpointError, match="a model that is none"):
+            engine.ask(refuse, ONNX)
+        with pytest.raises(BatchdigitError, match="onnxruntime on cpu in fp32 has died"):
+            engine.ask(die, ONNX)
+
+
+def test_engine_that_fails_does_not_keep_the_others_from_being_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    ask = Engine.ask
+
+    def fail(self: Engine, probe: object, setting: object, *arguments: object) -> object:
+        if "torch" in str(setting):
+            raise BatchdigitError("no memory left", "free some")
+        return ask(self, probe, setting, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "ask", fail)
+    job = replace(JOB, seconds=5, precisions=("fp32",), batch_sizes=(None,), workers=(1,))
+    found = measure(job, say=said.append)
+    assert said == ["torch on cpu in fp32: no memory left; free some"]
+    assert [point.problem for point in found.points] == ["no memory left; free some", None]
+    assert found.points[1].samples
+    assert found.points[1].parity is not None
+    assert found.points[1].parity.reference == ONNX.engine
+
+
+def test_what_nothing_can_be_measured_of_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no images"):
+        measure(replace(JOB, source=(tmp_path,)))
+    model = tmp_path / "CNN.pt"
+    model.write_bytes(b"no model")
+    with pytest.raises(CheckpointError, match=r"CNN\.pt"):
+        measure(replace(JOB, model=model, backends=("onnxruntime",)))
+
+
+def test_rounds_take_turns_and_begin_with_another_setting_each_time() -> None:
+    settings = [replace(engine, workers=number) for engine in (TORCH, ONNX) for number in (0, 1)]
+    order = measuring._rotated(settings, 0)
+    assert [one.backend for one in order] == ["torch", "onnxruntime"] * 2
+    assert measuring._rotated(settings, 1) == order[1:] + order[:1]
+    assert measuring._rotated([], 3) == []
+
+
+def test_command_line_can_be_pasted(tmp_path: Path) -> None:
+    job = BenchJob(source=(tmp_path / "my images",), model=tmp_path / "CNN.pt", preprocess="exact")
+    assert run_command(job, replace(ONNX, workers=2)) == (
+        f"batchdigit run '{tmp_path}/my images' --out preds.csv --backend onnxruntime --device cpu "
+        f"--precision fp32 --workers 2 --model {tmp_path}/CNN.pt --preprocess exact"
+    )
