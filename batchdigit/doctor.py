@@ -1,1 +1,0 @@
-"""Whether everything is there that a run needs."""
