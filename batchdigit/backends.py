@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.jobs import Job
-from batchdigit.loading import loading
+from batchdigit.loading import is_installed, loading
 from batchdigit.machine import has_bfloat16_units, may_have_gpu
 from batchdigit.modelfile import is_onnx_file
 from batchdigit.records import Batch, Predictions
@@ -125,16 +124,9 @@ def choose_backend(job: Job) -> tuple[str, bool]:
                 "use --backend torch",
             )
         return "onnxruntime", False
-    if job.backend == "torch" or wants_gpu or wants_less or not _is_installed("onnxruntime"):
+    if job.backend == "torch" or wants_gpu or wants_less or not is_installed("onnxruntime"):
         return "torch", True
     torch_is_better = (job.device == "auto" and may_have_gpu()) or (
         job.precision == "auto" and has_bfloat16_units()  # which double the speed
     )
-    return "torch" if torch_is_better and _is_installed("torch") else "onnxruntime", True
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # somebody has put something else in its place
-        return False
+    return "torch" if torch_is_better and is_installed("torch") else "onnxruntime", True

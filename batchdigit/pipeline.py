@@ -167,7 +167,7 @@ def open_session(job: Job, stopwatch: Stopwatch, recall: Recall | None = None) -
         )
     k = model.classes if job.probs else min(max(job.topk, 2), model.classes)
     with stopwatch.stage("list"):
-        listing = _list(job)
+        listing = find_images(job)
         seconds = seconds_to_read(job, listing.images)
     with stopwatch.stage("load"):
         batch_size, batch_size_by = choose_batch_size(
@@ -219,7 +219,8 @@ def _binding(job: Job, backend: Backend, model: Model, k: int, listing: Listing)
     }
 
 
-def _list(job: Job) -> Listing:
+def find_images(job: Job) -> Listing:
+    """The images of ``job.source``, without the report. Raises SourceError where there are none."""
     outputs = () if job.out == STDOUT else (job.out, account_path(job.out))
     listing = list_images(job.source, follow_symlinks=job.follow_symlinks, exclude=outputs)
     if not len(listing.images):
