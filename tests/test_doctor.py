@@ -53,16 +53,29 @@ def examined(program: Program, *arguments: str | Path, **options: Any) -> tuple[
     return done.returncode, [Finding(**check) for check in json.loads(done.stdout)["checks"]]
 
 
+def without_gpu(folder: Path, *arguments: str, **modules: str) -> tuple[int, list[Finding]]:
+    """The same on a machine without a GPU, where importing one of ``modules`` runs its code."""
+    (folder / "broken").mkdir(exist_ok=True)
+    for name, code in modules.items():
+        (folder / "broken" / f"{name}.py").write_text(code)
+    program = (
+        "import pathlib; from batchdigit import cli, machine\n"
+        "machine.GPU_DEVICES = (pathlib.Path('none'),)\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "doctor", "--json", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(folder / "broken"), str(REPOSITORY)])},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.returncode, [Finding(**check) for check in json.loads(done.stdout)["checks"]]
+
+
 def worse(findings: list[Finding]) -> dict[str, Finding]:
     """All that is not well; of each check the last one."""
     return {finding.name: finding for finding in findings if finding.status != OK}
-
-
-def with_module(folder: Path, name: str, code: str) -> dict[str, str]:
-    """An environment in which importing ``name`` runs ``code``; may be asked for several."""
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.py").write_text(code)
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
 
 
 def check(name: str, **options: Any) -> list[Finding]:
@@ -245,9 +258,9 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"OMP_NUM_THREADS={threads}" in finding.found
 
 
-def test_onnx_runtime_that_is_broken(program: Program, tmp_path: Path) -> None:
-    environment = with_module(tmp_path / "broken", "onnxruntime", "raise RuntimeError('no luck')")
-    code, findings = examined(program, env=environment)
+def test_onnx_runtime_that_is_broken(tmp_path: Path) -> None:
+    broken = "raise RuntimeError('no luck')"
+    code, findings = without_gpu(tmp_path, onnxruntime=broken)
     assert code == 0
     faults = worse(findings)
     assert faults["onnxruntime"].status == faults["backend"].status == WARNING
@@ -256,7 +269,7 @@ def test_onnx_runtime_that_is_broken(program: Program, tmp_path: Path) -> None:
     assert "right by torch" in findings[-1].found
 
     batchdigit.convert_model(PACKAGED_WEIGHTS, tmp_path / "CNN.onnx")
-    code, findings = examined(program, "-m", "CNN.onnx", env=environment)
+    code, findings = without_gpu(tmp_path, "-m", "CNN.onnx", onnxruntime=broken)
     assert code == 1
     assert worse(findings)["onnxruntime"].status == worse(findings)["backend"].status == PROBLEM
 
@@ -268,24 +281,21 @@ def test_onnx_runtime_that_is_broken(program: Program, tmp_path: Path) -> None:
         ("import os; os.kill(os.getpid(), 4)", "ended by SIGILL"),
     ],
 )
-def test_torch_that_is_broken(program: Program, tmp_path: Path, code: str, text: str) -> None:
-    environment = with_module(tmp_path / "broken", "torch", code)
-    returned, findings = examined(program, env=environment)
+def test_torch_that_is_broken(tmp_path: Path, code: str, text: str) -> None:
+    returned, findings = without_gpu(tmp_path, torch=code)
     assert returned == 0
     assert worse(findings)["torch"].status == WARNING
     assert text in worse(findings)["torch"].found
     assert "right by onnxruntime" in findings[-1].found
 
-    environment = with_module(tmp_path / "broken", "onnxruntime", "raise ImportError('nor this')")
-    returned, findings = examined(program, env=environment)
+    returned, findings = without_gpu(tmp_path, torch=code, onnxruntime="raise ImportError")
     assert returned == 1
     assert worse(findings)["backend"].status == PROBLEM
     assert "no digits were predicted" in worse(findings)["trial"].found
 
 
-def test_package_that_cannot_be_loaded(program: Program, tmp_path: Path) -> None:
-    environment = with_module(tmp_path / "broken", "cv2", "raise ImportError('libGL.so.1')")
-    code, findings = examined(program, env=environment)
+def test_package_that_cannot_be_loaded(tmp_path: Path) -> None:
+    code, findings = without_gpu(tmp_path, cv2="raise ImportError('libGL.so.1')")
     assert code == 1
     faults = [finding for finding in findings if finding.name == "packages"]
     assert [fault.status for fault in faults] == [PROBLEM]
@@ -561,8 +571,9 @@ def test_signal_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    while " cache " not in process.stdout.readline():  # a process is about to read
-        pass
+    for line in process.stdout:
+        if " cache " in line:  # a process is about to read
+            break
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
