@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.jobs import Job
-from batchdigit.loading import loading
+from batchdigit.loading import is_installed, loading
 from batchdigit.machine import has_bfloat16_units, may_have_gpu
 from batchdigit.modelfile import is_onnx_file
 from batchdigit.records import Batch, Predictions
@@ -131,11 +130,3 @@ def choose_backend(job: Job) -> tuple[str, bool]:
         job.precision == "auto" and has_bfloat16_units()  # which double the speed
     )
     return "torch" if torch_is_better and is_installed("torch") else "onnxruntime", True
-
-
-def is_installed(package: str) -> bool:
-    """Whether a package seems to be there; it is not imported."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # somebody has put something else in its place
-        return False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from batchdigit.commands.bench import benches
+from batchdigit.commands.doctor import doctor
 from batchdigit.commands.model import models
-from batchdigit.commands.options import EXIT_CODES, VersionOption
+from batchdigit.commands.options import DOCTOR_EXIT_CODES, EXIT_CODES, VersionOption
 from batchdigit.commands.run import RUN_EXAMPLES, run
 from batchdigit.commands.train import train
 from batchdigit.errors import ExitCode, OutputError
@@ -24,6 +25,7 @@ app.command(epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)(run)
 app.command(epilog=EXIT_CODES, no_args_is_help=True)(train)
 app.add_typer(benches, name="bench")
 app.add_typer(models, name="model")
+app.command(epilog=DOCTOR_EXIT_CODES)(doctor)
 
 
 @app.callback()

@@ -14,7 +14,7 @@ DIGITS = Path(__file__).parent / "weights" / "digits.png"
 
 
 def packaged_digits() -> NDArray[np.uint8]:
-    """The digits, uint8[1000, 1, 28, 28], white strokes on black."""
+    """The digits, uint8[1000, 1, 28, 28], white strokes on black: a 0, a 1, ... a 9, a 0, ..."""
     with Image.open(DIGITS) as sheet:
         pixels = np.asarray(sheet)
     rows, columns = (size // IMAGE_SIZE for size in pixels.shape)

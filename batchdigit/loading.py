@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 from collections.abc import Iterator
 
 from batchdigit.errors import BatchdigitError
@@ -24,3 +25,11 @@ def loading(what: str, packages: str) -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package is there; it may be damaged all the same."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # somebody has put something else in its place
+        return False

@@ -83,8 +83,12 @@ def _try(path: Path) -> int | None:
             if not _lock(descriptor):
                 break
             if _is_still(path, descriptor):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()}\n".encode())
+                try:
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, f"process {os.getpid()}\n".encode())
+                except BaseException:  # a full disk for one
+                    os.unlink(path)
+                    raise
                 return descriptor
             os.close(descriptor)
             descriptor = None

@@ -1,10 +1,11 @@
-"""What this machine has: cores that may be used, a GPU, units for bfloat16. Nothing is imported."""
+"""What this machine has: cores and memory that may be used, a GPU, units for bfloat16."""
 
 from __future__ import annotations
 
 import math
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
+MEMINFO = Path("/proc/meminfo")
+NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
 # Of NVIDIA's driver, of Windows' GPUs in WSL, of AMD's driver.
 GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # Intel, Intel and AMD, ARM
@@ -22,11 +25,21 @@ def available_cores() -> int:
 
     By its affinity and, in a container, by the quota of its control groups, rounded up.
     """
+    quota = cpu_quota()
+    cores = affine_cores()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def affine_cores() -> int:
+    """The processor cores that this process may run on, whatever its quota."""
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = multiprocessing.cpu_count()
-    return max(1, min([cores, *map(math.ceil, _quotas())]))
+        return len(os.sched_getaffinity(0))
+    return multiprocessing.cpu_count()
+
+
+def cpu_quota() -> float | None:
+    """How many processors' time the control groups allow; None for any."""
+    return min(_quotas(), default=None)
 
 
 def _quotas() -> Iterator[float]:
@@ -35,7 +48,7 @@ def _quotas() -> Iterator[float]:
     ``cpu.max`` is of version 2, ``cpu.cfs_quota_us`` of version 1 (Linux, admin-guide/cgroup-v2,
     scheduler/sched-bwc).
     """
-    for folder in _own_folders():
+    for folder in _own_folders("cpu"):
         try:
             if (folder / "cpu.max").exists():
                 quota, period = (folder / "cpu.max").read_text().split()
@@ -48,7 +61,39 @@ def _quotas() -> Iterator[float]:
             continue
 
 
-def _own_folders() -> Iterator[Path]:
+def available_memory() -> int | None:
+    """Bytes of memory that this process may still get; None where that cannot be found out.
+
+    What is free of the machine's, or less where control groups set a limit. What they keep of
+    files is given up when it is needed, and counts as free.
+    """
+    try:
+        (line,) = (
+            line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:")
+        )
+        return max(0, min([int(line.split()[1]) << 10, *_memory_left()]))
+    except (OSError, ValueError):
+        return None
+
+
+def _memory_left() -> Iterator[int]:
+    """Bytes below the limit of each control group, version 2 (``memory.max``) and 1."""
+    for folder in _own_folders("memory"):
+        try:
+            if (folder / "memory.max").exists():
+                limit, usage = "memory.max", "memory.current"
+            else:
+                limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            used = int((folder / usage).read_text())
+            pairs = map(str.split, (folder / "memory.stat").read_text().splitlines())
+            counts = {name: int(value) for name, value in pairs}
+            files = counts.get("total_inactive_file", counts.get("inactive_file", 0))
+            yield int((folder / limit).read_text()) - used + files
+        except (OSError, ValueError):  # no limit is set here
+            continue
+
+
+def _own_folders(controller: str) -> Iterator[Path]:
     try:
         lines = os.fsdecode(OWN_CGROUPS.read_bytes()).splitlines()
     except OSError:
@@ -60,8 +105,8 @@ def _own_folders() -> Iterator[Path]:
             continue
         if controllers == "":
             root = CGROUPS
-        elif "cpu" in controllers.split(","):
-            root = CGROUPS / "cpu"
+        elif controller in controllers.split(","):
+            root = CGROUPS / controller
         else:
             continue
         group = root / path.lstrip("/")
@@ -72,6 +117,17 @@ def _own_folders() -> Iterator[Path]:
 def may_have_gpu() -> bool:
     """Whether there may be a GPU that PyTorch can use; only PyTorch can tell for sure."""
     return sys.platform in {"darwin", "win32"} or any(path.exists() for path in GPU_DEVICES)
+
+
+def nvidia_driver() -> str | None:
+    """The version of NVIDIA's driver, empty where it does not say; None where there is none."""
+    if not GPU_DEVICES[0].exists():
+        return None
+    try:
+        found = re.search(r"Module.*?\s(\d+(?:\.\d+)+)\s", NVIDIA_VERSION.read_text())
+    except OSError:  # in WSL
+        return ""
+    return found[1] if found else ""
 
 
 def has_bfloat16_units() -> bool:

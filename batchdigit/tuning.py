@@ -30,7 +30,8 @@ def remembered(key: str, measure: Callable[[], int]) -> tuple[int, str]:
     return value, "measured"
 
 
-def _path() -> Path:
+def cache_file() -> Path:
+    """Where it is remembered. Raises RuntimeError where there is no home folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not base.is_absolute():  # which the specification says to ignore
         base = Path.home() / ".cache"
@@ -40,7 +41,7 @@ def _path() -> Path:
 def _read() -> dict[str, Any]:
     # RuntimeError: there is no home folder.
     with contextlib.suppress(OSError, ValueError, RuntimeError):
-        known = json.loads(_path().read_bytes())
+        known = json.loads(cache_file().read_bytes())
         if isinstance(known, dict):
             return known
     return {}
@@ -48,7 +49,7 @@ def _read() -> dict[str, Any]:
 
 def _write(known: dict[str, Any]) -> None:
     with contextlib.suppress(RuntimeError):
-        path = _path()
+        path = cache_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             try:

@@ -31,7 +31,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     has = {"gpu": False, "bf16": False, "onnxruntime": True, "torch": True}
     monkeypatch.setattr(backends, "may_have_gpu", lambda: has["gpu"])
     monkeypatch.setattr(backends, "has_bfloat16_units", lambda: has["bf16"])
-    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: has[name] or None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: has[name] or None)
     monkeypatch.setattr(backends, "is_onnx_file", lambda path: path.suffix == ".onnx")
     return has
 

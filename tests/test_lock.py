@@ -1,5 +1,6 @@
 """One run at a time writes an output."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -148,6 +149,16 @@ for _ in range(100):
 def test_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="create its folder"), hold_output(tmp_path / "no" / "a"):
         pass
+
+
+def test_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("batchdigit.lock.os.write", fail)
+    with pytest.raises(OutputError, match="No space left"), hold_output(tmp_path / "out.csv"):
+        raise AssertionError
+    assert not any(tmp_path.iterdir())
 
 
 def test_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:

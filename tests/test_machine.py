@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from batchdigit import machine
-from batchdigit.machine import available_cores, has_bfloat16_units, may_have_gpu
+from batchdigit.machine import (
+    available_cores,
+    available_memory,
+    has_bfloat16_units,
+    may_have_gpu,
+    nvidia_driver,
+)
 
 
 @pytest.fixture
@@ -99,3 +105,67 @@ def test_gpu_is_thought_possible_by_its_devices(
     assert not may_have_gpu()
     (tmp_path / "nvidiactl").touch()
     assert may_have_gpu()
+
+
+@pytest.mark.parametrize(
+    ("files", "available"),
+    [
+        ({}, 8 << 30),
+        ({"memory.max": "max", "memory.current": "1", "memory.stat": "file 1"}, 8 << 30),
+        ({"memory.max": "4096", "memory.current": "1096", "memory.stat": "inactive_file 96"}, 3096),
+        ({"memory.max": "4096", "memory.current": "5000", "memory.stat": "file 1"}, 0),
+        ({"memory.max": "4096"}, 8 << 30),
+    ],
+)
+def test_memory_below_the_limit_of_version_2(
+    groups: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], available: int
+) -> None:
+    monkeypatch.setattr(machine, "MEMINFO", groups / "meminfo")
+    (groups / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable:  {8 << 20} kB\n")
+    (groups / "own").write_text("0::/service/inner\n")
+    (groups / "groups" / "service" / "inner").mkdir(parents=True)
+    for name, content in files.items():
+        (groups / "groups" / "service" / name).write_text(content + "\n")
+    assert available_memory() == available
+
+
+def test_memory_below_the_limit_of_version_1(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "MEMINFO", groups / "meminfo")
+    assert available_memory() is None
+    (groups / "meminfo").write_text("MemAvailable: 8388608 kB\n")
+    (groups / "own").write_text("4:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n0::/\n")
+    (groups / "groups" / "memory").mkdir(parents=True)
+    for name, content in (
+        ("memory.limit_in_bytes", "4096"),
+        ("memory.usage_in_bytes", "3096"),
+        ("memory.stat", "inactive_file 1\ntotal_inactive_file 500"),
+    ):
+        (groups / "groups" / "memory" / name).write_text(content + "\n")
+    assert available_memory() == 1500
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.82.01  Wed\nGCC version:  9.3.0\n",
+            "470.82.01",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release\n",
+            "580.65.06",
+        ),
+        ("nonsense", ""),
+        (None, ""),
+    ],
+)
+def test_version_of_nvidias_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, version: str
+) -> None:
+    monkeypatch.setattr(machine, "GPU_DEVICES", (tmp_path / "nvidiactl",))
+    monkeypatch.setattr(machine, "NVIDIA_VERSION", tmp_path / "version")
+    if text is not None:
+        (tmp_path / "version").write_text(text)
+    assert nvidia_driver() is None
+    (tmp_path / "nvidiactl").touch()
+    assert nvidia_driver() == version

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from batchdigit.backends import is_installed
 from batchdigit.bench.records import Setting
 from batchdigit.errors import UsageError
 from batchdigit.jobs import BenchJob
+from batchdigit.loading import is_installed
 from batchdigit.machine import available_cores, has_bfloat16_units, may_have_gpu
 from batchdigit.modelfile import is_onnx_file
 

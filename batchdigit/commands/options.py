@@ -30,6 +30,14 @@ MODEL_EXIT_CODES = _exit_codes(
         if code not in (ExitCode.BAD_IMAGES, ExitCode.NO_IMAGES)
     }
 )
+DOCTOR_EXIT_CODES = _exit_codes(
+    {
+        ExitCode.OK: "no problem, though there may be warnings",
+        ExitCode.FATAL: "at least one problem",
+        ExitCode.USAGE: EXIT_CODE_MEANINGS[ExitCode.USAGE],
+        ExitCode.CANNOT_WRITE: EXIT_CODE_MEANINGS[ExitCode.CANNOT_WRITE],
+    }
+)
 
 
 def _print_version(wanted: bool) -> None:

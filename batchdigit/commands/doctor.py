@@ -1,0 +1,79 @@
+"""``batchdigit doctor``."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchdigit.commands.options import ClassNameOption, JsonOption, print_json, print_lines
+from batchdigit.doctor.examination import examine
+from batchdigit.doctor.findings import (
+    PROBLEM,
+    count,
+    finding_line,
+    findings_json,
+    summary_lines,
+)
+from batchdigit.errors import ExitCode, UsageError
+from batchdigit.jobs import MODEL_VARIABLE, STDOUT, Job, default_model
+from batchdigit.process import command
+
+
+def doctor(
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(help="Folders of images or image files that a run is to read."),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            readable=False,
+            help="The report that a run is to write.  [default: one in the working folder]",
+            show_default=False,
+        ),
+    ] = STDOUT,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE",
+            readable=False,
+            help="The model that it is to use.  "
+            f"[default: ${MODEL_VARIABLE}, else the packaged one]",
+        ),
+    ] = None,
+    class_name: ClassNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether everything is there that a run needs, and what to do where it is not.
+
+    A line for each check: ok, warning or problem, its name, what was found, the remedy. Nothing
+    is changed, and no file is left behind.
+    """
+    with command("nothing was changed"):
+        if source and "" in source:
+            raise UsageError("a source is an empty name", "name a folder, or . for this one")
+        job = Job(
+            source=tuple(map(Path, source or ["."])),
+            out=out,
+            model=model or default_model(),
+            class_name=class_name,
+        )
+        findings = []
+        with contextlib.closing(examine(job, with_source=bool(source))) as found:
+            for finding in found:
+                findings.append(finding)
+                if not as_json:
+                    print_lines([finding_line(finding)], "")
+        if as_json:
+            print_json(findings_json(findings), "")
+        else:
+            print_lines(summary_lines(findings), "")
+        raise typer.Exit(ExitCode.FATAL if count(findings, PROBLEM) else ExitCode.OK)

@@ -1,0 +1,126 @@
+"""The backends: whether each can compute, and which one a run gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from batchdigit.doctor.checking import findings_apart
+from batchdigit.doctor.findings import OK, PROBLEM, WARNING, Earlier, Finding, ok, problem, warning
+from batchdigit.doctor.gpus import gpus
+from batchdigit.errors import BatchdigitError
+from batchdigit.jobs import Job
+from batchdigit.loading import is_installed, loading
+from batchdigit.machine import may_have_gpu
+from batchdigit.modelfile import is_onnx_file
+
+SIDE = 64  # of matrices that are multiplied to see whether PyTorch computes
+_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+
+
+def onnxruntime(job: Job, _earlier: Earlier) -> list[Finding]:
+    """Whether ONNX Runtime can be loaded, where it is installed."""
+    return findings_apart("onnxruntime", _onnxruntime, job)
+
+
+def _onnxruntime(job: Job) -> Iterator[Finding]:
+    from batchdigit.onnxbackend import OnnxBackend
+
+    remedy = "pip install --force-reinstall onnxruntime"
+    only_one = is_onnx_file(job.model) or not is_installed("torch")  # that could compute
+    fault = problem if only_one else warning
+    if is_installed("onnxruntime"):
+        try:
+            OnnxBackend()
+            import onnxruntime
+        except BatchdigitError as error:
+            yield fault("onnxruntime", error.problem, remedy)
+        else:
+            yield ok("onnxruntime", str(onnxruntime.__version__))
+    elif is_onnx_file(job.model):
+        yield problem(
+            "onnxruntime", f"not installed, and {job.model} takes it", "pip install onnxruntime"
+        )
+    else:
+        yield ok("onnxruntime", "not installed, which only .onnx files need")
+
+
+def torch(_job: Job, _earlier: Earlier) -> list[Finding]:
+    """Whether PyTorch can be loaded and computes, and on which GPUs."""
+    findings = findings_apart("torch", _torch)
+    if not is_installed("onnxruntime"):
+        return findings
+    # Be it a crash: where ONNX Runtime computes, a run does not even load PyTorch.
+    return [
+        replace(finding, status=WARNING)
+        if (finding.name, finding.status) == ("torch", PROBLEM)
+        else finding
+        for finding in findings
+    ]
+
+
+def _torch() -> Iterator[Finding]:
+    if not is_installed("torch"):
+        yield problem("torch", "not installed", "pip install torch")
+        return
+    try:
+        with loading("PyTorch", "torch"):
+            import torch
+    except BatchdigitError as error:
+        yield problem("torch", error.problem, "pip install --force-reinstall torch")
+        return
+    ones = torch.ones(SIDE, SIDE)
+    if not bool((ones @ ones == SIDE).all()):
+        yield problem("torch", "a product of matrices is wrong", "install another build of it")
+        return
+    build = "CPU build"
+    if torch.version.cuda:
+        build = f"CUDA {torch.version.cuda} build"
+    elif torch.version.hip:
+        build = f"ROCm {torch.version.hip} build"
+    yield ok("torch", f"{torch.__version__}, {build}, {torch.get_num_threads()} threads")
+    yield from gpus(torch)
+
+
+def backend(job: Job, earlier: Earlier) -> list[Finding]:
+    """Which backend a run gets without ``--backend``, and whether that one is well."""
+    return findings_apart("backend", _backend, job, earlier)
+
+
+def _backend(job: Job, earlier: Earlier) -> Iterator[Finding]:
+    from batchdigit.backends import choose_backend
+
+    chosen, may_be_torch = choose_backend(job)
+    usable = {
+        name
+        for name in _NAMES
+        if is_installed(name) and name in earlier and earlier[name].status == OK
+    }
+    text = f"auto takes {_NAMES[chosen]}: {_why(job, chosen)}"
+    if chosen in usable:
+        yield ok("backend", text)
+        return
+    text += "; but that cannot be loaded"
+    if chosen == "onnxruntime" and may_be_torch and "torch" in usable:
+        yield warning(
+            "backend",
+            f"{text}, and PyTorch computes instead",
+            "repair onnxruntime, or run with --backend torch",
+        )
+    elif usable and not is_onnx_file(job.model):
+        (other,) = usable
+        yield problem("backend", text, f"repair {chosen}, or run with --backend {other}")
+    else:
+        yield problem("backend", text, f"repair {chosen}")
+
+
+def _why(job: Job, chosen: str) -> str:
+    if is_onnx_file(job.model):
+        return "the model is an ONNX file"
+    if not is_installed("onnxruntime"):
+        return "ONNX Runtime is not installed"
+    if chosen == "torch":
+        return "there may be a GPU"
+    if may_have_gpu():
+        return "PyTorch is not installed"
+    return "the faster one on a CPU, and no driver of a GPU is here"

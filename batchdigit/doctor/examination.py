@@ -1,0 +1,51 @@
+"""The checks, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from batchdigit.doctor import computing, files, packages, system, trial
+from batchdigit.doctor.checking import Check, findings_of
+from batchdigit.doctor.findings import OK, PROBLEM, Finding
+from batchdigit.jobs import Job
+
+CHECKS: dict[str, Check] = {
+    "python": packages.python,
+    "packages": packages.packages,
+    "onnxruntime": computing.onnxruntime,
+    "torch": computing.torch,
+    "backend": computing.backend,
+    "processor": system.processor,
+    "memory": system.memory,
+    "limits": system.limits,
+    "shared memory": system.shared_memory,
+    "decoder": trial.decoder,
+    "model": files.model,
+    "output": files.output,
+    "cache": files.cache,
+    "source": files.source,
+    "workers": trial.workers,
+    "trial": trial.trial,
+}
+
+
+def examine(job: Job, *, with_source: bool) -> Generator[Finding, None, None]:
+    """What each check finds, as it is found; that of ``job.source`` only ``with_source``.
+
+    Later checks know what earlier ones found. To be closed, for a check may have a folder of its
+    own. Raises nothing but StoppedBySignal.
+    """
+    earlier: dict[str, Finding] = {}
+    for name, check in CHECKS.items():
+        if name == "source" and not with_source:
+            continue
+        for finding in findings_of(name, check, job, earlier):
+            if _severity(finding) >= _severity(earlier.get(finding.name)):
+                earlier[finding.name] = finding
+            yield finding
+
+
+def _severity(finding: Finding | None) -> int:
+    if finding is None:
+        return 0
+    return 1 if finding.status == OK else 3 if finding.status == PROBLEM else 2

@@ -1,0 +1,147 @@
+"""The files of a run: its model, its images, its report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from batchdigit.doctor.checking import findings_apart
+from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
+from batchdigit.doctor.system import size
+from batchdigit.errors import ImageError, OutputBusyError, OutputError
+from batchdigit.jobs import MODEL_VARIABLE, PACKAGED_WEIGHTS, STDOUT, Job
+from batchdigit.machine import may_have_gpu
+from batchdigit.publish import Publication, beside
+from batchdigit.tuning import cache_file
+
+LEAST_SPACE = 100 << 20
+
+
+def model(job: Job, _earlier: Earlier) -> list[Finding]:
+    """Whether a run takes the model file."""
+    return findings_apart("model", _model, job)
+
+
+def _model(job: Job) -> Iterator[Finding]:
+    from batchdigit.inspection import inspect_model
+
+    source = "packaged" if is_packaged(job.model) else str(job.model)
+    if os.environ.get(MODEL_VARIABLE) == str(job.model):
+        source += f" (${MODEL_VARIABLE})"
+    inspection = inspect_model(job.model, job.class_name)
+    if inspection.problem:
+        yield problem("model", f"{source}: {inspection.problem}", inspection.remedy)
+    else:
+        yield ok(
+            "model",
+            f"{source}: {inspection.kind}, {inspection.classes} classes, "
+            f"SHA-256 {inspection.sha256[:12]}…",
+        )
+
+
+def is_packaged(path: Path) -> bool:
+    """Whether a model file is the one that comes with the package."""
+    return os.path.realpath(path) == os.path.realpath(PACKAGED_WEIGHTS)
+
+
+def source(job: Job, _earlier: Earlier) -> list[Finding]:
+    """Whether there are images, and the first one can be read."""
+    return findings_apart("source", _source, job)
+
+
+def _source(job: Job) -> Iterator[Finding]:
+    from batchdigit.decode import read_file
+    from batchdigit.pipeline import find_images
+
+    listing = find_images(job)
+    images = listing.images
+    text = f"{len(images)} images, {len(listing.ignored)} other files"
+    if closed := sum(name.endswith(b"/") for name in images):
+        text = f"{len(images) - closed} images, {closed} folders that cannot be listed"
+        yield warning("source", text, "let this user read them, or each is an error row")
+        return
+    try:
+        read_file(images.path(0))
+    except ImageError as error:
+        yield warning(
+            "source",
+            f"{text}; {images.filename(0)}: {error.message}",
+            "let this user read the files, or each is an error row",
+        )
+    else:
+        yield ok("source", text)
+
+
+def output(job: Job, _earlier: Earlier) -> Iterator[Finding]:
+    """Whether the report can be written where it is to go, and nobody else is writing it."""
+    if job.out == STDOUT:
+        yield from _working_folder()
+        return
+    # What a run opens before it does anything, so that what it would meet is met here.
+    from batchdigit.outputs import open_outputs
+
+    try:
+        with open_outputs(job):
+            _publish_and_remove(job.out)
+    except OutputBusyError as error:
+        yield warning("output", error.problem, error.remedy)
+    else:
+        yield _space(beside(job.out, "{}").parent, str(job.out))
+
+
+def _working_folder() -> Iterator[Finding]:
+    """A run without ``--out`` does without: a warning at most."""
+    here = Path.cwd()
+    try:
+        _publish_and_remove(here / "preds.csv")
+    except OutputError as error:
+        yield warning(
+            "output", error.problem, "give --out the report that a run writes, unless it has none"
+        )
+    else:
+        yield _space(here, f"the working folder {here}")
+
+
+def _publish_and_remove(out: Path) -> None:
+    """Put a small file beside ``out`` as a report is: flushed and renamed. Raises OutputError."""
+    probe = beside(out, f".batchdigit-{secrets.token_hex(8)}.doctor")
+    try:
+        with Publication(part_of=out) as publication:
+            publication.create(probe).write(b"\n")
+            publication.publish()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def _space(folder: Path, what: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    text = f"{what} can be written, {size(free)} free"
+    if free < LEAST_SPACE:
+        return warning("output", text, "make room, or choose another place")
+    return ok("output", text)
+
+
+def cache(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
+    """Whether what is measured of a GPU can be remembered."""
+    try:
+        path = cache_file()
+        place = next(parent for parent in path.parents if parent.exists())
+        why = "" if os.access(place, os.W_OK | os.X_OK) else f"{place} is not this user's to write"
+        why = why if place.is_dir() else f"{place} is not a folder"
+    except RuntimeError:
+        why = "there is no home folder"
+    if not why:
+        yield ok("cache", f"{path} can be written")
+    elif may_have_gpu():
+        yield warning(
+            "cache",
+            f"what is measured of a GPU cannot be remembered: {why}",
+            "set XDG_CACHE_HOME to a folder that can be written",
+        )
+    else:
+        yield ok("cache", f"cannot be written ({why}), which matters only with a GPU")

@@ -1,0 +1,157 @@
+"""Trials: every format decoded, a process started that reads, and a few digits predicted."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from batchdigit.doctor.checking import Check, findings_apart
+from batchdigit.doctor.files import is_packaged
+from batchdigit.doctor.findings import PROBLEM, Earlier, Finding, ok, problem, warning
+from batchdigit.errors import ImageError
+from batchdigit.jobs import Job
+
+DIGITS = 10
+_NEEDED = ("model", "backend", "cuda:0", "mps")  # without which no trial makes sense
+_SETTINGS: dict[str, dict[str, Any]] = {"TIFF": {"compression": "tiff_lzw"}}  # as scanners do
+
+
+def decoder(_job: Job, _earlier: Earlier) -> list[Finding]:
+    """Whether images in all formats are read as they were written."""
+    return findings_apart("decoder", _decoder)
+
+
+def _decoder() -> Iterator[Finding]:
+    from batchdigit.decode import FORMATS
+
+    faults = {form: why for form in FORMATS if (why := _fault(form))}
+    for form, why in faults.items():
+        # Digits are mostly PNG; who has none in another format can do without that.
+        fault = problem if form == "PNG" else warning
+        yield fault("decoder", f"cannot read {form}: {why}", "pip install --force-reinstall pillow")
+    if not faults:
+        yield ok("decoder", f"reads {', '.join(FORMATS)}")
+
+
+def _fault(form: str) -> str:
+    """Why an image does not come back from a format; empty where it does."""
+    from PIL import Image
+
+    from batchdigit.decode import decode_image, strict_pillow
+
+    image = Image.new("L", (28, 28), 255)
+    image.paste(0, (7, 7, 21, 21))
+    file = io.BytesIO()
+    try:
+        image.save(file, form, **_SETTINGS.get(form, {}))
+        with strict_pillow():
+            decoded = decode_image(file.getvalue()).convert("L")
+    except ImageError as error:
+        return error.message
+    except Exception as error:  # noqa: BLE001  (a Pillow without that format)
+        return f"{type(error).__name__}: {error}"
+    apart = max(
+        abs(decoded.getpixel((place, place)) - image.getpixel((place, place)))  # type: ignore[operator]
+        for place in (2, 14)
+    )
+    return "it comes out wrong" if decoded.size != image.size or apart > 16 else ""
+
+
+def workers(job: Job, _earlier: Earlier) -> Iterator[Finding]:
+    """Whether a process that reads can be started, and reads."""
+    if sys.platform == "win32":
+        yield ok("workers", "none on Windows, unless --workers asks for some")
+        return
+    yield from _with_a_folder("workers", _workers, job)
+
+
+def _workers(folder: Path, job: Job) -> Iterator[Finding]:
+    from batchdigit.reader import Reader
+    from batchdigit.source import list_images
+
+    _save_digits(folder, 1)
+    images = list_images([folder]).images
+    with Reader(images, batch_size=1, workers=1, reading=job.reading) as reader:
+        (batch,) = reader
+    for failure in batch.failures:
+        yield problem(
+            "workers",
+            f"a process that reads could be started, but read nothing: {failure.text}",
+            "see that memory suffices; --workers 0 reads without one",
+        )
+        return
+    yield ok("workers", f"a process started by {reader.start_method} reads")
+
+
+def trial(job: Job, earlier: Earlier) -> Iterator[Finding]:
+    """Whether ten digits are read and predicted, and rightly by the packaged model."""
+    faults = [name for name in _NEEDED if name in earlier and earlier[name].status == PROBLEM]
+    if faults:
+        yield warning("trial", "no digits were predicted", f"see to {' and '.join(faults)} first")
+        return
+    broken = "workers" in earlier and earlier["workers"].status == PROBLEM
+    yield from _with_a_folder("trial", _trial, job, 0 if broken else 1)
+
+
+def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
+    import numpy as np
+
+    from batchdigit.pipeline import open_session
+    from batchdigit.stopwatch import Stopwatch
+
+    _save_digits(folder, DIGITS)
+    # With a batch size, or a GPU's would be measured, which takes seconds.
+    job = replace(job, source=(folder,), batch_size=DIGITS // 2, workers=workers)
+    rows = right = 0
+    finite = True
+    with open_session(job, Stopwatch()) as session:
+        for predictions in session.predictions():
+            for failure in predictions.failures:
+                name = session.files.filename(failure.index)
+                yield problem("trial", f"{name}: {failure.text}", "see to what it names")
+            rows += len(predictions)
+            right += int((predictions.labels[:, 0] == predictions.indices % 10).sum())
+            finite = finite and bool(np.isfinite(predictions.probs).all())
+        how = f"by {session.backend.name} on {session.backend.device}"
+    if not finite:
+        yield problem("trial", f"probabilities {how} are not finite", "use other weights")
+    elif not is_packaged(job.model):
+        yield ok("trial", f"{rows} of {DIGITS} digits predicted {how}")
+    elif right == DIGITS:
+        yield ok("trial", f"{right} of {DIGITS} digits right {how}")
+    else:
+        yield problem(
+            "trial",
+            f"only {right} of {DIGITS} digits right {how}",
+            "install batchdigit and its packages anew, or try another --backend or --device",
+        )
+
+
+def _with_a_folder(name: str, check: Check, *arguments: object) -> Iterator[Finding]:
+    """Call ``check`` with a folder of its own first, which is gone afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="batchdigit-")
+    except OSError as error:
+        yield warning(
+            name,
+            f"not tried, for temporary files cannot be written: {error.strerror or error}",
+            "let TMPDIR name a folder that can be written",
+        )
+        return
+    with folder:
+        yield from findings_apart(name, check, Path(folder.name), *arguments)
+
+
+def _save_digits(folder: Path, count: int) -> None:
+    """The first of the packaged digits, file 0.png a 0 and so on."""
+    from PIL import Image
+
+    from batchdigit.digits import packaged_digits
+
+    for number, image in enumerate(packaged_digits()[:count, 0]):
+        Image.fromarray(image).save(folder / f"{number}.png")
