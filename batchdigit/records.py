@@ -218,10 +218,10 @@ class RunSummary:
 
     ``seconds`` holds wall-clock seconds of the main thread by stage (``import``, ``load``,
     ``list``, ``start`` until the first batch is there, ``read``, ``save``, ``predict``,
-    ``journal``, ``write``, ``end`` of the workers) and ``total``; ``read`` and ``predict`` are the time spent waiting for
-    images and for the network. ``busy`` holds the seconds of work that was done meanwhile, summed
-    over processes and threads: ``read``, ``decode``, ``fit``, ``transfer`` to a GPU and
-    ``network``. ``account`` is JSON data: versions, model, options, settings.
+    ``journal``, ``write``, ``end`` of the workers) and ``total``; ``read`` and ``predict`` are the
+    time spent waiting for images and for the network. ``busy`` holds the seconds of work that was
+    done meanwhile, summed over processes and threads: ``read``, ``decode``, ``fit``, ``transfer``
+    to a GPU and ``network``. ``account`` is JSON data: versions, model, options, settings.
     """
 
     found: int
