@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from batchdigit.commands.compare import EXIT_CODES as COMPARE_EXIT_CODES
+from batchdigit.commands.compare import compare
 from batchdigit.commands.model import models
 from batchdigit.commands.options import EXIT_CODES, VersionOption
 from batchdigit.commands.run import RUN_EXAMPLES, run
@@ -21,6 +23,7 @@ app = typer.Typer(
 )
 app.command(epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)(run)
 app.command(epilog=EXIT_CODES, no_args_is_help=True)(train)
+app.command("bench-compare", epilog=COMPARE_EXIT_CODES, no_args_is_help=True)(compare)
 app.add_typer(models, name="model")
 
 
