@@ -10,22 +10,22 @@ from batchdigit.bench.facts import facts
 from batchdigit.bench.records import Point
 from batchdigit.bench.shown import Shown, ends, short
 
-# Nothing may be loaded, from wherever; the styles are those of this page and of its plot.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+# Nothing may be loaded, from wherever: data: is in the page itself. The styles are those of this
+# page and of its plot.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 body { margin: 0 auto; max-width: 1200px; padding: 0 16px 32px; background: #fff; color: #1a1a1a;
   font: 15px/1.45 system-ui, sans-serif; }
 svg { display: block; width: 100%; height: auto; }
-h1 { font-size: 22px; margin: 20px 0 0; }
+h1 { position: absolute; clip-path: inset(50%); font-size: 1px; margin: 0; }
 h2 { font-size: 17px; margin: 28px 0 8px; }
-p { color: #555; margin: 4px 0 16px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 12px; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid #888; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 tr.best { background: #fff6dd; font-weight: 600; }
-td.text { overflow-wrap: anywhere; }
+td.text { min-width: 14em; overflow-wrap: anywhere; }
 """
 _COLUMNS = (
     "engine", "batch size", "workers", "images/s (median)", "5th to 95th percentile", "samples",
@@ -52,11 +52,10 @@ def _parts(shown: Shown, svg: str) -> Iterator[str]:
     yield f"<style>{_STYLE}</style>"
     yield "</head>"
     yield "<body>"
-    yield f"<h1>batchdigit bench</h1>\n<p>{title}</p>"
+    yield f"<h1>batchdigit bench: {title}</h1>"  # for readers of structure; the plot shows it
     yield _inline(svg, f"Throughput, time by stage and break-even: {shown.title}")
     yield "<h2>Settings</h2>"
-    yield from _table(_COLUMNS, [_row(point) for point in _sorted(shown)], _is_best(shown))
-    yield f"<p>{escape(' '.join(shown.notes))}</p>"
+    yield from _points(shown)
     missing = [point for point in measurement.points if point not in shown.measured]
     if missing:
         yield "<h2>Settings that are not shown</h2>"
@@ -87,12 +86,15 @@ def _inline(svg: str, label: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
 
 
-def _sorted(shown: Shown) -> list[Point]:
-    return sorted(shown.measured, key=lambda point: -point.rate)
-
-
-def _is_best(shown: Shown) -> int:
-    return _sorted(shown).index(shown.best)
+def _points(shown: Shown) -> Iterator[str]:
+    points = sorted(shown.measured, key=lambda point: -point.rate)
+    columns, rows = list(_COLUMNS), [_row(point) for point in points]
+    for place in reversed(range(len(columns))):
+        if not any(row[place] != "" for row in rows):  # nobody could measure it
+            del columns[place]
+            for row in rows:
+                del row[place]
+    yield from _table(columns, rows, points.index(shown.best))
 
 
 def _row(point: Point) -> list[str | float]:

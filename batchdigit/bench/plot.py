@@ -115,7 +115,9 @@ def _figure(shown: Shown) -> Figure:
     """The whole plot. By no means of pyplot, which keeps figures and looks for a display."""
     from matplotlib.figure import Figure
 
-    from batchdigit.bench.panels import draw_break_even, draw_stages, draw_throughput
+    from batchdigit.bench.breakeven import draw_break_even
+    from batchdigit.bench.stages import draw_stages
+    from batchdigit.bench.throughput import draw_throughput
 
     notes = textwrap.wrap(" ".join(shown.notes), 180)
     below = max(3.2, 0.8 * len(shown.engines) + 0.2)
