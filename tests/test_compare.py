@@ -160,6 +160,7 @@ def test_too_few_samples_are_said_to_be_too_few() -> None:
     assert "1 of 1 settings have too few samples" in lines[-2]
     assert "; 5 of each both times would do" in lines[-2]
     assert "too few samples" in lines[-1]
+    assert compare(few := of_rates([1.0, 2, 3]), few).verdict == "unknown"
     # And that many are enough indeed.
     enough = [1000.0, 1010, 990, 980, 1005]
     assert compare(of_rates(enough), of_rates([rate / 2 for rate in enough])).failed
@@ -168,7 +169,8 @@ def test_too_few_samples_are_said_to_be_too_few() -> None:
 def test_settings_too_few_samples_each_are_judged_together() -> None:
     old = sweep(2, (16, 64, 256), (0, 2), samples=3)
     comparison = compare(old, scaled(old, 0.75, "torch"))
-    assert {change.verdict for change in comparison.points} == {"unknown"}
+    assert {change.verdict for change in comparison.points} == {"same", "unknown"}
+    assert not any(change.decidable for change in comparison.points)
     assert {change.name: change.verdict for change in comparison.engines} == {
         "onnxruntime on cpu in fp32": "same",
         "torch on cpu in fp32": "slower",
@@ -281,31 +283,37 @@ SHAPES = [  # points, engines, samples
     (1, 1, 3), (1, 1, 5), (1, 1, 20), (6, 2, 3), (6, 2, 10), (12, 3, 5), (60, 6, 3), (60, 6, 8),
 ]  # fmt: skip
 NOISES = [(0.03, 0.05), (0.06, 0.1), (0.1, 0.1)]
-TRIES = 40
+TRIES = 100
+# A single setting of five samples is measured in 8 s, which one neighbour may spoil from first to
+# last: its true rate is 3 to 5%, by a thousand tries. All others' is below 2%.
+MOST_LOUD = 8
 
 
 @pytest.mark.parametrize(("noise", "busy"), NOISES)
-@pytest.mark.parametrize(("points", "engines", "samples"), SHAPES)
-def test_two_measurements_of_the_same_are_quiet_in_19_of_20(
-    points: int, engines: int, samples: int, noise: float, busy: float
-) -> None:
-    random = np.random.default_rng([points, samples, int(noise * 100)])
-    truth = random.uniform(2_000, 20_000, points)
-    loud = 0
-    for _ in range(TRIES):
-        old, new = (measured(noisy(random, truth, samples, noise, busy), engines) for _ in range(2))
-        loud += compare(old, new).verdict not in ("same", "unknown")
-    assert loud <= TRIES / 20
+def test_two_measurements_of_the_same_are_quiet_in_19_of_20(noise: float, busy: float) -> None:
+    loud = []
+    for points, engines, samples in SHAPES:
+        random = np.random.default_rng([points, samples, int(noise * 100)])
+        truth = random.uniform(2_000, 20_000, points)
+        verdicts = []
+        for _ in range(TRIES):
+            old, new = (
+                measured(noisy(random, truth, samples, noise, busy), engines) for _ in range(2)
+            )
+            verdicts.append(compare(old, new).verdict)
+        loud.append(sum(verdict not in ("same", "unknown") for verdict in verdicts))
+    assert sum(loud) <= TRIES * len(SHAPES) / 20
+    assert max(loud) <= MOST_LOUD
 
 
 @pytest.mark.parametrize(
     ("points", "engines", "samples", "noise", "busy", "share"),
     [
-        (1, 1, 8, 0.03, 0.05, 0.9),
-        (1, 1, 20, 0.06, 0.1, 0.8),
-        (6, 2, 5, 0.03, 0.05, 0.9),
-        (6, 2, 10, 0.06, 0.1, 0.8),
-        (12, 3, 5, 0.06, 0.1, 0.75),
+        (1, 1, 8, 0.03, 0.05, 0.85),
+        (1, 1, 20, 0.06, 0.1, 0.7),
+        (6, 2, 5, 0.03, 0.05, 0.88),
+        (6, 2, 10, 0.06, 0.1, 0.82),
+        (12, 3, 5, 0.06, 0.1, 0.7),
         (60, 6, 3, 0.03, 0.05, 0.9),
         (60, 6, 3, 0.06, 0.1, 0.8),
         (60, 6, 8, 0.1, 0.1, 0.85),
@@ -314,6 +322,7 @@ def test_two_measurements_of_the_same_are_quiet_in_19_of_20(
 def test_an_engine_that_lost_a_fifth_is_found(
     points: int, engines: int, samples: int, noise: float, busy: float, share: float
 ) -> None:
+    """In about that share of the tries, less what a hundred of them may be off."""
     random = np.random.default_rng([points, samples])
     truth = random.uniform(2_000, 20_000, points)
     later = truth.copy()
@@ -323,7 +332,7 @@ def test_an_engine_that_lost_a_fifth_is_found(
         old = measured(noisy(random, truth, samples, noise, busy), engines)
         new = measured(noisy(random, later, samples, noise, busy), engines)
         slower = {change.name for change in compare(old, new).slower}
-        found += any(name.startswith("onnxruntime") for name in slower)
+        found += any(name.startswith(("onnxruntime", "all")) for name in slower)
     assert found >= share * TRIES
 
 

@@ -35,7 +35,8 @@ class Change:
     ``old_rate`` and ``new_rate`` are median images a second (None of several settings), ``change``
     is the relative change of the rate, -0.2 for a fifth less, and ``sure`` the part of it that the
     best samples show as well. Less than ``noise`` counts for nothing. ``verdict`` is ``faster``,
-    ``slower``, ``same`` (within the noise) or ``unknown``: no difference could be told from chance.
+    ``slower``, ``same`` (within the noise) or ``unknown`` (beyond it, and by too few samples).
+    ``decidable`` says whether there are enough samples to tell any difference from chance.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Change:
     sure: float
     noise: float
     p: float
+    decidable: bool
     verdict: str
 
 
@@ -92,7 +94,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """``slower``, ``faster``, ``mixed``, ``same``, or ``unknown`` where nothing can be told."""
-        verdicts = {change.verdict for change in self.changes}
+        verdicts = {change.verdict for change in self.changes if change.decidable}
         if {"slower", "faster"} <= verdicts:
             return "mixed"
         known = [name for name in ("slower", "faster", "same") if name in verdicts]
@@ -180,16 +182,19 @@ def _changes(
             sure=math.expm1(sure),
             noise=-math.expm1(-noise),
             p=p,
-            verdict=("slower" if sure < 0 else "faster")
-            if p < level
-            else "same"
-            if smallest * len(found) < level
-            else "unknown",
+            decidable=smallest * len(found) < level,
+            verdict=_verdict(p < level, smallest * len(found) < level, sure, noise),
         )
         for (name, group, (change, sure, noise), _, smallest), p in zip(
             found, corrected, strict=True
         )
     )
+
+
+def _verdict(found: bool, decidable: bool, sure: float, noise: float) -> str:
+    if found:
+        return "slower" if sure < 0 else "faster"
+    return "same" if decidable or abs(sure) <= noise else "unknown"
 
 
 def _of_medians(pair: Shared) -> float:

@@ -12,7 +12,7 @@ _VERDICTS = {
     "faster": "faster",
     "slower": "slower",
     "same": "within the noise",
-    "unknown": "too few samples to tell",
+    "unknown": "too few samples to tell from chance",
 }
 
 
@@ -37,7 +37,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     for when, names in (("before", comparison.only_old), ("now", comparison.only_new)):
         for name in names:
             yield f"measured only {when}: {name}"
-    if unknown := sum(change.verdict == "unknown" for change in comparison.points):
+    if unknown := sum(not change.decidable for change in comparison.points):
         yield (
             f"{unknown} of {len(comparison.points)} settings have too few samples to tell a change "
             f"of theirs alone from chance; {comparison.enough} of each both times would do"
@@ -56,8 +56,12 @@ def _table(points: Sequence[Change]) -> Iterator[str]:
 
 
 def _change(change: Change) -> str:
-    noise = f" (up to {change.noise:.0%})" if change.verdict == "same" else ""
-    return f"{change.change:+.1%}, {_VERDICTS[change.verdict]}{noise}"
+    text = f"{change.change:+.1%}, {_VERDICTS[change.verdict]}"
+    if change.verdict != "same":
+        return text
+    if abs(change.change) > change.noise:  # which the best samples are not
+        return f"{text} (the best samples differ by {change.sure:+.1%})"
+    return f"{text} (up to {change.noise:.0%})"
 
 
 def _verdict(comparison: Comparison) -> str:
