@@ -83,7 +83,7 @@ def measure(
                 "compared": min(len(files), IMAGES_TO_COMPARE),
                 "preprocess": job.preprocess,
             },
-            method={"seconds": job.seconds, "took": bench.clock.seconds, "statistic": "median"},
+            method={"seconds": job.seconds, "statistic": "median"},
             points=points,
             starts=tuple(bench.starts_found()),
             best=best.fastest.setting if best else None,

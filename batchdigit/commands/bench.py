@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from batchdigit.commands.compare import EXIT_CODES as COMPARE_EXIT_CODES
+from batchdigit.commands.compare import compare
 from batchdigit.commands.options import (
     ClassNameOption,
     JsonOption,
@@ -49,6 +51,7 @@ class _MeasureUnlessCompare(TyperGroup):
 
 
 benches = typer.Typer(cls=_MeasureUnlessCompare, rich_markup_mode=None)
+benches.command(epilog=COMPARE_EXIT_CODES, no_args_is_help=True)(compare)
 
 
 @benches.command(epilog=BENCH_EXAMPLES)
@@ -143,16 +146,21 @@ def measure(
         with loading("numpy, Pillow and OpenCV", "numpy pillow opencv-python-headless"):
             from batchdigit.bench.engine import run_command
             from batchdigit.bench.measure import measure as measure_all
+            from batchdigit.bench.plots.plot import check_plot_path, draw
             from batchdigit.bench.store import check_data_path, write_data
             from batchdigit.bench.table import measurement_lines
 
         if out is not None:
             check_data_path(out)
+        if plot is not None:
+            check_plot_path(plot)
         shown = is_terminal(sys.stderr) and not quiet
         with show_progress(sys.stderr, quiet=not shown, unit="seconds") as progress:
             measurement = measure_all(job, on_progress=progress, say=progress.say)
         if out is not None:
             write_data(measurement, out)
+        if plot is not None:
+            draw(measurement, plot)
         ending.after_signal = "the measurement is complete"
         if as_json:
             print_json(measurement.as_json(), "")

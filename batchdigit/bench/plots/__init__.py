@@ -1,0 +1,1 @@
+"""A measurement in pictures: PNG, SVG, or a page of HTML."""

@@ -1,0 +1,143 @@
+"""Which points of a measurement are shown, and what is said of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any
+
+from batchdigit.bench.facts import facts
+from batchdigit.bench.records import Measurement, Point, percentile
+from batchdigit.errors import BatchdigitError, one_line
+
+MOST_ENGINES = 7  # as many colours can be told apart, also by colour-blind eyes
+ENDS = (0.05, 0.95)
+_NAME, _TITLE = 40, 150  # characters
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A measurement for people's eyes. No text in it can be anything but one line of text."""
+
+    measurement: Measurement
+
+    @cached_property
+    def measured(self) -> list[Point]:
+        """The points whose results were compared: a speed is not shown without its parity."""
+        points = [
+            point
+            for point in self.measurement.points
+            if point.samples and point.parity is not None and point.problem is None
+        ]
+        if not points:
+            raise BatchdigitError(
+                "there is nothing to draw: no setting has both a rate and a parity",
+                "measure again, and see why each of them failed",
+            )
+        return points
+
+    @cached_property
+    def engines(self) -> list[str]:
+        """The engines that are drawn, the fastest first."""
+        rates: dict[str, float] = {}
+        for point in self.measured:
+            engine = point.setting.engine
+            rates[engine] = max(rates.get(engine, 0.0), point.rate)
+        return sorted(rates, key=lambda engine: -rates[engine])[:MOST_ENGINES]
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """The points of these engines."""
+        return [point for point in self.measured if point.setting.engine in self.engines]
+
+    @cached_property
+    def workers(self) -> list[int]:
+        """The numbers of workers that runs used, ascending."""
+        return sorted({point.samples[0].workers for point in self.points})
+
+    def best_of(self, engine: str) -> Point:
+        """The fastest point of an engine."""
+        points = [point for point in self.points if point.setting.engine == engine]
+        return max(points, key=lambda point: point.rate)
+
+    @cached_property
+    def best(self) -> Point:
+        """The point that is advised, the fastest one where that is not shown."""
+        advised = [point for point in self.points if point.setting == self.measurement.best]
+        return advised[0] if advised else self.best_of(self.engines[0])
+
+    @cached_property
+    def title(self) -> str:
+        """The machine, the date and the model."""
+        model = facts(self.measurement.model)
+        name = model.get("name") or PurePath(model.get("path", "")).name
+        name = name or model.get("sha256", "unknown")[:12]
+        date = one_line(self.measurement.started.replace("T", " "))[:16]
+        return one_line(f"{_machine(self.measurement.machine)} · {date} · model {name}", _TITLE)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """How the numbers came about, and which are missing."""
+        images = sorted({one.images for point in self.measured for one in point.samples})
+        samples = sorted({len(point.samples) for point in self.measured})
+        method = (
+            f"Each sample is a run over {_range(images)} images, each point the median of "
+            f"{_range(samples)} samples; bars reach from the 5th to the 95th percentile. Start-up "
+            "is not part of a rate."
+        )
+        notes = [method]
+        left_out = len(self.measurement.points) - len(self.measured)
+        notes.append(
+            "Points without parity are not shown, nor those that did not run"
+            + (f" ({left_out:,} of {len(self.measurement.points):,})." if left_out else ".")
+        )
+        if more := len({point.setting.engine for point in self.measured}) - len(self.engines):
+            notes.append(f"The {MOST_ENGINES} fastest engines are drawn; {more:,} more are not.")
+        return notes
+
+
+def short(text: str, limit: int = _NAME) -> str:
+    """A name that may come from anywhere, on one line and not too long."""
+    return one_line(text, limit)
+
+
+def ends(point: Point) -> tuple[float, float]:
+    """The 5th and the 95th percentile of a point's rates."""
+    low, high = (percentile(point.rates, share) for share in ENDS)
+    return low, high
+
+
+def in_words(point: Point) -> str:
+    """What a run of the point used."""
+    used = point.samples[0]
+    workers = "worker" if used.workers == 1 else "workers"
+    return f"batch {used.batch_size:,}, {used.workers:,} {workers}"
+
+
+def per_image(point: Point, of: str, stages: tuple[str, ...]) -> dict[str, float]:
+    """Microseconds an image in each stage, the median of the samples."""
+    return {
+        stage: percentile(
+            [getattr(one, of).get(stage, 0.0) / one.images * 1e6 for one in point.samples], 0.5
+        )
+        for stage in stages
+    }
+
+
+def _range(values: list[int]) -> str:
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def _machine(data: Mapping[str, Any]) -> str:
+    known = facts(data)
+    cores = known.get("cores", "")
+    parts = [
+        known.get("processor") or known.get("cpu") or "",
+        f"{cores} cores" if cores.isdecimal() else "",
+        known.get("gpu") or known.get("gpus") or "",
+    ]
+    named = [short(part, 60) for part in parts if part not in ("", "unknown")]
+    named = named or [f"{name} {value}" for name, value in known.items()][:3]
+    return ", ".join(named) or "unknown machine"

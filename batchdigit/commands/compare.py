@@ -1,0 +1,65 @@
+"""``batchdigit bench compare``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchdigit.commands.options import JsonOption, print_json, print_lines
+from batchdigit.errors import ExitCode, UsageError
+from batchdigit.loading import loading
+from batchdigit.process import command
+
+EXIT_CODES = """\b
+Exit codes:
+  0      nothing got slower by more than --fail-over beyond the noise
+  1      something did, or does not run any more
+  2      wrong usage, or a file that is no measurement"""
+_PERCENT = re.compile(r"(\d{1,4}(?:\.\d{1,6})?)%", re.ASCII)
+_FILE = "A JSON file that batchdigit bench wrote."
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(metavar="A.json", readable=False, help=_FILE)],
+    new: Annotated[Path, typer.Argument(metavar="B.json", readable=False, help="A later one.")],
+    fail_over: Annotated[
+        str,
+        typer.Option(
+            "--fail-over",
+            metavar="P%",
+            help="Exit with 1 if something lost more of its images a second, beyond the noise.",
+        ),
+    ] = "10%",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what got faster or slower from one measurement to another, beyond the noise.
+
+    Settings that were measured both times are looked at one by one and together. A difference
+    of less than 7%, or of what the samples scatter by, is noise.
+    """
+    with command("nothing was changed"):
+        limit = _share(fail_over)
+        with loading("numpy", "numpy"):
+            from batchdigit.bench import compare as comparing
+            from batchdigit.bench.comparisonlines import comparison_lines
+            from batchdigit.bench.store import read_measurement
+
+        comparison = comparing.compare(read_measurement(old), read_measurement(new), limit)
+        if as_json:
+            print_json(comparison.as_json(), "")
+        else:
+            print_lines(comparison_lines(comparison), "")
+        raise typer.Exit(ExitCode.FATAL if comparison.failed else ExitCode.OK)
+
+
+def _share(text: str) -> float:
+    """``10%`` as 0.1."""
+    found = _PERCENT.fullmatch(text)
+    if found is None or (share := float(found[1]) / 100) > 10:
+        raise UsageError(
+            f"--fail-over {text!r} is not a percentage from 0% to 1000%", "write 10%, say"
+        )
+    return share
