@@ -132,7 +132,7 @@ class Session:
 
         Raises AccountingError at the end when that is not what became of every file.
         """
-        batches: Iterator[Batch] = self.stopwatch.each("read", self.reader, first="start")
+        batches = self._read()
         if self.job.save_fitted is not None:
             saved = save_images(batches, self.files, self.job.save_fitted)
             batches = self.stopwatch.each("save", saved)
@@ -151,6 +151,15 @@ class Session:
                 f"found {len(self.files)} images, but {rows} have an outcome",
                 "please report this as a bug",
             )
+
+    def _read(self) -> Iterator[Batch]:
+        for number, batch in enumerate(self.stopwatch.each("read", self.reader)):
+            if not number:
+                # What the first one took beyond being read, those who read took to start.
+                waited = self.stopwatch.seconds()["read"]
+                late = max(waited - sum(batch.busy.values()), 0.0)
+                self.stopwatch.shift("read", "start", late)
+            yield batch
 
     def _busy(self, parts: Iterator[Predictions]) -> Iterator[Predictions]:
         for predictions in parts:

@@ -217,7 +217,7 @@ class RunSummary:
     person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
 
     ``seconds`` holds wall-clock seconds of the main thread by stage (``import``, ``load``,
-    ``list``, ``start`` until the first batch is there, ``read``, ``save``, ``predict``,
+    ``list``, ``start`` of the workers, ``read``, ``save``, ``predict``,
     ``journal``, ``write``, ``end`` of the workers) and ``total``; ``read`` and ``predict`` are the
     time spent waiting for images and for the network. ``busy`` holds the seconds of work that was
     done meanwhile, summed over processes and threads: ``read``, ``decode``, ``fit``, ``transfer``

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -41,20 +40,21 @@ class Stopwatch:
             self._charge()
             self._running.pop()
 
-    def each(self, name: str, items: Iterable[Item], *, first: str = "") -> Iterator[Item]:
-        """``items``, with the time that each took to arrive counted for ``name``.
-
-        That of the first one counts for ``first``, where it is given.
-        """
+    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """``items``, with the time that each took to arrive counted for ``name``."""
         iterator = iter(items)
-        stages = itertools.chain([first or name], itertools.repeat(name))
-        for stage in stages:
-            with self.stage(stage):
+        while True:
+            with self.stage(name):
                 try:
                     item = next(iterator)
                 except StopIteration:
                     return
             yield item
+
+    def shift(self, name: str, other: str, seconds: float) -> None:
+        """Count ``seconds`` that were counted for the stage ``name`` for another one."""
+        self._seconds[name] = self._seconds.get(name, 0.0) - seconds
+        self._seconds[other] = self._seconds.get(other, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage so far, and ``total`` since this object was made."""

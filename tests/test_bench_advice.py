@@ -4,7 +4,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.bench.advice import Command, best_points, done_first
+from batchdigit.bench.advice import Command, best_points, done_first, leading_points
 from batchdigit.bench.records import Start
 from tests.measurements import GPU, ONNX, TORCH, point, sample
 
@@ -39,6 +39,12 @@ def test_best_is_the_fastest_and_the_one_that_starts_first() -> None:
     best = best_points(points, starts)
     assert best is not None
     assert (best.fastest.setting, best.quickest.setting) == (GPU, ONNX)
+
+
+def test_each_engine_is_led_by_its_fastest_point() -> None:
+    slow, fast = point(TORCH, (1.0,)), point(replace(TORCH, workers=2), (2.0,))
+    untold = point(GPU, (9.0,), parity=None)
+    assert leading_points([slow, fast, point(ONNX, (3.0,)), untold]) == [point(ONNX, (3.0,)), fast]
 
 
 def test_other_labels_are_never_advised() -> None:

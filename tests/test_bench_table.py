@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from batchdigit.bench.records import Setting
-from batchdigit.bench.table import leading_points, measurement_lines
+from batchdigit.bench.table import measurement_lines
 from tests.measurements import GPU, ONNX, TORCH, measurement, point, sample
 
 
@@ -80,8 +80,3 @@ def test_nothing_measured_is_no_error() -> None:
     assert lines[-1] == (
         "not measured: torch on cpu in fp32, batch auto, workers auto: broken; mend it"
     )
-
-
-def test_each_engine_is_led_by_its_fastest_point() -> None:
-    slow, fast = point(TORCH, (1.0,)), point(replace(TORCH, workers=2), (2.0,))
-    assert leading_points([slow, fast, point(ONNX, (3.0,))])[1] == fast

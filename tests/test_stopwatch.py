@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from batchdigit.stopwatch import Stopwatch
+from batchdigit.stopwatch import Laps, Stopwatch
 
 
 @pytest.fixture
@@ -45,3 +45,29 @@ def test_stage_ends_with_an_exception(clock: list[float]) -> None:
         raise KeyError
     clock[0] += 5
     assert stopwatch.seconds() == {"failing": 1, "total": 6}
+
+
+def test_seconds_can_be_counted_for_another_stage(clock: list[float]) -> None:
+    stopwatch = Stopwatch()
+    with stopwatch.stage("read"):
+        clock[0] += 5
+    stopwatch.shift("read", "start", 2.0)
+    assert stopwatch.seconds() == {"read": 3, "start": 2, "total": 5}
+
+
+def test_work_of_others_is_added_up(clock: list[float]) -> None:
+    stopwatch = Stopwatch()
+    stopwatch.add_work({"read": 1.0, "network": 2.0})
+    stopwatch.add_work({"read": 3.0, "fit": 4.0})
+    assert stopwatch.busy == {"read": 4.0, "network": 2.0, "fit": 4.0}
+    assert stopwatch.seconds() == {"total": 0}
+
+
+def test_laps_count_for_the_stage_that_was_entered_last(clock: list[float]) -> None:
+    laps = Laps()
+    clock[0] += 1  # before the first
+    for stage, seconds in (("read", 2), ("decode", 4), ("read", 8), (None, 16), ("fit", 32)):
+        laps.enter(stage)
+        clock[0] += seconds
+    laps.enter(None)
+    assert laps.seconds == {"read": 10, "decode": 4, "fit": 32}

@@ -20,27 +20,40 @@ class Best:
     quickest: Point
 
 
+def leading_points(points: Iterable[Point]) -> list[Point]:
+    """The best point of each engine whose results have been compared, the fastest engine first.
+
+    Of points that are as fast, within 3%, it is the one with fewer options. One that reads in the
+    main process, which a file that never answers would stop, is only taken where there is no other.
+    """
+    engines: dict[str, list[Point]] = {}
+    for point in points:
+        if point.samples and point.parity is not None:
+            engines.setdefault(point.setting.engine, []).append(point)
+    leaders = [
+        _simplest_of_the_fastest([point for point in own if point.samples[0].workers] or own)
+        for own in engines.values()
+    ]
+    return sorted(leaders, key=lambda point: -point.rate)
+
+
 def best_points(points: Iterable[Point], starts: Sequence[Start]) -> Best | None:
     """The points to advise, None where there are none.
 
-    One counts if its labels are those of the reference, save one in a thousand. Of those that are
-    as fast, within 3%, the one with fewer options is taken, and full precision before less. One
-    that reads in the main process, which a file that never answers would stop, is only advised
-    where there is no other.
+    One counts if its labels are those of the reference, save one in a thousand. Of engines that are
+    as fast, within 3%, one of full precision is taken before one of less.
     """
-    fit = [point for point in points if point.samples and _same_labels(point)]
+    fit = [point for point in leading_points(points) if _same_labels(point)]
     if not fit:
         return None
-    fit = [point for point in fit if point.samples[0].workers] or fit
-    fastest = _simplest_of_the_fastest(fit)
     seconds = {start.engine: start.median for start in starts if start.seconds}
+    fastest = _simplest_of_the_fastest(fit)
     quickest = min(
         (point for point in fit if point.setting.engine in seconds),
         key=lambda point: seconds[point.setting.engine],
         default=fastest,
     )
-    same_engine = [point for point in fit if point.setting.engine == quickest.setting.engine]
-    return Best(fastest, _simplest_of_the_fastest(same_engine))
+    return Best(fastest, quickest)
 
 
 @dataclass(frozen=True)

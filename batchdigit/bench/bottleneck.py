@@ -49,15 +49,14 @@ class Bottleneck:
 def occupants(sample: Sample) -> list[Occupant]:
     """Who is busy how much, the busiest first.
 
-    Processes that read may begin while the run is still starting, so their time is that from their
-    start on. Without such processes it is the main thread that reads.
+    Without processes that read it is the main thread that reads.
     """
     busy = {stage: sample.busy.get(stage, 0.0) for stage in WORK}
     main = {stage: seconds for stage, seconds in own_stages(sample).items() if stage not in WAITING}
     groups = []
     reading = {stage: busy[stage] for stage in READING}
     if sample.workers:
-        there = sample.workers * (sample.span + sample.seconds.get("start", 0.0))
+        there = sample.workers * sample.span
         groups.append(("readers", reading, there))
     else:
         main |= reading

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batchdigit.bench.advice import best_points
+from batchdigit.bench.advice import best_points, leading_points
 from batchdigit.bench.engine import Engine, run_command, run_job, seconds_of_command
 from batchdigit.bench.images import digits_in_a_folder, evenly, links_to
 from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
@@ -27,11 +27,13 @@ from batchdigit.jobs import BenchJob
 from batchdigit.machine import CPUINFO, available_cores
 from batchdigit.pipeline import find_images
 from batchdigit.records import OnProgress, no_progress
+from batchdigit.settings import seconds_to_read
 
 # Shares of the time by whose end something is over.
 SAMPLES_UNTIL, ALONE_UNTIL = 0.78, 0.9
 SHARE_FOR_STARTS = 0.15
 SHORTEST, LONGEST = 0.25, 1.0  # seconds of a sample
+BATCHES_OF_A_SAMPLE, MOST_TIMES_LONGER = 4, 8
 OVERHEAD = 0.15  # seconds of a sample beside its images
 FULL_ROUNDS = 2  # of all settings; those after them are of contenders
 ROUNDS_HOPED_FOR = 3.2  # four, of which the last two are of 0.6 of the settings
@@ -39,7 +41,9 @@ ROUNDS_HOPED_FOR = 3.2  # four, of which the last two are of 0.6 of the settings
 CONTENDER = 0.8
 SECONDS_ALONE = 0.3
 MOST_ALONE = 5
-IMAGES_TO_COMPARE = 1000
+IMAGES_ALONE, BATCHES_ALONE = 20_000, 16  # that are there to be read
+IMAGES_TO_COMPARE, SHARE_TO_COMPARE = 1000, 0.05
+FEWEST = 4  # images, however long they take
 IMAGES_TO_START_WITH = 512
 IMAGES_OF_A_START = 10
 IMAGES_TO_CHECK = 10_000
@@ -80,7 +84,7 @@ def measure(
             source={
                 "paths": [str(path) for path in job.source],
                 "images": len(files),
-                "compared": min(len(files), IMAGES_TO_COMPARE),
+                "compared": len(first.labels),
                 "preprocess": job.preprocess,
             },
             method={"seconds": job.seconds, "statistic": "median"},
@@ -145,6 +149,7 @@ class Bench:
         self.outcomes: dict[str, Outcomes] = {}
         self._job = job
         self._files = files
+        self._seconds_to_read = seconds_to_read(run_job(job, settings[0]), files)
         self._found = {setting: Found() for setting in settings}
         self._firsts: dict[str, Setting] = {}
         for setting in settings:
@@ -169,7 +174,7 @@ class Bench:
 
         Raises what an engine raises where none of them works.
         """
-        files = evenly(self._files, min(len(self._files), IMAGES_TO_COMPARE))
+        files = self._some(IMAGES_TO_COMPARE, SHARE_TO_COMPARE * self.clock.budget)
         failure: BatchdigitError | None = None
         for name, setting in self._firsts.items():
             try:
@@ -204,18 +209,22 @@ class Bench:
 
     def measure_alone(self) -> None:
         """What the network and what the readers of each engine's best setting do alone."""
+        leaders = [point.setting for point in leading_points(self.points())]
         for number in range(MOST_ALONE):
-            for setting in self._best_of_each():
+            for setting in leaders:
                 if number and self.clock.left(ALONE_UNTIL) < 0:
                     return
                 engine, found = self._engines[setting.engine], self._found[setting]
-                images = self._images[setting.engine]
+                size = found.samples[0].batch_size
+                many = evenly(self._files, max(IMAGES_ALONE, BATCHES_ALONE * size))
                 with self._giving_up(setting.engine):
-                    few = evenly(self._files, min(len(self._files), IMAGES_TO_START_WITH))
+                    few = self._some(IMAGES_TO_START_WITH, SECONDS_ALONE)
                     found.network_rates.append(
                         engine.ask(network_rate, setting, few, SECONDS_ALONE)
                     )
-                    found.reading_rates.append(engine.ask(reading_rate, setting, images))
+                    found.reading_rates.append(
+                        engine.ask(reading_rate, setting, many, SECONDS_ALONE)
+                    )
                 self._show()
 
     def check(self, point: Point) -> Check | None:
@@ -274,12 +283,17 @@ class Bench:
             difference=float(differences.max(initial=0.0)),
         )
 
+    def _some(self, most: int, seconds: float) -> FileList:
+        """At most so many of the files, and no more than can be read in about that time."""
+        count = min(len(self._files), most, int(seconds / self._seconds_to_read))
+        return evenly(self._files, max(count, FEWEST))
+
     def _images_for(self, setting: Setting) -> FileList:
         """As many images as a sample of the engine of ``setting`` should have."""
         count = len(self._found) * ROUNDS_HOPED_FOR
         seconds = self.clock.left(SAMPLES_UNTIL - SHARE_FOR_STARTS) / count - OVERHEAD
         target = min(max(seconds, SHORTEST), LONGEST)
-        images = IMAGES_TO_START_WITH
+        images = len(self._some(IMAGES_TO_START_WITH, SHORTEST))
         for _ in range(4):
             sample = self._engines[setting.engine].ask(
                 timed_run, setting, evenly(self._files, images)
@@ -290,13 +304,10 @@ class Bench:
         return evenly(self._files, images)
 
     def _sample(self, setting: Setting) -> None:
-        engine, found, start = (
-            self._engines[setting.engine],
-            self._found[setting],
-            self.clock.seconds,
-        )
-        images = self._images[setting.engine]
+        engine, found = self._engines[setting.engine], self._found[setting]
+        start = self.clock.seconds
         try:
+            images = self._images_of(setting)
             if found.warm_up is None:
                 # A GPU finds memory for batches of a size, and what suits them, at the first one.
                 size = setting.batch_size or IMAGES_TO_START_WITH
@@ -309,6 +320,16 @@ class Bench:
             self._say(f"{setting.label}: {error}")
         found.seconds = self.clock.seconds - start
         self._show()
+
+    def _images_of(self, setting: Setting) -> FileList:
+        """The images of a sample. Raises BatchdigitError where its batches take too long."""
+        images = self._images[setting.engine]
+        needed = BATCHES_OF_A_SAMPLE * (setting.batch_size or 0)
+        if needed <= len(images):
+            return images
+        if needed / len(images) > MOST_TIMES_LONGER:
+            raise BatchdigitError("four such batches take too long", "try smaller ones")
+        return evenly(self._files, needed)
 
     def _time_starts(self) -> None:
         """What whole commands with hardly any images take, while their share of time lasts."""
@@ -340,13 +361,6 @@ class Bench:
 
     def _best_rate(self, name: str) -> float:
         return max(found.rate for setting, found in self._found.items() if setting.engine == name)
-
-    def _best_of_each(self) -> list[Setting]:
-        return [
-            max(settings, key=lambda setting: self._found[setting].rate)
-            for name in self._images
-            if (settings := [one for one in self._alive() if one.engine == name])
-        ]
 
     def _has_samples(self, setting: Setting) -> bool:
         """Whether the engine of ``setting`` has any."""

@@ -112,8 +112,8 @@ def network_rate(job: Job, files: FileList, seconds: float) -> float:
         return count / elapsed
 
 
-def reading_rate(job: Job, files: FileList) -> float:
-    """Images a second that the processes read, nothing else being done.
+def reading_rate(job: Job, files: FileList, seconds: float) -> float:
+    """Images a second that the processes read, nothing else being done, for at most ``seconds``.
 
     From the first batch on: how they start is no part of it.
     """
@@ -134,6 +134,8 @@ def reading_rate(job: Job, files: FileList) -> float:
                 start = time.perf_counter()
             else:
                 count += len(batch) + len(batch.failures)
+            if count and time.perf_counter() - start > seconds:
+                break
         return count / (time.perf_counter() - start)
 
 

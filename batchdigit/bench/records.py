@@ -13,7 +13,7 @@ from typing import Any
 
 FORMAT = 1  # of the JSON data; another number is another format
 START = ("import", "load", "list", "start", "end")
-"""Stages before a run's first batch is there and after its last, which are no part of a rate."""
+"""Stages before a run's first image is read and after its last row, which are no part of a rate."""
 WORK = ("read", "decode", "fit", "transfer", "network")
 """Stages that worker processes, threads and devices spend time in beside the main thread."""
 
@@ -94,7 +94,7 @@ class Sample:
 
     @property
     def span(self) -> float:
-        """Seconds from the first batch that was read to the published report, but for the end."""
+        """Seconds from the first image that is read to the published report, but for the end."""
         return self.seconds["total"] - sum(self.seconds.get(stage, 0.0) for stage in START)
 
     @property

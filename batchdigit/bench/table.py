@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from batchdigit.bench.advice import Best, Command, best_points, done_first
+from batchdigit.bench.advice import Best, Command, best_points, done_first, leading_points
 from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, own_stages
 from batchdigit.bench.records import WORK, Measurement, Point, Setting, percentile
 
@@ -38,14 +38,6 @@ def measurement_lines(measurement: Measurement, command_of: CommandOf) -> Iterat
     yield _gpu_against_cpu(leaders, measurement)
     yield ""
     yield from _advice(measurement, best, command_of)
-
-
-def leading_points(points: Iterable[Point]) -> list[Point]:
-    """The fastest point of each engine that has parity, the fastest engine first."""
-    leaders: dict[str, Point] = {}
-    for point in _by_rate(points):
-        leaders.setdefault(point.setting.engine, point)
-    return list(leaders.values())
 
 
 def _by_rate(points: Iterable[Point]) -> list[Point]:
