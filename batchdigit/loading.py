@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 
 from batchdigit.errors import BatchdigitError
+
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 @contextlib.contextmanager
@@ -15,7 +18,8 @@ def loading(what: str, packages: str) -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()  # PyTorch's import would look for garbage for 0.1 s, and there is none
     try:
-        yield
+        with _without_blas_threads() if "numpy" in packages else contextlib.nullcontext():
+            yield
     except (ImportError, OSError, RuntimeError) as error:
         raise BatchdigitError(
             f"cannot load {what}: {error}",
@@ -24,3 +28,20 @@ def loading(what: str, packages: str) -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _without_blas_threads() -> Iterator[None]:
+    """Let OpenBLAS, of which numpy and OpenCV each have one, start no threads when it is loaded.
+
+    Nothing here gives them work, and waiting for it in a loop takes 0.1 s of each other core.
+    PyTorch may have an OpenBLAS too, which needs its threads: so this is no setting for good.
+    """
+    if _BLAS_THREADS in os.environ:  # somebody knows better
+        yield
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_BLAS_THREADS]
