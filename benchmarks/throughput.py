@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.images import REPOSITORY, add_options, make_images
-from benchmarks.machine import in_words, machine
+from benchmarks.machine import compile_packages, in_words, machine
 
 OURS = {
     "batchdigit_torch": "batchdigit, torch",
@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="store the figures here")
     arguments = parser.parse_args()
     rivals = _installed(arguments.rivals)
+    compile_packages()
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
