@@ -87,7 +87,7 @@ class FileList:
 
     def __getitem__(self, index: int) -> bytes:
         """The path of file ``index`` relative to the root, as the bytes on disk."""
-        if not 0 <= index < len(self):
+        if index < 0:  # too large a one has no offset
             raise IndexError(index)
         return self._names[self._offsets[index] : self._offsets[index + 1]]
 

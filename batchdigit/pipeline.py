@@ -280,7 +280,8 @@ def _account(session: Session, started: datetime) -> dict[str, Any]:
     return {
         "started": started.isoformat(timespec="seconds"),
         "versions": versions(session.backend.name) | {"python": platform.python_version()},
-        "platform": platform.platform(),
+        # Not platform.platform(), which runs another program for what is not said here.
+        "platform": "-".join([platform.system(), platform.release(), platform.machine()]),
         "model": {
             "path": str(session.job.model),
             "sha256": session.model.sha256,
