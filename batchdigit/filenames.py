@@ -51,10 +51,11 @@ class FileList:
     bit by bit as their reference counts change. This is two objects whatever the length.
     """
 
-    __slots__ = ("_names", "_offsets", "root")
+    __slots__ = ("_names", "_offsets", "_start", "root")
 
     def __init__(self, root: bytes, names: Iterable[bytes] = ()) -> None:
         self.root = root
+        self._start = os.path.join(root, b"")  # joined once, not for each of a million
         joined = bytearray()
         self._offsets = array("Q", [0])
         for name in names:
@@ -86,7 +87,7 @@ class FileList:
 
     def __getitem__(self, index: int) -> bytes:
         """The path of file ``index`` relative to the root, as the bytes on disk."""
-        if not 0 <= index < len(self):
+        if index < 0:  # too large a one has no offset
             raise IndexError(index)
         return self._names[self._offsets[index] : self._offsets[index + 1]]
 
@@ -95,7 +96,7 @@ class FileList:
 
     def path(self, index: int) -> bytes:
         """The path that opens file ``index``."""
-        return os.path.join(self.root, self[index])
+        return self._start + self[index]
 
     def filename(self, index: int) -> str:
         """What stands for file ``index`` in a report."""

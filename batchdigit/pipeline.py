@@ -65,9 +65,9 @@ def run(job: Job, *, on_progress: OnProgress = no_progress, find: Find = find_im
     stopwatch = Stopwatch()
     failures: Counter[str] = Counter()
     with (
-        open_outputs(job) as outputs,
+        stopwatch.around("write", open_outputs(job)) as outputs,
         open_session(job, stopwatch, outputs.recall, find) as session,
-        outputs.open_table(session.past, session.layout) as table,
+        stopwatch.around("write", outputs.open_table(session.past, session.layout)) as table,
     ):
         for predictions in session.predictions():
             with stopwatch.stage("write"):
@@ -75,9 +75,9 @@ def run(job: Job, *, on_progress: OnProgress = no_progress, find: Find = find_im
             failures.update(failure.stage for failure in predictions.failures)
             on_progress(table.rows, failures.total(), len(session.files))
 
-        summary = _summarize(session, failures, started)
-        _check_sums(summary, table.rows)
         with stopwatch.stage("write"):
+            summary = _summarize(session, failures, started)
+            _check_sums(summary, table.rows)
             table.finish(summary)
             outputs.publish()
     return replace(summary, seconds=stopwatch.seconds())
@@ -176,7 +176,8 @@ class Session:
         """From what predictions are made and how: JSON data."""
         return {
             "versions": versions(self.backend.name) | {"python": platform.python_version()},
-            "platform": platform.platform(),
+            # Not platform.platform(), which runs another program for what is not said here.
+            "platform": "-".join([platform.system(), platform.release(), platform.machine()]),
             "model": {
                 "path": str(self.job.model),
                 "sha256": self.model.sha256,

@@ -8,8 +8,8 @@ looks like MNIST already, and fits the rest.
 from __future__ import annotations
 
 import contextlib
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -27,9 +27,6 @@ _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # of mass between 13.48 and 14.50 (pixels count from 0).
 _DIGIT_SIDES = (19, 20)
 _CENTRE = (13.4, 14.6)
-_COLUMNS_ROWS_ONES = np.array(
-    [axis.ravel() for axis in (*np.indices(SIZE)[::-1], np.ones(SIZE))], np.float32
-)
 _INTEGER_WHITES = (255.0, 1023.0, 4095.0, 65535.0)
 _MOST_INK = 0.45  # the most there is 0.398
 
@@ -47,35 +44,53 @@ def to_model_input(image: Image.Image | NDArray[np.uint8], how: str = "auto") ->
     Raises ImageError when the pixel values have no meaning (not finite), and when there are no
     strokes (``blank``; not with ``exact``).
     """
-    if isinstance(image, np.ndarray):
-        pixels = image
-    else:
-        pixels = np.asarray(_to_grey(_upright(image), see_white=how != "exact"))
+    pixels = to_grey(image, how)
     if how == "exact":
         if pixels.shape != SIZE:
             grey = Image.fromarray(pixels).resize(SIZE, Image.Resampling.BILINEAR)
             pixels = np.asarray(grey)
         return Digit(pixels, Treatment.DARK if _seems_inverted(pixels) else Treatment.AS_IT_IS)
-    if how == "auto" and pixels.shape == SIZE and looks_like_mnist(pixels):
-        return Digit(pixels, ink=ink_share(pixels))
+    if how == "auto" and pixels.shape == SIZE:
+        likeness = look_like_mnist(pixels[None])
+        if likeness.mnist[0]:
+            return Digit(pixels, ink=float(likeness.ink[0]))
     return fit(pixels)
 
 
-def looks_like_mnist(pixels: NDArray[np.uint8]) -> bool:
-    """Whether uint8[28, 28] is black but for a digit that is as large and as central as MNIST's."""
-    _, _, width, height = cv2.boundingRect(pixels)
-    if max(width, height) not in _DIGIT_SIDES:
-        return False
-    # A third of the time of cv2.moments; exact, as all sums are whole numbers below 2**24.
-    sums = _COLUMNS_ROWS_ONES @ pixels.ravel().astype(np.float32)
-    x, y = (sums[:2] / sums[2]).tolist()
-    central = _CENTRE[0] < x < _CENTRE[1] and _CENTRE[0] < y < _CENTRE[1]
-    return central and ink_share(pixels) < _MOST_INK
+def to_grey(image: Image.Image | NDArray[np.uint8], how: str = "auto") -> NDArray[np.uint8]:
+    """The first half of :func:`to_model_input`: the grey pixels uint8[H, W], upright."""
+    if isinstance(image, np.ndarray):
+        return image
+    return np.asarray(_to_grey(_upright(image), see_white=how != "exact"))
 
 
-def ink_share(pixels: NDArray[np.uint8]) -> float:
-    """The share of pixels that are rather white than black."""
-    return float(cv2.countNonZero(pixels & 128) / pixels.size)
+class Likeness(NamedTuple):
+    """How B images look: like MNIST's or not, bool[B], and their share of ink, float64[B]."""
+
+    mnist: NDArray[np.bool_]
+    ink: NDArray[np.float64]
+
+
+def look_like_mnist(images: NDArray[np.uint8]) -> Likeness:
+    """Whether uint8[B, 28, 28] are black but for a digit as large and as central as MNIST's.
+
+    For many at once, which takes a fifth of the time that one by one takes.
+    """
+    rows, columns = (images.sum(axis=axis, dtype=np.int32) for axis in (2, 1))
+    side = np.maximum(_extent(rows), _extent(columns))
+    mnist = (side >= _DIGIT_SIDES[0]) & (side <= _DIGIT_SIDES[1])
+    total = np.maximum(rows.sum(axis=1), 1)
+    for sums in (rows, columns):
+        centre = sums @ np.arange(sums.shape[1]) / total
+        mnist &= (_CENTRE[0] < centre) & (centre < _CENTRE[1])
+    ink = (images >> 7).sum(axis=(1, 2), dtype=np.uint16) / (SIZE[0] * SIZE[1])
+    return Likeness(mnist & (ink < _MOST_INK), ink)
+
+
+def _extent(sums: NDArray[np.int32]) -> NDArray[np.int64]:
+    """From the first to the last that is not 0, of each row of [B, N]; N where all are."""
+    there = sums > 0
+    return there.shape[1] - there.argmax(axis=1) - there[:, ::-1].argmax(axis=1)
 
 
 def _seems_inverted(pixels: NDArray[np.uint8]) -> bool:

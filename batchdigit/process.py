@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import multiprocessing
 import os
@@ -66,6 +67,9 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
 
     Whatever is wrong is one line and an exit code, without a traceback.
     """
+    if not gc.isenabled():  # by the program, which has started now
+        gc.freeze()  # what it has made so far is for good, and need not be looked through
+        gc.enable()
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     with show_messages(level), contextlib.ExitStack() as logs:
         ending = Ending(after_signal, logs)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from batchdigit.decode import decode_image, decode_plain_png, read_file, strict_pillow
 from batchdigit.errors import ImageError, one_line
@@ -26,7 +27,7 @@ from batchdigit.filenames import FileList
 from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
 from batchdigit.pool import Pool
-from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, to_model_input
+from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, look_like_mnist, to_grey, to_model_input
 from batchdigit.records import Batch, Digit, Failure
 from batchdigit.signals import signals_blocked, signals_held
 from batchdigit.stopwatch import Laps, add_up
@@ -64,56 +65,111 @@ class DigitFiles:
 
         The DataLoader calls this with each batch's indices in place of ``__getitem__``.
         """
-        images = np.empty((len(indices), 1, *SIZE), np.uint8)
-        treatments = np.empty(len(indices), np.uint8)
-        ink = np.empty(len(indices), np.float32)
-        usable: list[int] = []
-        failures: list[Failure] = []
+        rows = _Rows(indices)
         laps = Laps()
         with strict_pillow(self.reading.max_pixels):
-            for index in indices:
-                self._clocks.start(self._place, index)
-                try:
-                    digit = self._digit(index, laps)
-                    row = len(usable)
-                    images[row, 0] = digit.pixels
-                    treatments[row], ink[row] = digit.treatment, digit.ink
-                    usable.append(index)
-                except ImageError as error:
-                    failures.append(Failure(index, error.stage, error.message))
-                except Exception as error:  # noqa: BLE001
-                    # One file must not take its batch along, whatever Pillow or numpy raised.
-                    message = one_line(f"{type(error).__name__}: {error}")
-                    failures.append(Failure(index, "decode", message))
+            for row in range(len(indices)):
+                self._attempt(self._read, rows, row, laps)
+            laps.enter("fit")
+            for row in rows.judge():
+                self._attempt(_fit, rows, row, laps)
         laps.enter(None)
         self._clocks.stop(self._place)
-        rows = len(usable)
-        return Batch(
-            np.array(usable, np.int64),
-            images[:rows],
-            treatments[:rows],
-            ink[:rows],
-            tuple(failures),
-            laps.seconds,
-        )
+        return rows.batch(laps.seconds)
 
-    def _digit(self, index: int, laps: Laps) -> Digit:
+    def _attempt(
+        self, work: Callable[[_Rows, int, Laps], None], rows: _Rows, row: int, laps: Laps
+    ) -> None:
+        """Do ``work`` on the file of a row; what is wrong with it becomes a failure."""
+        self._clocks.start(self._place, rows.indices[row])
+        try:
+            work(rows, row, laps)
+        except ImageError as error:
+            rows.fail(row, error.stage, error.message)
+        except Exception as error:  # noqa: BLE001
+            # One file must not take its batch along, whatever Pillow or numpy raised.
+            rows.fail(row, "decode", one_line(f"{type(error).__name__}: {error}"))
+
+    def _read(self, rows: _Rows, row: int, laps: Laps) -> None:
         reading = self.reading
+        how = reading.preprocess
         laps.enter("read")
         contents = read_file(
-            self.files.path(index),
+            self.files.path(rows.indices[row]),
             follow_symlinks=reading.follow_symlinks,
             max_bytes=reading.max_bytes,
         )
         laps.enter("decode")
-        plain = decode_plain_png(contents)
-        if plain is not None:
+        image: Image.Image | NDArray[np.uint8] | None = decode_plain_png(contents)
+        if image is None:
+            image = decode_image(contents, enough=None if how == "exact" else ENOUGH_PIXELS)
             laps.enter("fit")
-            return to_model_input(plain, reading.preprocess)
-        fitted = reading.preprocess != "exact"
-        image = decode_image(contents, enough=ENOUGH_PIXELS if fitted else None)
-        laps.enter("fit")
-        return to_model_input(image, reading.preprocess)
+        pixels = to_grey(image, how)
+        if how == "auto" and pixels.shape == SIZE:
+            rows.put_off(row, pixels)
+        else:
+            laps.enter("fit")
+            rows.put(row, to_model_input(pixels, how))
+
+
+def _fit(rows: _Rows, row: int, _laps: Laps) -> None:
+    rows.put(row, to_model_input(rows.pixels(row), "fit"))
+
+
+class _Rows:
+    """The images of a batch while it is read: a row for each of ``indices``, or a failure.
+
+    Those that have the right size are judged together at the end, which takes a fraction of the
+    time.
+    """
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        count = len(indices)
+        self.indices = indices
+        self._images = np.zeros((count, 1, *SIZE), np.uint8)
+        self._treatments = np.zeros(count, np.uint8)
+        self._ink = np.zeros(count, np.float32)
+        self._usable = np.ones(count, np.bool_)
+        self._failures: dict[int, Failure] = {}
+        self._put_off: list[int] = []
+
+    def put(self, row: int, digit: Digit) -> None:
+        """The image of a row, as the network gets it."""
+        self._images[row, 0], self._treatments[row], self._ink[row] = digit
+
+    def put_off(self, row: int, pixels: NDArray[np.uint8]) -> None:
+        """The image of a row, uint8[28, 28], that is as the network gets it if it is like MNIST."""
+        self._images[row, 0] = pixels
+        self._put_off.append(row)
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """The image of a row, uint8[28, 28]."""
+        pixels: NDArray[np.uint8] = self._images[row, 0].copy()
+        return pixels
+
+    def fail(self, row: int, stage: str, message: str) -> None:
+        """There is no image in this row."""
+        self._usable[row] = False
+        self._failures[row] = Failure(self.indices[row], stage, message)
+
+    def judge(self) -> list[int]:
+        """The rows that were put off and are to be fitted, for they do not look like MNIST's."""
+        rows = np.array(self._put_off, np.int64)
+        likeness = look_like_mnist(self._images[rows, 0])
+        self._ink[rows] = likeness.ink
+        return list(rows[~likeness.mnist].tolist())
+
+    def batch(self, busy: Mapping[str, float]) -> Batch:
+        """What has come of it."""
+        usable = self._usable
+        return Batch(
+            np.array(self.indices, np.int64)[usable],
+            self._images[usable],
+            self._treatments[usable],
+            self._ink[usable],
+            tuple(self._failures[row] for row in sorted(self._failures)),
+            busy,
+        )
 
 
 class Reader:

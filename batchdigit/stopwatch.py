@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -21,7 +22,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._mark = self._start
-        self._running: list[str] = []
+        self._running: list[str | None] = []
         self._seconds: dict[str, float] = {}
         self.busy: dict[str, float] = {}
 
@@ -30,8 +31,8 @@ class Stopwatch:
         self.busy = add_up([self.busy, busy])
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time in the block for ``name``."""
+    def stage(self, name: str | None) -> Iterator[None]:
+        """Count the time in the block for ``name``, or for nothing."""
         self._charge()
         self._running.append(name)
         try:
@@ -39,6 +40,12 @@ class Stopwatch:
         finally:
             self._charge()
             self._running.pop()
+
+    @contextlib.contextmanager
+    def around(self, name: str, manager: AbstractContextManager[Item]) -> Iterator[Item]:
+        """``manager``, with the time to enter and to leave it counted for ``name``."""
+        with self.stage(name), manager as item, self.stage(None):
+            yield item
 
     def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
         """``items``, with the time that each took to arrive counted for ``name``."""
@@ -63,8 +70,8 @@ class Stopwatch:
 
     def _charge(self) -> None:
         now = time.perf_counter()
-        if self._running:
-            name = self._running[-1]
+        name = self._running[-1] if self._running else None
+        if name is not None:
             self._seconds[name] = self._seconds.get(name, 0.0) + now - self._mark
         self._mark = now
 

@@ -1,5 +1,6 @@
 """The machine and the versions that a figure belongs to."""
 
+import compileall
 import os
 import platform
 from datetime import date
@@ -11,6 +12,16 @@ PACKAGES = (
     *("batchdigit", "numpy", "onnxruntime", "opencv-python-headless", "pillow"),
     *("torch", "torchvision", "lightning", "ray", "timm"),
 )
+
+
+def compile_packages() -> None:
+    """Compile what is timed, as pip does with what it installs.
+
+    Python itself may not write what it has compiled of a checkout (PYTHONDONTWRITEBYTECODE).
+    """
+    repository = Path(__file__).parents[1]
+    for package in ("batchdigit", "benchmarks", "tests"):
+        compileall.compile_dir(repository / package, quiet=1)
 
 
 def machine() -> dict[str, Any]:

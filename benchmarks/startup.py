@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.machine import compile_packages
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -23,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
+    compile_packages()
     script = Path(sys.executable).with_name("batchdigit")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "ten"

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.images import REPOSITORY, add_options, make_images
-from benchmarks.machine import in_words, machine
+from benchmarks.machine import compile_packages, in_words, machine
 
 OURS = {
     "batchdigit_torch": "batchdigit, torch",
@@ -62,6 +62,7 @@ def main() -> int:
     rivals = _installed(arguments.rivals)
     if arguments.device != "cpu":
         rivals = [name for name in rivals if name == "dataloader"]
+    compile_packages()
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -3,6 +3,7 @@ import socket
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from batchdigit.decode import (
+    _canvases,
     check_png,
     decode_image,
     decode_plain_png,
@@ -313,6 +315,52 @@ class TestDecodePlainPng:
                     assert not image.info
                     assert np.array_equal(np.asarray(image), pixels)
         assert taken > 10_000
+
+    def test_image_that_ends_early_shows_nothing_of_the_one_before(self) -> None:
+        header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
+        early = png_of(header, (b"IDAT", zlib.compress((b"\0" + b"\x07" * 28) * 10)))
+        with strict_pillow():
+            for shape in ((28, 28), (28, 28), (10, 70)):
+                assert decode_plain_png(plain_png(np.full(shape, 255, np.uint8))) is not None
+                pixels = decode_plain_png(early)
+                assert pixels is not None
+                assert np.array_equal(pixels, np.asarray(decode_image(early)))
+                assert pixels.max() == 7
+
+    def test_images_do_not_share_their_pixels(self) -> None:
+        black, white = (plain_png(np.full((28, 28), grey, np.uint8)) for grey in (0, 255))
+        with strict_pillow():
+            first = decode_plain_png(black)
+            assert decode_plain_png(white) is not None
+        assert first is not None
+        assert not first.any()
+
+    def test_threads_do_not_share_what_they_decode_into(self) -> None:
+        files = [plain_png(np.full((28, 28), grey, np.uint8)) for grey in range(0, 256, 32)]
+
+        def greys(place: int) -> set[int]:
+            found: set[int] = set()
+            with strict_pillow():
+                for _ in range(2000):
+                    pixels = decode_plain_png(files[place])
+                    assert pixels is not None
+                    found.update(np.unique(pixels).tolist())
+            return found
+
+        with ThreadPoolExecutor(len(files)) as pool:
+            assert list(pool.map(greys, range(8))) == [{grey} for grey in range(0, 256, 32)]
+
+    def test_pillow_that_does_not_share_memory_is_done_without(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        frombuffer = Image.frombuffer
+        monkeypatch.setattr(Image, "frombuffer", lambda *args: frombuffer(*args).copy())
+        _canvases.of_size.cache_clear()
+        with strict_pillow():
+            pixels = decode_plain_png(encoded())
+        _canvases.of_size.cache_clear()
+        assert pixels is not None
+        assert np.array_equal(pixels, GREY)
 
     @pytest.mark.parametrize(
         "odd",

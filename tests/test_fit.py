@@ -16,7 +16,7 @@ from batchdigit.decode import decode_image, strict_pillow
 from batchdigit.errors import ImageError
 from batchdigit.fit import fit
 from batchdigit.jobs import PACKAGED_WEIGHTS
-from batchdigit.preprocess import ENOUGH_PIXELS, looks_like_mnist, to_model_input
+from batchdigit.preprocess import ENOUGH_PIXELS, look_like_mnist, to_model_input
 from batchdigit.records import Treatment
 from batchdigit.strokes import without_lines
 from batchdigit.variants import rules, shadow
@@ -404,12 +404,38 @@ def test_page_in_a_transparent_frame_keeps_its_ink(thousand: Pixels) -> None:
 
 def test_looks_like_mnist_only_in_the_middle_and_as_large(thousand: Pixels) -> None:
     digit = thousand[0]
-    assert looks_like_mnist(digit)
-    assert not looks_like_mnist(np.roll(digit, 2, axis=1))
-    assert not looks_like_mnist(np.zeros((28, 28), np.uint8))
-    assert not looks_like_mnist(np.pad(np.full((20, 20), 255, np.uint8), 4))
-    small = cv2.copyMakeBorder(cv2.resize(digit, (20, 20)), 4, 4, 4, 4, cv2.BORDER_CONSTANT)
-    assert not looks_like_mnist(small)
+    others = (
+        np.roll(digit, 2, axis=1),
+        np.roll(digit, 2, axis=0),
+        np.zeros((28, 28), np.uint8),
+        np.pad(np.full((20, 20), 255, np.uint8), 4),
+        cv2.copyMakeBorder(cv2.resize(digit, (20, 20)), 4, 4, 4, 4, cv2.BORDER_CONSTANT),
+    )
+    seen = look_like_mnist(np.stack([digit, *others]))
+    assert seen.mnist.tolist() == [True] + [False] * len(others)
+
+
+@pytest.mark.parametrize("kind", ["digits", "moved", "faint", "noise"])
+def test_look_like_mnist_is_what_opencv_says(kind: str, thousand: Pixels) -> None:
+    random = np.random.default_rng(5)
+    images = thousand.copy()
+    if kind == "moved":
+        images = np.stack([np.roll(image, random.integers(-2, 3, 2), (0, 1)) for image in images])
+    elif kind == "faint":
+        images //= random.integers(1, 256, (len(images), 1, 1), dtype=np.uint8)
+    elif kind == "noise":
+        images[:, 4:24, 4:24] = random.integers(0, 256, (len(images), 20, 20))
+    seen = look_like_mnist(images)
+    for image, mnist, ink in zip(images, *seen, strict=True):
+        _, _, width, height = cv2.boundingRect(image)
+        moments = cv2.moments(image)
+        centre = [moments[name] / max(moments["m00"], 1) for name in ("m10", "m01")]
+        share = cv2.countNonZero(image & 128) / image.size
+        assert ink == share
+        right = max(width, height) in (19, 20) and all(13.4 < place < 14.6 for place in centre)
+        assert mnist == (right and share < 0.45)
+    if kind != "digits":
+        assert 0 < seen.mnist.sum() < len(images)
 
 
 def test_large_jpeg_is_decoded_smaller() -> None:

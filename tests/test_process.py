@@ -1,5 +1,6 @@
-"""How a command ends."""
+"""How a command starts and ends."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,39 @@ def test_stopped_command_leaves_no_process_that_is_deaf_to_being_asked() -> None
     assert end.value.exit_code == 143
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
+
+
+def test_garbage_is_collected_once_the_program_has_started() -> None:
+    before = gc.get_freeze_count()
+    gc.disable()
+    try:
+        with command("nothing was done", quiet=True):
+            assert gc.isenabled()
+            assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("given", [None, "2"])
+def test_numpy_and_opencv_start_no_threads(given: str | None) -> None:
+    code = """
+import os
+from batchdigit.loading import loading
+with loading("numpy and OpenCV", "numpy opencv-python-headless"):
+    import numpy, cv2
+print(len(os.listdir("/proc/self/task")), os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    if given is not None:
+        environment["OPENBLAS_NUM_THREADS"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    threads, left = done.stdout.split()
+    assert left == str(given)
+    assert threads == "1" or given
 
 
 def test_interrupt_before_the_program_is_loaded_shows_no_traceback() -> None:

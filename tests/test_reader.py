@@ -18,14 +18,17 @@ from PIL import Image
 
 from batchdigit import loader, pool
 from batchdigit import reader as reader_module
-from batchdigit.errors import StoppedBySignal, WorkerError
+from batchdigit.decode import decode_image, read_file, strict_pillow
+from batchdigit.digits import packaged_digits
+from batchdigit.errors import ImageError, StoppedBySignal, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.isolation import LoneReader
-from batchdigit.jobs import Reading
+from batchdigit.jobs import PREPROCESSING, Reading
 from batchdigit.loader import Loader
 from batchdigit.pool import Pool
+from batchdigit.preprocess import to_model_input
 from batchdigit.reader import DigitFiles, Reader
-from batchdigit.records import Batch
+from batchdigit.records import Batch, Digit
 from batchdigit.signals import signals_as_exceptions
 from batchdigit.workers import OpenWorkers
 from tests.conftest import save_grey
@@ -115,9 +118,65 @@ def test_unforeseen_exception_becomes_a_failure(
     def fail(_image: object, _how: str) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("batchdigit.reader.to_model_input", fail)
-    batch = DigitFiles(files).__getitems__([0])
-    assert batch.failures[0].text == "decode: ZeroDivisionError: surprise"
+    for function in ("to_model_input", "to_grey"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"batchdigit.reader.{function}", fail)
+            batch = DigitFiles(files).__getitems__([0])
+            assert batch.failures[0].text == "decode: ZeroDivisionError: surprise"
+
+
+@pytest.mark.parametrize("how", PREPROCESSING)
+def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> None:
+    digits = packaged_digits()[:60, 0]
+    random = np.random.default_rng(2)
+    pictures: dict[str, Image.Image] = {}
+    for number, digit in enumerate(digits):
+        image = Image.fromarray(digit)
+        pictures |= {
+            f"{number}.png": image,
+            f"{number}.bmp": image,  # not by the short way
+            f"{number}-rgb.png": image.convert("RGB"),
+            f"{number}-dark.png": Image.fromarray(~digit),
+            f"{number}-moved.png": Image.fromarray(
+                np.roll(digit, random.integers(-4, 5, 2), (0, 1))
+            ),
+            f"{number}-large.png": image.resize((70, 60)),
+            f"{number}-blank.png": Image.new("L", (28, 28), number),
+            f"{number}-noise.png": Image.fromarray(
+                random.integers(0, 256, (28, 28), dtype=np.uint8)
+            ),
+        }
+    for name, image in pictures.items():
+        image.save(tmp_path / name)
+        if random.integers(6) == 0:
+            (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-30])
+    names = sorted([*pictures, "missing.png"])
+    expected: list[Digit | str] = []
+    for name in names:
+        try:
+            with strict_pillow():
+                image = decode_image(read_file(os.fsencode(tmp_path / name)))
+            expected.append(to_model_input(image, how))
+        except ImageError as error:
+            expected.append(f"{error.stage}: {error.message}")
+    files = FileList(os.fsencode(tmp_path), map(os.fsencode, names))
+    batch = DigitFiles(files, Reading(preprocess=how)).__getitems__(range(len(names)))
+    found: list[object] = [None] * len(names)
+    for failure in batch.failures:
+        found[failure.index] = failure.text
+    for row, index in enumerate(batch.indices.tolist()):
+        found[index] = batch.images[row, 0], batch.treatments[row], batch.ink[row]
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(other, Digit):
+            assert isinstance(one, tuple)
+            assert np.array_equal(one[0], other.pixels)
+            assert one[1] == other.treatment
+            assert np.array_equal(one[2], np.float32(other.ink), equal_nan=True)
+        else:
+            assert one == other
+    assert {failure.stage for failure in batch.failures} >= {"read", "decode"}
+    assert np.all(np.diff(batch.indices) > 0)
+    assert batch.failures == tuple(sorted(batch.failures, key=lambda failure: failure.index))
 
 
 def test_workers_end_with_the_reader(files: FileList) -> None:

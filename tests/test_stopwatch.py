@@ -1,4 +1,6 @@
+import contextlib
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -71,3 +73,19 @@ def test_laps_count_for_the_stage_that_was_entered_last(clock: list[float]) -> N
         clock[0] += seconds
     laps.enter(None)
     assert laps.seconds == {"read": 10, "decode": 4, "fit": 32}
+
+
+def test_entering_and_leaving_is_timed_and_not_what_is_done_inside(clock: list[float]) -> None:
+    @contextlib.contextmanager
+    def slow() -> Iterator[str]:
+        clock[0] += 1
+        yield "inside"
+        clock[0] += 2
+
+    stopwatch = Stopwatch()
+    with stopwatch.around("write", slow()) as item:
+        assert item == "inside"
+        clock[0] += 10
+        with stopwatch.stage("read"):
+            clock[0] += 20
+    assert stopwatch.seconds() == {"write": 3, "read": 20, "total": 33}
