@@ -247,7 +247,7 @@ def test_account_lies_beside_the_report(tmp_path: Path, digits: Path) -> None:
     assert len(account["model"]["sha256"]) == 64
     assert account["options"]["source"] == [str(digits)]
     stages = {name: value for name, value in account["seconds"].items() if name != "total"}
-    assert set(stages) == {"import", "load", "list", "read", "predict", "journal", "write"}
+    assert set(stages) == {"import", "load", "list", "start", "read", "predict", "journal", "write"}
     assert sum(stages.values()) <= account["seconds"]["total"] + 0.001
 
 

@@ -57,7 +57,8 @@ def test_seconds_can_be_counted_for_another_stage(clock: list[float]) -> None:
     assert stopwatch.seconds() == {"read": 3, "start": 2, "total": 5}
 
 
-def test_work_of_others_is_added_up(clock: list[float]) -> None:
+@pytest.mark.usefixtures("clock")
+def test_work_of_others_is_added_up() -> None:
     stopwatch = Stopwatch()
     stopwatch.add_work({"read": 1.0, "network": 2.0})
     stopwatch.add_work({"read": 3.0, "fit": 4.0})

@@ -50,7 +50,11 @@ class _MeasureUnlessCompare(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-benches = typer.Typer(cls=_MeasureUnlessCompare, rich_markup_mode=None)
+benches = typer.Typer(
+    cls=_MeasureUnlessCompare,
+    help="Measure how fast runs are on this machine, and compare two measurements.",
+    rich_markup_mode=None,
+)
 benches.command(epilog=COMPARE_EXIT_CODES, no_args_is_help=True)(compare)
 
 
