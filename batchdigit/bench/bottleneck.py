@@ -112,7 +112,8 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
         words = (
             f"{WORDS[stage]}: all {cores} cores are busy {used:.0%} of the time, with it for "
             f"{share:.0%} of their work. Alone, the network would do {network:,.0f} images/s and "
-            f"reading {reading:,.0f}: more cores, or a GPU"
+            f"reading {reading:,.0f}: more cores"
+            + (", or a GPU" if stage in COMPUTING else "; a GPU would not help")
         )
         return Bottleneck(stage, words)
     return Bottleneck(

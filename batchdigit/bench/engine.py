@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
-from batchdigit.bench.probes import settle
+from batchdigit.bench.probes import in_a_fork, preload, settle
 from batchdigit.bench.records import Setting
 from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.jobs import BenchJob, Job
@@ -23,11 +23,11 @@ _Result = TypeVar("_Result")
 
 
 class Engine:
-    """A process of its own for one backend, device and precision, which stays between probes.
+    """A process of its own for one backend, device and precision, which has imported no other.
 
-    So every backend is measured in a process that has imported no other, as a run is, and what an
-    engine sets up once is not measured again and again. A context manager: leaving it ends the
-    process.
+    On a CPU each probe runs in a fork of it, as a run begins once everything is imported. A GPU,
+    which takes seconds to set up and cannot be forked, stays in use from one probe to the next. A
+    context manager: leaving it ends the process.
     """
 
     def __init__(self, job: BenchJob, setting: Setting) -> None:
@@ -36,6 +36,9 @@ class Engine:
         # Spawned: a fork would inherit what this process has imported.
         context = multiprocessing.get_context("spawn")
         self._process = ProcessPoolExecutor(1, context, initializer=settle)
+        self._forks = setting.device == "cpu" and sys.platform == "linux"
+        if self._forks:
+            self._preloaded = self._process.submit(preload, run_job(job, setting))
 
     def __enter__(self) -> Engine:
         return self
@@ -51,13 +54,18 @@ class Engine:
 
         Raises BatchdigitError when the probe does, or the process dies.
         """
+        job = run_job(self._job, setting)
         try:
-            return self._process.submit(probe, run_job(self._job, setting), *arguments).result()
+            if not self._forks:
+                return self._process.submit(probe, job, *arguments).result()
+            self._preloaded.result()
+            result: _Result = self._process.submit(in_a_fork, probe, job, *arguments).result()
         except BrokenProcessPool as error:
             raise BatchdigitError(
                 f"the process that measured {self._name} has died",
                 "see that memory suffices, or leave it out by --backends or --devices",
             ) from error
+        return result
 
 
 def run_job(job: BenchJob, setting: Setting) -> Job:

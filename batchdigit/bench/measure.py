@@ -33,7 +33,7 @@ from batchdigit.settings import seconds_to_read
 SAMPLES_UNTIL, ALONE_UNTIL = 0.78, 0.9
 SHARE_FOR_STARTS = 0.15
 SHORTEST, LONGEST = 0.25, 1.0  # seconds of a sample
-BATCHES_OF_A_SAMPLE, MOST_TIMES_LONGER = 4, 8
+BATCHES_OF_A_SAMPLE, MOST_TIMES_LONGER = 4, 8  # than other samples
 OVERHEAD = 0.15  # seconds of a sample beside its images
 FULL_ROUNDS = 2  # of all settings; those after them are of contenders
 ROUNDS_HOPED_FOR = 3.2  # four, of which the last two are of 0.6 of the settings
@@ -286,10 +286,13 @@ class Bench:
     def _some(self, most: int, seconds: float) -> FileList:
         """At most so many of the files, and no more than can be read in about that time."""
         count = min(len(self._files), most, int(seconds / self._seconds_to_read))
-        return evenly(self._files, max(count, FEWEST))
+        return evenly(self._files, max(count, min(FEWEST, len(self._files))))
 
     def _images_for(self, setting: Setting) -> FileList:
-        """As many images as a sample of the engine of ``setting`` should have."""
+        """The images of each sample of the engine of ``setting``.
+
+        They are four batches of any of its settings, unless that takes too long.
+        """
         count = len(self._found) * ROUNDS_HOPED_FOR
         seconds = self.clock.left(SAMPLES_UNTIL - SHARE_FOR_STARTS) / count - OVERHEAD
         target = min(max(seconds, SHORTEST), LONGEST)
@@ -301,13 +304,22 @@ class Bench:
             if sample.span > 0.7 * target:
                 break
             images = min(int(images * min(target / sample.span, 16)), MOST_IMAGES)
-        return evenly(self._files, images)
+        needed = [
+            BATCHES_OF_A_SAMPLE * (other.batch_size or 0)
+            for other in self._found
+            if other.engine == setting.engine
+        ]
+        most = images * MOST_TIMES_LONGER
+        return evenly(self._files, max(images, *(count for count in needed if count <= most)))
 
     def _sample(self, setting: Setting) -> None:
         engine, found = self._engines[setting.engine], self._found[setting]
+        images = self._images[setting.engine]
         start = self.clock.seconds
+        if BATCHES_OF_A_SAMPLE * (setting.batch_size or 0) > len(images):
+            found.problem = "four such batches take too long; try smaller ones"
+            return
         try:
-            images = self._images_of(setting)
             if found.warm_up is None:
                 # A GPU finds memory for batches of a size, and what suits them, at the first one.
                 size = setting.batch_size or IMAGES_TO_START_WITH
@@ -320,16 +332,6 @@ class Bench:
             self._say(f"{setting.label}: {error}")
         found.seconds = self.clock.seconds - start
         self._show()
-
-    def _images_of(self, setting: Setting) -> FileList:
-        """The images of a sample. Raises BatchdigitError where its batches take too long."""
-        images = self._images[setting.engine]
-        needed = BATCHES_OF_A_SAMPLE * (setting.batch_size or 0)
-        if needed <= len(images):
-            return images
-        if needed / len(images) > MOST_TIMES_LONGER:
-            raise BatchdigitError("four such batches take too long", "try smaller ones")
-        return evenly(self._files, needed)
 
     def _time_starts(self) -> None:
         """What whole commands with hardly any images take, while their share of time lasts."""

@@ -1,20 +1,21 @@
 """What is measured, each by one function that a process of its own runs.
 
-All of it goes through the pipeline that ``batchdigit run`` goes through; :func:`warm_up` comes
-first in a process.
+All of it goes through the pipeline that ``batchdigit run`` goes through.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import re
 import resource
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.backends import open_backend
 from batchdigit.bench.energy import EnergyMeter
 from batchdigit.bench.records import Sample
 from batchdigit.filenames import FileList
@@ -49,6 +51,21 @@ def settle() -> None:
     keep_memory()  # as a run does
 
 
+def preload(job: Job) -> None:
+    """Import what ``job`` computes by, and do nothing with it."""
+    open_backend(job)
+
+
+def in_a_fork(probe: Callable[..., Any], job: Job, *arguments: object) -> Any:
+    """``probe(job, *arguments)`` in a fork of this process, which has done nothing but imports.
+
+    So each finds memory and libraries as a new run does. What has computed before would be slowed
+    by its own readers: of what it shares with them, each page is copied when it is written again.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=settle) as fork:
+        return fork.submit(probe, job, *arguments).result()
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """What an engine says of N images: ``labels`` int64[N], -1 for an error, ``probs`` float32[N].
@@ -64,7 +81,7 @@ class Outcomes:
 
 
 def warm_up(job: Job, files: FileList) -> Outcomes:
-    """Predict ``files``, after which everything is loaded and has been used once."""
+    """Predict ``files``, after which a process that stays has loaded and used everything once."""
     labels = np.full(len(files), _FAILED, np.int64)
     probs = np.zeros(len(files), np.float32)
     with open_session(job, Stopwatch(), find=_these(files)) as session:
