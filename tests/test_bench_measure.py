@@ -16,7 +16,7 @@ from batchdigit.filenames import FileList
 from batchdigit.jobs import BenchJob, Job
 from batchdigit.source import list_images
 from tests.conftest import SAMPLES
-from tests.measurements import ONNX, TORCH
+from tests.measurements import GPU, ONNX, TORCH
 from tests.oracle import SeedRow
 
 JOB = BenchJob(source=(SAMPLES,))
@@ -116,8 +116,8 @@ def test_packaged_digits_are_what_is_measured_without_a_source() -> None:
         assert len(list_images([folder]).images) == 1000
 
 
-def name_of_process(_job: Job) -> int:
-    return os.getpid()
+def process_and_parent(_job: Job) -> tuple[int, int]:
+    return os.getpid(), os.getppid()
 
 
 def die(_job: Job) -> None:
@@ -128,12 +128,30 @@ def refuse(_job: Job) -> None:
     raise CheckpointError("a model that is none", "take another")
 
 
-def test_engine_keeps_its_process_and_ends_it() -> None:
+def test_each_probe_on_a_cpu_has_a_fork_of_its_own() -> None:
     with Engine(JOB, ONNX) as engine:
-        first, second = (engine.ask(name_of_process, ONNX) for _ in range(2))
-        assert first == second != os.getpid()
+        (first, parent), (second, same) = (engine.ask(process_and_parent, ONNX) for _ in range(2))
+        assert first != second
+        assert parent == same != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(parent, 0)
+
+
+def test_gpu_stays_in_use_by_one_process() -> None:
+    with Engine(JOB, GPU) as engine:
+        (first, parent), (second, _) = (engine.ask(process_and_parent, GPU) for _ in range(2))
+        assert first == second
+        assert parent == os.getpid()
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
+
+
+def test_stopped_benchmark_leaves_no_process_behind() -> None:
+    with pytest.raises(KeyboardInterrupt), Engine(JOB, ONNX) as engine:
+        _, parent = engine.ask(process_and_parent, ONNX)
+        raise KeyboardInterrupt
+    with pytest.raises(ProcessLookupError):
+        os.kill(parent, 0)
 
 
 def test_engine_says_what_went_wrong() -> None:
