@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit.bench import measure as measuring
+from batchdigit.bench import rounds
 from batchdigit.bench.engine import Engine, run_command
 from batchdigit.bench.images import digits_in_a_folder, evenly, links_to
 from batchdigit.bench.measure import measure
@@ -194,10 +194,10 @@ def test_what_nothing_can_be_measured_of_is_an_error(tmp_path: Path) -> None:
 
 def test_rounds_take_turns_and_begin_with_another_setting_each_time() -> None:
     settings = [replace(engine, workers=number) for engine in (TORCH, ONNX) for number in (0, 1)]
-    order = measuring._rotated(settings, 0)
+    order = rounds._rotated(settings, 0)
     assert [one.backend for one in order] == ["torch", "onnxruntime"] * 2
-    assert measuring._rotated(settings, 1) == order[1:] + order[:1]
-    assert measuring._rotated([], 3) == []
+    assert rounds._rotated(settings, 1) == order[1:] + order[:1]
+    assert rounds._rotated([], 3) == []
 
 
 def test_command_line_can_be_pasted(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""How the results of engines differ on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from batchdigit.bench.probes import Outcomes
+from batchdigit.bench.records import Parity, Setting
+
+
+def parity_of(
+    name: str, engines: Mapping[str, Setting], outcomes: Mapping[str, Outcomes]
+) -> Parity | None:
+    """The engine called ``name`` against the reference, None where it has no outcomes.
+
+    The reference is the first engine in single precision on the CPU, which is PyTorch where that
+    is measured: what the tutorial's loop does. Else it is the first one that comes near to that.
+    """
+    if name not in outcomes:
+        return None
+    candidates = [setting for engine, setting in engines.items() if engine in outcomes]
+    reference = min(candidates, key=lambda one: (one.precision != "fp32", one.device != "cpu"))
+    ours, theirs = outcomes[name], outcomes[reference.engine]
+    same = ours.labels == theirs.labels
+    differences = np.abs(ours.probs - theirs.probs)[same]
+    return Parity(
+        reference.engine,
+        images=len(same),
+        flips=int(np.count_nonzero(~same)),
+        difference=float(differences.max(initial=0.0)),
+    )

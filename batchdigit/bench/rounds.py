@@ -1,0 +1,332 @@
+"""Measuring settings in turns, so that what disturbs the machine for a while disturbs them all."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from batchdigit.bench.advice import leading_points
+from batchdigit.bench.engine import Engine, run_command, run_job, seconds_of_command
+from batchdigit.bench.images import evenly, links_to
+from batchdigit.bench.parity import parity_of
+from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
+from batchdigit.bench.records import Check, Point, Sample, Setting, Start
+from batchdigit.errors import BatchdigitError
+from batchdigit.filenames import FileList
+from batchdigit.jobs import BenchJob
+from batchdigit.records import OnProgress
+from batchdigit.settings import seconds_to_read
+
+# Shares of the time by whose end something is over.
+SAMPLES_UNTIL, ALONE_UNTIL = 0.78, 0.9
+SHARE_FOR_STARTS = 0.15
+SHORTEST, LONGEST = 0.25, 1.0  # seconds of a sample
+BATCHES_OF_A_SAMPLE, MOST_TIMES_LONGER = 4, 8  # than other samples
+OVERHEAD = 0.15  # seconds of a sample beside its images
+FULL_ROUNDS = 2  # of all settings; those after them are of contenders
+ROUNDS_HOPED_FOR = 3.2  # four, of which the last two are of 0.6 of the settings
+# Settings whose best sample is below that share of the engine's best rate drop out.
+CONTENDER = 0.8
+SECONDS_ALONE = 0.3
+MOST_ALONE = 5
+IMAGES_ALONE, BATCHES_ALONE = 20_000, 16  # that are there to be read
+IMAGES_TO_COMPARE, SHARE_TO_COMPARE = 1000, 0.05
+FEWEST = 4  # images, however long they take
+IMAGES_TO_START_WITH = 512
+IMAGES_OF_A_START = 10
+IMAGES_TO_CHECK = 10_000
+SECONDS_TO_CHECK, MOST_CHECKS = 3.0, 3
+MOST_IMAGES = 200_000  # of a sample
+
+Say = Callable[[str], None]
+
+
+class Clock:
+    """How much of the time there is has gone by."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this was made."""
+        return time.monotonic() - self._start
+
+    def left(self, share: float) -> float:
+        """Seconds until that share of the time is over."""
+        return share * self.budget - self.seconds
+
+
+@dataclass
+class Found:
+    """What has been found out of a setting so far."""
+
+    samples: list[Sample] = field(default_factory=list)
+    network_rates: list[float] = field(default_factory=list)
+    reading_rates: list[float] = field(default_factory=list)
+    problem: str | None = None
+    warm_up: Sample | None = None  # with hardly any images
+    seconds: float = 0.0  # of its last sample, with everything around it
+
+    @property
+    def rate(self) -> float:
+        """The median of its samples, 0 where there are none."""
+        return statistics.median(sample.rate for sample in self.samples) if self.samples else 0.0
+
+    @property
+    def highest(self) -> float:
+        """The rate of its best sample."""
+        return max((sample.rate for sample in self.samples), default=0.0)
+
+
+class Bench:
+    """A benchmark under way; its methods are called in their order here."""
+
+    def __init__(
+        self,
+        job: BenchJob,
+        files: FileList,
+        settings: Sequence[Setting],
+        on_progress: OnProgress,
+        say: Say,
+    ) -> None:
+        self.clock = Clock(job.seconds)
+        self.outcomes: dict[str, Outcomes] = {}
+        self._job = job
+        self._files = files
+        self._seconds_to_read = seconds_to_read(run_job(job, settings[0]), files)
+        self._found = {setting: Found() for setting in settings}
+        self._firsts: dict[str, Setting] = {}
+        for setting in settings:
+            self._firsts.setdefault(setting.engine, setting)
+        self._on_progress = on_progress
+        self._say = say
+        self._engines: dict[str, Engine] = {}
+        self._images: dict[str, FileList] = {}
+        self._starts: dict[str, list[float]] = {}
+        self._seconds_of_starts = 0.0
+
+    @contextlib.contextmanager
+    def engines(self) -> Iterator[None]:
+        """The processes that measure, while the block runs."""
+        with contextlib.ExitStack() as stack:
+            for name, setting in self._firsts.items():
+                self._engines[name] = stack.enter_context(Engine(self._job, setting))
+            yield
+
+    def compare_outcomes(self) -> None:
+        """Let each engine predict the same images, which warms it up as well.
+
+        Raises what an engine raises where none of them works.
+        """
+        files = self._some(IMAGES_TO_COMPARE, SHARE_TO_COMPARE * self.clock.budget)
+        failure: BatchdigitError | None = None
+        for name, setting in self._firsts.items():
+            try:
+                self.outcomes[name] = self._engines[name].ask(warm_up, setting, files)
+            except BatchdigitError as error:
+                failure = failure or error
+                self._give_up(name, error)
+            self._show()
+        if failure and not self.outcomes:
+            raise failure
+
+    def sample_in_rounds(self) -> None:
+        """Sample every setting once, and the fast ones again and again while there is time."""
+        for name, setting in list(self._firsts.items()):
+            if name in self.outcomes:
+                with self._giving_up(name):
+                    self._images[name] = self._images_for(setting)
+        for number in itertools.count():
+            self._time_starts()
+            settings = self._alive() if number < FULL_ROUNDS else self._contenders()
+            # In turns, and each round begins with another one: what disturbs the machine for a
+            # while disturbs all of them.
+            for setting in _rotated(settings, number):
+                if number and self._found[setting].seconds > self.clock.left(SAMPLES_UNTIL):
+                    return
+                if not number and self.clock.left(SAMPLES_UNTIL) < 0 and self._has_samples(setting):
+                    self._found[setting].problem = "there was no time; give more --seconds"
+                    continue
+                self._sample(setting)
+            if not settings or self.clock.left(SAMPLES_UNTIL) < 0:
+                return
+
+    def measure_alone(self) -> None:
+        """What the network and what the readers of each engine's best setting do alone."""
+        leaders = [point.setting for point in leading_points(self.points())]
+        for number in range(MOST_ALONE):
+            for setting in leaders:
+                if number and self.clock.left(ALONE_UNTIL) < 0:
+                    return
+                engine, found = self._engines[setting.engine], self._found[setting]
+                size = found.samples[0].batch_size
+                many = evenly(self._files, max(IMAGES_ALONE, BATCHES_ALONE * size))
+                with self._giving_up(setting.engine):
+                    few = self._some(IMAGES_TO_START_WITH, SECONDS_ALONE)
+                    found.network_rates.append(
+                        engine.ask(network_rate, setting, few, SECONDS_ALONE)
+                    )
+                    found.reading_rates.append(
+                        engine.ask(reading_rate, setting, many, SECONDS_ALONE)
+                    )
+                self._show()
+
+    def check(self, point: Point) -> Check | None:
+        """Run the very command that is advised, as often as there is time, at least once."""
+        count = int(min(IMAGES_TO_CHECK, max(point.rate * SECONDS_TO_CHECK, IMAGES_OF_A_START)))
+        seconds: list[float] = []
+        command = run_command(self._job, point.setting)
+        with links_to(evenly(self._files, count)) as folder:
+            while not seconds or (len(seconds) < MOST_CHECKS and self.clock.left(1) > seconds[-1]):
+                try:
+                    seconds.append(seconds_of_command(self._job, point.setting, folder))
+                except BatchdigitError as error:
+                    self._say(f"{command}: {error}")
+                    break
+                self._show()
+        return Check(command, count, tuple(seconds)) if seconds else None
+
+    def points(self) -> tuple[Point, ...]:
+        """All that was found out."""
+        return tuple(
+            Point(
+                setting,
+                tuple(found.samples),
+                tuple(found.network_rates),
+                tuple(found.reading_rates),
+                parity_of(setting.engine, self._firsts, self.outcomes),
+                found.problem,
+            )
+            for setting, found in self._found.items()
+        )
+
+    def starts_found(self) -> Iterator[Start]:
+        """What a command of each engine takes with hardly any images."""
+        return (Start(name, tuple(seconds)) for name, seconds in self._starts.items() if seconds)
+
+    def versions(self) -> dict[str, str]:
+        """Of all engines' packages."""
+        return {
+            name: version
+            for outcomes in self.outcomes.values()
+            for name, version in outcomes.versions.items()
+        }
+
+    def _some(self, most: int, seconds: float) -> FileList:
+        """At most so many of the files, and no more than can be read in about that time."""
+        count = min(len(self._files), most, int(seconds / self._seconds_to_read))
+        return evenly(self._files, max(count, min(FEWEST, len(self._files))))
+
+    def _images_for(self, setting: Setting) -> FileList:
+        """The images of each sample of the engine of ``setting``.
+
+        They are four batches of any of its settings, unless that takes too long.
+        """
+        count = len(self._found) * ROUNDS_HOPED_FOR
+        seconds = self.clock.left(SAMPLES_UNTIL - SHARE_FOR_STARTS) / count - OVERHEAD
+        target = min(max(seconds, SHORTEST), LONGEST)
+        images = len(self._some(IMAGES_TO_START_WITH, SHORTEST))
+        for _ in range(4):
+            sample = self._engines[setting.engine].ask(
+                timed_run, setting, evenly(self._files, images)
+            )
+            if sample.span > 0.7 * target:
+                break
+            images = min(int(images * min(target / sample.span, 16)), MOST_IMAGES)
+        needed = [
+            BATCHES_OF_A_SAMPLE * (other.batch_size or 0)
+            for other in self._found
+            if other.engine == setting.engine
+        ]
+        most = images * MOST_TIMES_LONGER
+        return evenly(self._files, max(images, *(count for count in needed if count <= most)))
+
+    def _sample(self, setting: Setting) -> None:
+        engine, found = self._engines[setting.engine], self._found[setting]
+        images = self._images[setting.engine]
+        start = self.clock.seconds
+        if BATCHES_OF_A_SAMPLE * (setting.batch_size or 0) > len(images):
+            found.problem = "four such batches take too long; try smaller ones"
+            return
+        try:
+            if found.warm_up is None:
+                # A GPU finds memory for batches of a size, and what suits them, at the first one.
+                size = setting.batch_size or IMAGES_TO_START_WITH
+                few = IMAGES_OF_A_START if setting.device == "cpu" else min(size, len(images) // 2)
+                found.warm_up = engine.ask(timed_run, setting, evenly(images, few))
+            sample = engine.ask(timed_run, setting, images)
+            found.samples.append(sample.without_start(found.warm_up))
+        except BatchdigitError as error:
+            found.problem = str(error)
+            self._say(f"{setting.label}: {error}")
+        found.seconds = self.clock.seconds - start
+        self._show()
+
+    def _time_starts(self) -> None:
+        """What whole commands with hardly any images take, while their share of time lasts."""
+        few = evenly(self._files, IMAGES_OF_A_START)
+        with links_to(few) as folder:
+            for name in self._images:
+                times = self._starts.setdefault(name, [])
+                if times and self._seconds_of_starts > SHARE_FOR_STARTS * self.clock.budget:
+                    return
+                with contextlib.suppress(BatchdigitError):
+                    times.append(seconds_of_command(self._job, self._firsts[name], folder))
+                    self._seconds_of_starts += times[-1]
+                self._show()
+
+    def _alive(self) -> list[Setting]:
+        return [
+            setting
+            for setting, found in self._found.items()
+            if setting.engine in self._images and found.problem is None
+        ]
+
+    def _contenders(self) -> list[Setting]:
+        """Settings that may turn out best of their engine."""
+        return [
+            setting
+            for setting in self._alive()
+            if self._found[setting].highest >= CONTENDER * self._best_rate(setting.engine)
+        ]
+
+    def _best_rate(self, name: str) -> float:
+        return max(found.rate for setting, found in self._found.items() if setting.engine == name)
+
+    def _has_samples(self, setting: Setting) -> bool:
+        """Whether the engine of ``setting`` has any."""
+        return self._best_rate(setting.engine) > 0
+
+    @contextlib.contextmanager
+    def _giving_up(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BatchdigitError as error:
+            self._give_up(name, error)
+
+    def _give_up(self, name: str, error: BatchdigitError) -> None:
+        self._say(f"{name}: {error}")
+        self._images.pop(name, None)
+        for setting, found in self._found.items():
+            if setting.engine == name:
+                found.problem = str(error)
+
+    def _show(self) -> None:
+        seconds = min(self.clock.seconds, self.clock.budget)
+        self._on_progress(round(seconds), 0, round(self.clock.budget))
+
+
+def _rotated(settings: Sequence[Setting], number: int) -> list[Setting]:
+    """The settings by turns of their engines, from another one on each time."""
+    by_engine: dict[str, list[Setting]] = {}
+    for setting in settings:
+        by_engine.setdefault(setting.engine, []).append(setting)
+    turns = [one for turn in itertools.zip_longest(*by_engine.values()) for one in turn if one]
+    first = number % len(turns) if turns else 0
+    return turns[first:] + turns[:first]
