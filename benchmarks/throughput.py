@@ -31,8 +31,14 @@ from benchmarks.images import REPOSITORY, add_options, make_images
 from benchmarks.machine import compile_packages, in_words, machine
 
 OURS = {
-    "batchdigit_torch": "batchdigit, torch",
-    "batchdigit_onnxruntime": "batchdigit, ONNX Runtime",
+    "batchdigit_torch": "torch",
+    "batchdigit_auto": "torch, --precision auto",
+    "batchdigit_onnxruntime": "ONNX Runtime",
+}
+OPTIONS = {
+    "batchdigit_torch": ["--backend", "torch"],
+    "batchdigit_auto": ["--backend", "torch", "--precision", "auto"],
+    "batchdigit_onnxruntime": ["--backend", "onnxruntime"],
 }
 RIVALS = {
     "onnx_threads": "threads, OpenCV, ONNX Runtime",
@@ -109,11 +115,10 @@ def _installed(wanted: list[str] | None) -> list[str]:
 def _commands(rivals: list[str], images: Path, folder: Path, device: str) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
     commands = {}
-    for name in OURS:
-        backend = name.removeprefix("batchdigit_")
-        run = ["batchdigit", "run", str(images), "--quiet", "--backend", backend, "--out"]
+    for name, options in OPTIONS.items():
+        run = ["batchdigit", "run", str(images), "--quiet", *options, "--out"]
         commands[name] = [*python, *run, str(folder / f"{name}.csv")]
-        commands[name] += ["--device", device if backend == "torch" else "cpu"]
+        commands[name] += ["--device", device if "torch" in options else "cpu"]
     for name in rivals:
         out = folder / f"{name}.csv"
         commands[name] = [*python, f"benchmarks.rivals.{name}", str(images), str(out)]
@@ -170,11 +175,12 @@ def _rows(seconds: dict[str, list[float]], images: int) -> dict[str, dict[str, A
 
 
 def _table(rows: dict[str, dict[str, Any]], *, markdown: bool) -> list[str]:
+    ours = {name: f"batchdigit, {label}" for name, label in OURS.items()}
     ratios = [f"time of {label}" for label in OURS.values()]
     cells = [["", "median", "range", "interquartile", "images/s", *ratios]]
     cells += [
         [
-            (OURS | RIVALS)[name],
+            (ours | RIVALS)[name],
             f"{row['median']:.2f} s",
             f"{row['min']:.2f} to {row['max']:.2f} s",
             f"{row['interquartile']:.2f} s",
