@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchdigit.bench.advice import Command
 from batchdigit.bench.plots.breakeven import crossings
 from batchdigit.bench.plots.plot import FORMATS, check_plot_path, draw
 from batchdigit.bench.records import Measurement, Point, Start
@@ -307,7 +308,7 @@ def test_matplotlib_is_imported_for_drawing_only_and_never_pyplot() -> None:
 def test_crossings_are_where_another_engine_becomes_the_fastest(
     costs: dict[str, tuple[float, float]], expected: list[tuple[float, str]]
 ) -> None:
-    found = crossings(costs)
+    found = crossings({name: Command(start, 1 / each) for name, (start, each) in costs.items()})
     assert [name for _, name in found] == [name for _, name in expected]
     assert [count for count, _ in found] == pytest.approx([count for count, _ in expected])
 

@@ -28,7 +28,7 @@ def leading_points(points: Iterable[Point]) -> list[Point]:
     """
     engines: dict[str, list[Point]] = {}
     for point in points:
-        if point.samples and point.parity is not None:
+        if point.is_shown:
             engines.setdefault(point.setting.engine, []).append(point)
     leaders = [
         _simplest_of_the_fastest([point for point in own if point.samples[0].workers] or own)
@@ -63,7 +63,7 @@ class Command:
     start: float
     rate: float
 
-    def seconds(self, images: int) -> float:
+    def seconds(self, images: float) -> float:
         """How long it takes for so many images."""
         return self.start + images / self.rate
 

@@ -133,6 +133,11 @@ class Point:
     problem: str | None = None
 
     @property
+    def is_shown(self) -> bool:
+        """Whether it has run, and its results were compared: no speed without parity."""
+        return bool(self.samples) and self.parity is not None and self.problem is None
+
+    @property
     def rates(self) -> list[float]:
         """Images a second of each sample."""
         return [sample.rate for sample in self.samples]

@@ -41,9 +41,8 @@ def measurement_lines(measurement: Measurement, command_of: CommandOf) -> Iterat
 
 
 def _by_rate(points: Iterable[Point]) -> list[Point]:
-    """Points to show, the fastest first: a speed is not shown without its parity."""
-    shown = [point for point in points if point.samples and point.parity]
-    return sorted(shown, key=lambda point: -point.rate)
+    """Points to show, the fastest first."""
+    return sorted((point for point in points if point.is_shown), key=lambda point: -point.rate)
 
 
 def _heading(measurement: Measurement) -> Iterator[str]:

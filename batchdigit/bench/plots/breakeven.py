@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from batchdigit.bench.advice import Command, done_first
 from batchdigit.bench.plots.looks import GREY, colour_of, heading, ink, plain_number
 from batchdigit.bench.plots.shown import Shown, short
 
@@ -18,25 +19,25 @@ MOST_IMAGES = 10_000_000
 
 def draw_break_even(axes: Axes, shown: Shown) -> None:
     """Seconds of a whole command against the number of images, on logarithmic axes."""
-    costs = {}
+    commands = {}
     for engine in shown.engines:
-        point = shown.best_of(engine)
+        point = shown.leaders[engine]
         start = shown.measurement.start_of(point.setting)
         if start is not None:
-            costs[engine] = (start, 1 / point.rate)
+            commands[engine] = Command(start, point.rate)
     heading(
         axes,
         "From how many images on an engine pays",
         "seconds of a whole command, start-up and all",
     )
-    if not costs:
+    if not commands:
         axes.text(0.5, 0.5, "start-up was not measured", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
     counts = [10 ** (place / 40) for place in range(7 * 40 + 1)]
-    for engine, (start, each) in costs.items():
+    for engine, command in commands.items():
         axes.plot(
-            counts, [start + count * each for count in counts],
+            counts, [command.seconds(count) for count in counts],
             color=colour_of(shown, engine), linewidth=2,
         )  # fmt: skip
     axes.set_xscale("log")
@@ -52,7 +53,7 @@ def draw_break_even(axes: Axes, shown: Shown) -> None:
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("images (log scale)")
     axes.set_ylabel("seconds (log scale)")
-    for place, (count, engine) in enumerate(crossings(costs)):
+    for place, (count, engine) in enumerate(crossings(commands)):
         axes.axvline(count, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)))
         left = count > 3_000
         axes.annotate(
@@ -65,28 +66,15 @@ def draw_break_even(axes: Axes, shown: Shown) -> None:
         )  # fmt: skip
 
 
-def crossings(costs: Mapping[str, tuple[float, float]]) -> list[tuple[float, str]]:
-    """From which number of images on another engine takes the least time, and which one.
-
-    ``costs`` are the seconds that each takes to start, and those for each image.
-    """
-    found: list[tuple[float, str]] = []
-    count = 1.0
-    current = min(costs, key=lambda name: costs[name][0] + costs[name][1])
-    while True:
-        start, each = costs[current]
-        later = {
-            name: (other_start - start) / (each - other_each)
-            for name, (other_start, other_each) in costs.items()
-            if other_each < each and (other_start - start) / (each - other_each) >= count
-        }
-        if not later:
-            return found
-        current = min(later, key=lambda name: (later[name], costs[name][1]))
-        count = later[current]
-        if count >= MOST_IMAGES:
-            return found
-        found.append((count, current))
+def crossings(commands: Mapping[str, Command]) -> list[tuple[float, str]]:
+    """From which number of images on another engine takes the least time, and which one."""
+    found = []
+    for engine, command in commands.items():
+        others = [other for name, other in commands.items() if name != engine]
+        first, _ = done_first(command, others) or (0.0, 0.0)
+        if 1 < first < MOST_IMAGES:
+            found.append((first, engine))
+    return sorted(found)
 
 
 def _rounded(count: float) -> int:

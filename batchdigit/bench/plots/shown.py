@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
+from batchdigit.bench.advice import leading_points
 from batchdigit.bench.facts import facts
 from batchdigit.bench.records import Measurement, Point, percentile
 from batchdigit.errors import BatchdigitError, one_line
@@ -25,12 +26,8 @@ class Shown:
 
     @cached_property
     def measured(self) -> list[Point]:
-        """The points whose results were compared: a speed is not shown without its parity."""
-        points = [
-            point
-            for point in self.measurement.points
-            if point.samples and point.parity is not None and point.problem is None
-        ]
+        """The points to show."""
+        points = [point for point in self.measurement.points if point.is_shown]
         if not points:
             raise BatchdigitError(
                 "there is nothing to draw: no setting has both a rate and a parity",
@@ -39,13 +36,15 @@ class Shown:
         return points
 
     @cached_property
+    def leaders(self) -> dict[str, Point]:
+        """The best point of each engine that is drawn, the fastest engine first."""
+        leaders = leading_points(self.measured)[:MOST_ENGINES]
+        return {point.setting.engine: point for point in leaders}
+
+    @property
     def engines(self) -> list[str]:
         """The engines that are drawn, the fastest first."""
-        rates: dict[str, float] = {}
-        for point in self.measured:
-            engine = point.setting.engine
-            rates[engine] = max(rates.get(engine, 0.0), point.rate)
-        return sorted(rates, key=lambda engine: -rates[engine])[:MOST_ENGINES]
+        return list(self.leaders)
 
     @cached_property
     def points(self) -> list[Point]:
@@ -57,16 +56,11 @@ class Shown:
         """The numbers of workers that runs used, ascending."""
         return sorted({point.samples[0].workers for point in self.points})
 
-    def best_of(self, engine: str) -> Point:
-        """The fastest point of an engine."""
-        points = [point for point in self.points if point.setting.engine == engine]
-        return max(points, key=lambda point: point.rate)
-
     @cached_property
     def best(self) -> Point:
         """The point that is advised, the fastest one where that is not shown."""
         advised = [point for point in self.points if point.setting == self.measurement.best]
-        return advised[0] if advised else self.best_of(self.engines[0])
+        return advised[0] if advised else next(iter(self.leaders.values()))
 
     @cached_property
     def title(self) -> str:

@@ -39,14 +39,14 @@ WORK = {
 
 def draw_stages(axes: Axes, shown: Shown) -> None:
     """Microseconds an image by stage, of each engine's best point."""
-    bars = [(engine, *_stages(shown.best_of(engine))) for engine in shown.engines]
+    bars = [(engine, *_stages(shown.leaders[engine])) for engine in shown.engines]
     longest = [max(sum(clock.values()), sum(work.values())) for _, clock, work in bars]
     own_scale = max(longest) > _OWN_SCALE_FROM * min(longest)
     width = 1.0 if own_scale else max(longest)
     for place, (engine, clock, work) in enumerate(bars):
         unit = longest[place] if own_scale else 1.0
         axes.text(
-            0, 3 * place - 0.72, f"{short(engine)}, {in_words(shown.best_of(engine))}",
+            0, 3 * place - 0.72, f"{short(engine)}, {in_words(shown.leaders[engine])}",
             fontsize=9, fontweight="bold", color=ink(colour_of(shown, engine)), va="center",
         )  # fmt: skip
         for row, (values, looks) in enumerate(((clock, CLOCK), (work, WORK))):
