@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ class Model(Protocol):
 class Predictor(Protocol):
     """A model, ready to label batches."""
 
-    def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
+    def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order."""
 
 

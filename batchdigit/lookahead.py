@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -74,7 +74,7 @@ def predicted_in_threads(
     *,
     part: int = LARGEST_PART,
     prepare: Callable[[], None] | None = None,
-) -> Iterator[Predictions]:
+) -> Generator[Predictions, None, None]:
     """The predictions of each batch, in order, computed in parts of ``part`` images.
 
     So all threads have something to do, memory is bounded, and who leaves waits for no more than

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ class OnnxPredictor:
         self._k = k
         self._threads = threads
 
-    def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
+    def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order; some are computed while one is handled."""
         return predicted_in_threads(self._predict, batches, self._threads)
 

@@ -83,13 +83,13 @@ def run(job: Job, *, on_progress: OnProgress = no_progress, find: Find = find_im
     return replace(summary, seconds=stopwatch.seconds())
 
 
-def stream(job: Job, *, find: Find = find_images) -> Iterator[Predictions]:
+def stream(job: Job) -> Iterator[Predictions]:
     """The predictions of ``job.source``, batch by batch, in the order of the file names.
 
     The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) play no part.
     Raises what :func:`run` raises but OutputError.
     """
-    with open_session(job, Stopwatch(), find=find) as session:
+    with open_session(job, Stopwatch()) as session:
         for predictions in session.predictions():
             yield replace(predictions, files=session.files)
 

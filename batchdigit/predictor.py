@@ -9,7 +9,7 @@ import contextlib
 import copy
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class Predictor:
                 "free its memory, or choose --device cpu",
             ) from error
 
-    def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
+    def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order.
 
         Works ahead: while some are computed, the caller handles the one before.

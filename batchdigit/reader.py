@@ -35,6 +35,7 @@ from batchdigit.workerprocess import FileClocks, check_left_behind, one_thread
 from batchdigit.workers import OpenWorkers, Plan, WorkerDied, Workers
 
 _DEFAULT_READING = Reading()
+JUDGED_AT_ONCE = 256  # images, so that judging takes little memory, however large a batch
 
 
 class DigitFiles:
@@ -154,14 +155,18 @@ class _Rows:
 
     def judge(self) -> list[int]:
         """The rows that were put off and are to be fitted, for they do not look like MNIST's."""
-        rows = np.array(self._put_off, np.int64)
-        likeness = look_like_mnist(self._images[rows, 0])
-        self._ink[rows] = likeness.ink
-        return list(rows[~likeness.mnist].tolist())
+        unlike: list[int] = []
+        for start in range(0, len(self._put_off), JUDGED_AT_ONCE):
+            rows = np.array(self._put_off[start : start + JUDGED_AT_ONCE], np.int64)
+            likeness = look_like_mnist(self._images[rows, 0])
+            self._ink[rows] = likeness.ink
+            unlike += rows[~likeness.mnist].tolist()
+        return unlike
 
     def batch(self, busy: Mapping[str, float]) -> Batch:
         """What has come of it."""
-        usable = self._usable
+        # A mask copies; where every row is usable, the arrays go as they are.
+        usable = self._usable if self._failures else slice(None)
         return Batch(
             np.array(self.indices, np.int64)[usable],
             self._images[usable],

@@ -20,7 +20,7 @@ SECONDS_TO_READ_A_BATCH = 0.5  # of large images, so that several processes get 
 FILES_TO_LOOK_AT = 64
 # Of one core, measured: MNIST's files take 20 µs, small drawings 300 µs, phone photos 120 ns a
 # byte, 70 times as much as their network.
-SECONDS_TO_READ = 30e-6
+SECONDS_TO_READ = 20e-6
 SECONDS_TO_READ_A_BYTE = 120e-9
 SECONDS_TO_COMPUTE = 150e-6
 

@@ -99,10 +99,11 @@ def settle_in() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _use_one_thread()
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_with_parent(ppid: int) -> None:
+def end_with_parent(ppid: int) -> None:
+    """End this process when its parent, the process ``ppid``, is no more; never returns."""
     parent = multiprocessing.parent_process()
     # The first tells for forked processes, the second for a forkserver's.
     while os.getppid() == ppid and (parent is None or parent.is_alive()):

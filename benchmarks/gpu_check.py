@@ -13,6 +13,8 @@ With ``--device cpu`` the same steps run without a GPU, whose tests are skipped 
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,18 +63,16 @@ def _ended(command: list[str], log: Path, seconds: float) -> str:
     if seconds < SECONDS_OF_A_STEP:
         return "not begun: no time was left"
     with log.open("w") as file:
+        step = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
-            ended = subprocess.run(
-                command,
-                cwd=REPOSITORY,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-            )
+            returncode = step.wait(seconds)
         except subprocess.TimeoutExpired:
+            os.killpg(step.pid, signal.SIGKILL)  # with those that it has started
+            step.wait()
             return "stopped: no time was left"
-    return "well" if ended.returncode == 0 else f"with exit code {ended.returncode}"
+    return "well" if returncode == 0 else f"with exit code {returncode}"
 
 
 def _steps(arguments: argparse.Namespace) -> dict[str, list[str]]:

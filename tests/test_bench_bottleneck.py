@@ -1,3 +1,4 @@
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +49,8 @@ def measured(setting: Setting, files: FileList) -> Point:
         start_method="fork",  # which inherits what has been slowed
         fresh=True,
     )
-    return Point(setting, (timed_run(job, files),))
+    with tempfile.TemporaryDirectory() as folder:
+        return Point(setting, (timed_run(job, files, Path(folder)),))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

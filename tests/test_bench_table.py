@@ -53,6 +53,11 @@ def test_gpu_is_held_against_the_best_cpu() -> None:
     assert line_with(lines, "best: ").endswith(command_of(GPU))
 
 
+def test_who_is_done_first_is_not_known_where_a_start_is_not() -> None:
+    lines = lines_of(point(TORCH, (1000.0,)), point(ONNX, (2000.0,)), starts={TORCH: 1.0})
+    assert not any(word in line for line in lines for word in ("always", "never", "on  0/"))
+
+
 def test_without_a_gpu_that_is_said() -> None:
     assert "no GPU was measured" in lines_of(point(TORCH))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from batchdigit.bench.records import WORK, Point, Sample
+from batchdigit.bench.records import READING, WORK, Point, Sample
 
-READING = ("read", "decode", "fit")
 COMPUTING = ("transfer", "network")
 WAITING = ("read", "predict")  # stages in which the main thread waits for others
 SATURATED = 0.85  # of all cores' time, from which on they are what is short
@@ -99,7 +98,7 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
     found = {occupant.who: occupant for occupant in occupants(sample)}
     busiest = occupants(sample)[0]
     on_cpu = point.setting.device == "cpu"
-    used = min(sample.cpu_seconds / (cores * sample.span), 1.0)
+    used = min((sample.cpu_seconds or 0.0) / (cores * sample.span), 1.0)
     network = statistics.median(point.network_rates or [found["network"].rate])
     reading = statistics.median(
         point.reading_rates or [found["readers" if sample.workers else "main"].rate]

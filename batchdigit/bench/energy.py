@@ -12,12 +12,12 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class EnergyMeter:
-    """Counts from where it is made. ``gpu`` is the number of a CUDA device, None for none.
+    """Counts from where it is made, with the GPU, if there is just one, where ``gpu``.
 
     What is counted is the whole processor and the whole GPU, whoever uses them.
     """
 
-    def __init__(self, gpu: int | None) -> None:
+    def __init__(self, *, gpu: bool) -> None:
         self._gpu = gpu
         self._before = self._counters()
 
@@ -35,19 +35,19 @@ class EnergyMeter:
         """Joules by counter; None unless all that there should be are there."""
         counters: dict[str, float] = {}
         try:
-            # intel-rapl:0 is a whole package, intel-rapl:0:1 a part of it.
+            # A zone with another name is a part of a package, or the whole machine (psys).
             for zone in POWERCAP.glob("intel-rapl:*"):
-                if zone.name.count(":") == 1:
+                if (zone / "name").read_text().startswith("package"):
                     counters[str(zone)] = int((zone / "energy_uj").read_text()) / 1e6
         except (OSError, ValueError):
             return None
         if not counters:
             return None
-        if self._gpu is not None:
-            joules = _gpu_joules(self._gpu)
+        if self._gpu:
+            joules = _gpu_joules()
             if joules is None:
                 return None
-            counters[f"gpu {self._gpu}"] = joules
+            counters["gpu"] = joules
         return counters
 
 
@@ -59,12 +59,14 @@ def _range_of(counter: str) -> float:
         return 0.0
 
 
-def _gpu_joules(number: int) -> float | None:
+def _gpu_joules() -> float | None:
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        device = pynvml.nvmlDeviceGetHandleByIndex(number)
+        if pynvml.nvmlDeviceGetCount() > 1:
+            return None  # it numbers them in an order of its own
+        device = pynvml.nvmlDeviceGetHandleByIndex(0)
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(device)) / 1000
     except Exception:  # noqa: BLE001  (not installed, no driver, an old GPU: it does not tell)
         return None

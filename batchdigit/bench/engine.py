@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shlex
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
-from batchdigit.bench.probes import in_a_fork, preload, settle
+from batchdigit.bench.probes import do_nothing, in_a_fork, preload, settle
 from batchdigit.bench.records import Setting
 from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.jobs import BenchJob, Job
+from batchdigit.workerprocess import starting_processes
 
 _Result = TypeVar("_Result")
 
@@ -33,39 +35,52 @@ class Engine:
     def __init__(self, job: BenchJob, setting: Setting) -> None:
         self._job = job
         self._name = setting.engine
+        self._forks = setting.device == "cpu" and sys.platform == "linux"
         # Spawned: a fork would inherit what this process has imported.
         context = multiprocessing.get_context("spawn")
-        self._process = ProcessPoolExecutor(1, context, initializer=settle)
-        self._forks = setting.device == "cpu" and sys.platform == "linux"
-        if self._forks:
-            self._preloaded = self._process.submit(preload, run_job(job, setting))
+        self._process = ProcessPoolExecutor(1, context, settle, (os.getpid(),))
+        with starting_processes():  # a signal is not theirs to handle
+            self._ready = self._process.submit(
+                preload if self._forks else do_nothing, run_job(job, setting)
+            )
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if kind is not None:  # what it is at may take long, or for ever
-            for process in self._process._processes.values():
+            for process in list(self._process._processes.values()):
                 process.kill()
         self._process.shutdown(cancel_futures=True)
 
     def ask(self, probe: Callable[..., _Result], setting: Setting, *arguments: object) -> _Result:
         """What ``probe(job, *arguments)`` finds out in the process, with the job of ``setting``.
 
-        Raises BatchdigitError when the probe does, or the process dies.
+        Raises BatchdigitError when the probe raises anything, EngineDiedError when its process
+        ends.
         """
         job = run_job(self._job, setting)
         try:
+            self._ready.result()
             if not self._forks:
                 return self._process.submit(probe, job, *arguments).result()
-            self._preloaded.result()
             result: _Result = self._process.submit(in_a_fork, probe, job, *arguments).result()
         except BrokenProcessPool as error:
-            raise BatchdigitError(
+            raise EngineDiedError(
                 f"the process that measured {self._name} has died",
                 "see that memory suffices, or leave it out by --backends or --devices",
             ) from error
+        except BatchdigitError:
+            raise
+        except Exception as error:  # a full disk, a fault of a driver
+            raise BatchdigitError(
+                f"{self._name}: {type(error).__name__}: {error}", "see `batchdigit doctor`"
+            ) from error
         return result
+
+
+class EngineDiedError(BatchdigitError):
+    """The process of an engine, or a fork of it, has ended."""
 
 
 def run_job(job: BenchJob, setting: Setting) -> Job:
@@ -101,7 +116,20 @@ def run_command(job: BenchJob, setting: Setting) -> str:
     """The command line of ``setting``, to paste."""
     source = [str(path) for path in job.source] or ["IMAGES"]
     words = ["batchdigit", "run", *source, "--out", "preds.csv", *run_options(job, setting)]
-    return shlex.join(words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """A word of a command line; what a terminal would obey, or not show, is spelled out."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(
+        character
+        if character.isprintable() and character not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+        for character in word
+    )
+    return f"$'{escaped}'"
 
 
 def seconds_of_command(job: BenchJob, setting: Setting, folder: Path) -> float:

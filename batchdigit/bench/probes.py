@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import multiprocessing
+import os
 import re
-import resource
 import signal
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from batchdigit.backends import open_backend
 from batchdigit.bench.energy import EnergyMeter
-from batchdigit.bench.records import Sample
+from batchdigit.bench.records import READING, Sample
 from batchdigit.filenames import FileList
 from batchdigit.jobs import Job
 from batchdigit.network import IMAGE_SIZE
@@ -36,18 +37,30 @@ from batchdigit.records import Batch
 from batchdigit.signals import STOP_SIGNALS
 from batchdigit.source import Listing
 from batchdigit.stopwatch import Stopwatch
+from batchdigit.workerprocess import end_with_parent
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _FAILED = -1
-BATCHES_AT_ONCE = 4
+LEAST_BATCHES = 4  # of each process that reads
 
 
-def settle() -> None:
-    """To be called first in a process that measures: end with its parent, and by it alone."""
+def settle(parent: int) -> None:
+    """To be called first in a process that measures: end with its ``parent``, and by it alone."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it had ended before
+            os._exit(1)
+    else:  # where nothing is forked, which a thread would be in the way of
+        threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
+    # A GPU's readers come from a process that then has imported PyTorch once for all of them.
+    multiprocessing.set_forkserver_preload(["batchdigit.loader"])
     keep_memory()  # as a run does
 
 
@@ -56,13 +69,18 @@ def preload(job: Job) -> None:
     open_backend(job)
 
 
+def do_nothing(_job: Job) -> None:
+    """Only start the process."""
+
+
 def in_a_fork(probe: Callable[..., Any], job: Job, *arguments: object) -> Any:
     """``probe(job, *arguments)`` in a fork of this process, which has done nothing but imports.
 
     So each finds memory and libraries as a new run does. What has computed before would be slowed
     by its own readers: of what it shares with them, each page is copied when it is written again.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=settle) as fork:
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, context, settle, (os.getpid(),)) as fork:
         return fork.submit(probe, job, *arguments).result()
 
 
@@ -92,16 +110,19 @@ def warm_up(job: Job, files: FileList) -> Outcomes:
     return Outcomes(labels, probs, session.backend.device, account["versions"], account["model"])
 
 
-def timed_run(job: Job, files: FileList) -> Sample:
-    """One run over ``files``, its report and all."""
+def timed_run(job: Job, files: FileList, folder: Path) -> Sample:
+    """One run over ``files``, its report, which goes into ``folder``, and all."""
     gpu = _gpu_number(job.device)
     _forget_peaks(gpu)
-    with tempfile.TemporaryDirectory(prefix="batchdigit-bench-") as folder:
-        job = replace(job, out=Path(folder, "preds.csv"))
-        cpu_seconds, energy = _cpu_seconds(), EnergyMeter(gpu)
-        summary = run(job, find=_these(files))
-        cpu_seconds, joules = _cpu_seconds() - cpu_seconds, energy.joules()
+    cpu_seconds, energy = _cpu_seconds(), EnergyMeter(gpu=gpu is not None)
+    summary = run(replace(job, out=folder / "preds.csv"), find=_these(files))
+    used, joules = _cpu_seconds(), energy.joules()
+    if cpu_seconds is not None and used is not None:
+        cpu_seconds = used - cpu_seconds
     reader, computed = summary.account["reader"], summary.account["computed"]
+    if cpu_seconds is not None and reader["start_method"] == "forkserver":
+        # Such processes are not this one's. By the clock of the wall, which is near.
+        cpu_seconds += sum(summary.busy.get(stage, 0.0) for stage in READING)
     return Sample(
         images=summary.found,
         seconds=summary.seconds,
@@ -121,18 +142,19 @@ def network_rate(job: Job, files: FileList, seconds: float) -> float:
     with open_session(job, Stopwatch(), find=_these(files)) as session:
         images = np.concatenate([batch.images for batch in session.reader])
         batch = _filled(images, session.reader.batch_size)
-        count = 0
-        start = time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < seconds:
-            for predictions in session.predictor.predict([batch] * BATCHES_AT_ONCE):
-                count += len(predictions)
+        with contextlib.closing(session.predictor.predict(itertools.repeat(batch))) as predicted:
+            next(predicted)  # by when all that compute have begun
+            start, count = time.perf_counter(), 0
+            while (elapsed := time.perf_counter() - start) < seconds or not count:
+                count += len(next(predicted))
         return count / elapsed
 
 
-def reading_rate(job: Job, files: FileList, seconds: float) -> float:
+def reading_rate(job: Job, files: FileList, seconds: float) -> float | None:
     """Images a second that the processes read, nothing else being done, for at most ``seconds``.
 
-    From the first batch on: how they start is no part of it.
+    From when each has read a batch: how they start is no part of it. None where there are too few
+    batches for that.
     """
     with open_session(job, Stopwatch(), find=_these(files)) as session:
         size, workers = session.reader.batch_size, session.reader.workers
@@ -144,14 +166,18 @@ def reading_rate(job: Job, files: FileList, seconds: float) -> float:
         reading=job.reading,
         open_workers=session.backend.open_workers,
     )
+    first = max(workers, 1)
+    if len(reader) < LEAST_BATCHES * first:
+        return None
     with reader:
+        batches = iter(reader)
+        for _ in range(first):
+            next(batches)
         start, count = time.perf_counter(), 0
-        for number, batch in enumerate(reader):
-            if number == 0 and len(reader) > 1:
-                start = time.perf_counter()
-            else:
-                count += len(batch) + len(batch.failures)
-            if count and time.perf_counter() - start > seconds:
+        for number, batch in enumerate(batches, 1):
+            count += len(batch) + len(batch.failures)
+            enough = time.perf_counter() - start > seconds and number >= first
+            if enough:
                 break
         return count / (time.perf_counter() - start)
 
@@ -166,8 +192,10 @@ def _filled(images: NDArray[np.uint8], size: int) -> Batch:
     return Batch(np.arange(size), filled, np.zeros(size, np.uint8), np.zeros(size, np.float32))
 
 
-def _cpu_seconds() -> float:
+def _cpu_seconds() -> float | None:
     """Processor time of this process and of those that it has started and seen end."""
+    if resource is None:
+        return None
     return sum(
         usage.ru_utime + usage.ru_stime
         for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

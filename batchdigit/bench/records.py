@@ -14,7 +14,8 @@ from typing import Any
 FORMAT = 1  # of the JSON data; another number is another format
 START = ("import", "load", "list", "start", "end")
 """Stages before a run's first image is read and after its last row, which are no part of a rate."""
-WORK = ("read", "decode", "fit", "transfer", "network")
+READING = ("read", "decode", "fit")
+WORK = (*READING, "transfer", "network")
 """Stages that worker processes, threads and devices spend time in beside the main thread."""
 
 
@@ -75,7 +76,7 @@ class Sample:
     images: int
     seconds: Mapping[str, float]
     busy: Mapping[str, float]
-    cpu_seconds: float
+    cpu_seconds: float | None
     batch_size: int
     workers: int
     threads: int
@@ -84,13 +85,21 @@ class Sample:
     joules: float | None = None
 
     def without_start(self, short: Sample) -> Sample:
-        """The same, less the processor time and energy that a ``short`` run takes to start."""
-        share = self.images / max(self.images - short.images, 1)
-        joules = None
-        if self.joules is not None and short.joules is not None:
-            joules = max(self.joules - short.joules, 0.0) * share
-        cpu_seconds = max(self.cpu_seconds - short.cpu_seconds, 0.0) * share
-        return replace(self, cpu_seconds=cpu_seconds, joules=joules)
+        """The same, less the processor time and energy that a ``short`` run takes to start.
+
+        They are None where the other run is not much shorter: what is left would be noise.
+        """
+
+        def net(own: float | None, other: float | None) -> float | None:
+            if own is None or other is None or self.images < 2 * short.images:
+                return None
+            return max(own - other, 0.0) * self.images / (self.images - short.images)
+
+        return replace(
+            self,
+            cpu_seconds=net(self.cpu_seconds, short.cpu_seconds),
+            joules=net(self.joules, short.joules),
+        )
 
     @property
     def span(self) -> float:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from batchdigit.bench.advice import leading_points
-from batchdigit.bench.engine import Engine, run_command, run_job, seconds_of_command
+from batchdigit.bench.engine import (
+    Engine,
+    EngineDiedError,
+    run_command,
+    run_job,
+    seconds_of_command,
+)
 from batchdigit.bench.images import evenly, links_to
 from batchdigit.bench.parity import parity_of
 from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
@@ -33,7 +41,7 @@ ROUNDS_HOPED_FOR = 3.2  # four, of which the last two are of 0.6 of the settings
 CONTENDER = 0.8
 SECONDS_ALONE = 0.3
 MOST_ALONE = 5
-IMAGES_ALONE, BATCHES_ALONE = 20_000, 16  # that are there to be read
+IMAGES_ALONE, BATCHES_ALONE = 20_000, 8  # that are there to be read, batches for each process
 IMAGES_TO_COMPARE, SHARE_TO_COMPARE = 1000, 0.05
 FEWEST = 4  # images, however long they take
 IMAGES_TO_START_WITH = 512
@@ -70,8 +78,15 @@ class Found:
     network_rates: list[float] = field(default_factory=list)
     reading_rates: list[float] = field(default_factory=list)
     problem: str | None = None
+    failed: bool = False  # and is not tried again
     warm_up: Sample | None = None  # with hardly any images
     seconds: float = 0.0  # of its last sample, with everything around it
+
+    def fail(self, problem: str) -> None:
+        """It does not work any more; what it has shown before still counts."""
+        self.failed = True
+        if not self.samples:
+            self.problem = problem
 
     @property
     def rate(self) -> float:
@@ -110,11 +125,16 @@ class Bench:
         self._images: dict[str, FileList] = {}
         self._starts: dict[str, list[float]] = {}
         self._seconds_of_starts = 0.0
+        self._without_start: set[str] = set()
+        self._folder = Path()
 
     @contextlib.contextmanager
     def engines(self) -> Iterator[None]:
         """The processes that measure, while the block runs."""
         with contextlib.ExitStack() as stack:
+            # Here, and not where they are used, from where a process that is killed takes none.
+            folder = tempfile.TemporaryDirectory(prefix="batchdigit-bench-")
+            self._folder = Path(stack.enter_context(folder))
             for name, setting in self._firsts.items():
                 self._engines[name] = stack.enter_context(Engine(self._job, setting))
             yield
@@ -148,10 +168,12 @@ class Bench:
             # In turns, and each round begins with another one: what disturbs the machine for a
             # while disturbs all of them.
             for setting in _rotated(settings, number):
+                if setting not in self._alive():
+                    continue  # its engine has died
                 if number and self._found[setting].seconds > self.clock.left(SAMPLES_UNTIL):
                     return
                 if not number and self.clock.left(SAMPLES_UNTIL) < 0 and self._has_samples(setting):
-                    self._found[setting].problem = "there was no time; give more --seconds"
+                    self._found[setting].fail("there was no time; give more --seconds")
                     continue
                 self._sample(setting)
             if not settings or self.clock.left(SAMPLES_UNTIL) < 0:
@@ -166,15 +188,20 @@ class Bench:
                     return
                 engine, found = self._engines[setting.engine], self._found[setting]
                 size = found.samples[0].batch_size
-                many = evenly(self._files, max(IMAGES_ALONE, BATCHES_ALONE * size))
-                with self._giving_up(setting.engine):
-                    few = self._some(IMAGES_TO_START_WITH, SECONDS_ALONE)
-                    found.network_rates.append(
-                        engine.ask(network_rate, setting, few, SECONDS_ALONE)
-                    )
-                    found.reading_rates.append(
-                        engine.ask(reading_rate, setting, many, SECONDS_ALONE)
-                    )
+                workers = max(found.samples[0].workers, 1)
+                count = min(max(IMAGES_ALONE, BATCHES_ALONE * workers * size), MOST_IMAGES)
+                few = self._some(IMAGES_TO_START_WITH, SECONDS_ALONE)
+                try:
+                    network = engine.ask(network_rate, setting, few, SECONDS_ALONE)
+                    many = evenly(self._files, count)
+                    reading = engine.ask(reading_rate, setting, many, SECONDS_ALONE)
+                except BatchdigitError as error:
+                    self._say(f"{setting.label}, alone: {error}")
+                    leaders = [other for other in leaders if other != setting]
+                    continue
+                found.network_rates.append(network)
+                if reading is not None:
+                    found.reading_rates.append(reading)
                 self._show()
 
     def check(self, point: Point) -> Check | None:
@@ -233,9 +260,7 @@ class Bench:
         target = min(max(seconds, SHORTEST), LONGEST)
         images = len(self._some(IMAGES_TO_START_WITH, SHORTEST))
         for _ in range(4):
-            sample = self._engines[setting.engine].ask(
-                timed_run, setting, evenly(self._files, images)
-            )
+            sample = self._run(setting, evenly(self._files, images))
             if sample.span > 0.7 * target:
                 break
             images = min(int(images * min(target / sample.span, 16)), MOST_IMAGES)
@@ -245,25 +270,30 @@ class Bench:
             if other.engine == setting.engine
         ]
         most = images * MOST_TIMES_LONGER
-        return evenly(self._files, max(images, *(count for count in needed if count <= most)))
+        return evenly(self._files, max([images, *(count for count in needed if count <= most)]))
+
+    def _run(self, setting: Setting, images: FileList) -> Sample:
+        return self._engines[setting.engine].ask(timed_run, setting, images, self._folder)
 
     def _sample(self, setting: Setting) -> None:
-        engine, found = self._engines[setting.engine], self._found[setting]
-        images = self._images[setting.engine]
+        found, images = self._found[setting], self._images[setting.engine]
         start = self.clock.seconds
         if BATCHES_OF_A_SAMPLE * (setting.batch_size or 0) > len(images):
-            found.problem = "four such batches take too long; try smaller ones"
+            found.fail("four such batches take too long; try smaller ones")
             return
         try:
             if found.warm_up is None:
-                # A GPU finds memory for batches of a size, and what suits them, at the first one.
-                size = setting.batch_size or IMAGES_TO_START_WITH
-                few = IMAGES_OF_A_START if setting.device == "cpu" else min(size, len(images) // 2)
-                found.warm_up = engine.ask(timed_run, setting, evenly(images, few))
-            sample = engine.ask(timed_run, setting, images)
-            found.samples.append(sample.without_start(found.warm_up))
+                few = evenly(images, max(min(IMAGES_OF_A_START, len(images) // 2), 1))
+                if setting.device != "cpu":
+                    # It finds memory for batches of a size, and what suits them, at the first one.
+                    size = setting.batch_size or IMAGES_TO_START_WITH
+                    self._run(setting, evenly(images, min(size, len(images))))
+                found.warm_up = self._run(setting, few)
+            found.samples.append(self._run(setting, images).without_start(found.warm_up))
+        except EngineDiedError as error:
+            self._give_up(setting.engine, error)
         except BatchdigitError as error:
-            found.problem = str(error)
+            found.fail(str(error))
             self._say(f"{setting.label}: {error}")
         found.seconds = self.clock.seconds - start
         self._show()
@@ -272,20 +302,23 @@ class Bench:
         """What whole commands with hardly any images take, while their share of time lasts."""
         few = evenly(self._files, IMAGES_OF_A_START)
         with links_to(few) as folder:
-            for name in self._images:
+            for name in [name for name in self._images if name not in self._without_start]:
                 times = self._starts.setdefault(name, [])
                 if times and self._seconds_of_starts > SHARE_FOR_STARTS * self.clock.budget:
                     return
-                with contextlib.suppress(BatchdigitError):
+                try:
                     times.append(seconds_of_command(self._job, self._firsts[name], folder))
                     self._seconds_of_starts += times[-1]
+                except BatchdigitError as error:
+                    self._without_start.add(name)
+                    self._say(f"the start of {name}: {error}")
                 self._show()
 
     def _alive(self) -> list[Setting]:
         return [
             setting
             for setting, found in self._found.items()
-            if setting.engine in self._images and found.problem is None
+            if setting.engine in self._images and not found.failed
         ]
 
     def _contenders(self) -> list[Setting]:
@@ -315,7 +348,7 @@ class Bench:
         self._images.pop(name, None)
         for setting, found in self._found.items():
             if setting.engine == name:
-                found.problem = str(error)
+                found.fail(str(error))
 
     def _show(self) -> None:
         seconds = min(self.clock.seconds, self.clock.budget)

@@ -18,7 +18,7 @@ from typing import Any
 
 from batchdigit.bench.records import FORMAT, START, WORK, Check, Measurement, Sample, Start
 from batchdigit.errors import UsageError, one_line
-from batchdigit.publish import Publication, writing
+from batchdigit.publish import Publication, check_target, writing
 
 LARGEST_FILE = 100 << 20
 _RATES = (1e-9, 1e15)  # images a second that a ratio of can be formed of
@@ -27,12 +27,16 @@ STAGES = (*START, "read", "save", "predict", "journal", "write", "total")
 
 
 def check_data_path(path: Path) -> None:
-    """Raise UsageError unless the name says which format to write."""
+    """Raise, before anything is measured, what :func:`write_data` would raise about ``path``.
+
+    UsageError unless its name says which format to write, OutputError where no file can be put.
+    """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(
             f"{path.name!r} does not say which format to write",
             f"end it in {', '.join(_FORMATS)}",
         )
+    check_target(path)
 
 
 def write_data(measurement: Measurement, path: Path) -> None:

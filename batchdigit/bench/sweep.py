@@ -9,7 +9,7 @@ from dataclasses import replace
 from batchdigit.bench.records import Setting
 from batchdigit.errors import UsageError
 from batchdigit.jobs import BenchJob
-from batchdigit.loading import is_installed
+from batchdigit.loading import is_installed, loading
 from batchdigit.machine import available_cores, has_bfloat16_units, may_have_gpu
 from batchdigit.modelfile import is_onnx_file
 
@@ -61,7 +61,8 @@ def _gpus() -> list[str]:
     """GPUs that PyTorch can use. It is asked only where there may be one: its import takes long."""
     if not may_have_gpu() or not is_installed("torch"):
         return []
-    import torch
+    with loading("PyTorch", "torch"):
+        import torch
 
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return ["cuda"] if len(gpus) == 1 else gpus + ["mps"] * torch.backends.mps.is_available()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from batchdigit.bench.advice import Best, Command, best_points, done_first, leading_points
 from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, own_stages
 from batchdigit.bench.records import WORK, Measurement, Point, Setting, percentile
+from batchdigit.errors import one_line
 
 MEGABYTE = 1e6
 CommandOf = Callable[[Setting], str]
@@ -51,7 +52,7 @@ def _heading(measurement: Measurement) -> Iterator[str]:
         f"batchdigit {measurement.versions['batchdigit']} on {machine['cores']} cores of "
         f"{machine['processor']}; devices: {', '.join(machine['devices'])}"
     )
-    paths = ", ".join(source["paths"]) or "digits of the package"
+    paths = one_line(", ".join(source["paths"])) or "digits of the package"
     yield (
         f"{source['images']:,} images in {paths}, read again and again, so from memory; model "
         f"{str(model['sha256'])[:12]}"
@@ -80,7 +81,7 @@ def _point_cells(point: Point) -> list[str]:
         f"{point.rate:,.0f}",
         f"({_spread(point)}; {len(point.samples)})" if len(point.samples) > 1 else "(once)",
         "" if alone is None else f"{point.rate / alone:.0%}",
-        f"{sample.cpu_seconds / sample.images * 1e6:.0f} µs",
+        "" if sample.cpu_seconds is None else f"{sample.cpu_seconds / sample.images * 1e6:.0f} µs",
         "" if joules is None else f"{joules / sample.images * 1e3:.2f} mJ",
         _megabytes(sample.peak_memory),
         _megabytes(device_memory),
@@ -158,9 +159,10 @@ def _done_first(point: Point, leaders: Iterable[Point], measurement: Measurement
     """For how many images a whole command of ``point`` is done before all others."""
     command = _command(point, measurement)
     others = [_command(other, measurement) for other in leaders if other is not point]
-    if command is None or not others:
+    known = [other for other in others if other is not None]
+    if command is None or not known or len(known) < len(others):
         return ""
-    found = done_first(command, filter(None, others))
+    found = done_first(command, known)
     if found is None:
         return "never"
     low, high = found
@@ -186,7 +188,9 @@ def _gpu_against_cpu(leaders: Sequence[Point], measurement: Measurement) -> str:
     )
     if fast is None or slow is None:
         return words
-    return f"{words}; start-up included, it is done first {_done_first(gpu[0], cpu, measurement)}"
+    when = _done_first(gpu[0], cpu[:1], measurement)
+    when = "never done first" if when == "never" else f"done first {when}"
+    return f"{words}; start-up included, it is {when}"
 
 
 def _advice(measurement: Measurement, best: Best, command_of: CommandOf) -> Iterator[str]:

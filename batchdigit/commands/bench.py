@@ -14,14 +14,15 @@ from batchdigit.commands.compare import compare
 from batchdigit.commands.options import (
     ClassNameOption,
     JsonOption,
+    ModelOption,
     is_terminal,
     number_or_auto,
     print_json,
     print_lines,
+    source_paths,
 )
 from batchdigit.jobs import (
     BACKENDS,
-    MODEL_VARIABLE,
     PRECISIONS,
     PREPROCESSING,
     BenchJob,
@@ -95,16 +96,7 @@ def measure(
     workers: Annotated[
         str, typer.Option(metavar="N,...", help="Processes that read; auto is one of them.")
     ] = "",
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="FILE",
-            readable=False,
-            help=f"The model of the runs.  [default: ${MODEL_VARIABLE}, else the packaged one]",
-        ),
-    ] = None,
+    model: ModelOption = None,
     class_name: ClassNameOption = None,
     preprocess: Annotated[
         str,
@@ -136,7 +128,7 @@ def measure(
     """
     with command("nothing was written", quiet=quiet) as ending:
         job = BenchJob(
-            source=tuple(map(Path, source or ())),
+            source=source_paths(source or ()),
             model=model or default_model(),
             class_name=class_name,
             preprocess=preprocess,
@@ -161,10 +153,6 @@ def measure(
         shown = is_terminal(sys.stderr) and not quiet
         with show_progress(sys.stderr, quiet=not shown, unit="seconds") as progress:
             measurement = measure_all(job, on_progress=progress, say=progress.say)
-        if out is not None:
-            write_data(measurement, out)
-        if plot is not None:
-            draw(measurement, plot)
         ending.after_signal = "the measurement is complete"
         if as_json:
             print_json(measurement.as_json(), "")
@@ -172,6 +160,11 @@ def measure(
             print_lines(
                 measurement_lines(measurement, lambda setting: run_command(job, setting)), ""
             )
+        # What cannot be written now shall not cost what has been measured.
+        if out is not None:
+            write_data(measurement, out)
+        if plot is not None:
+            draw(measurement, plot)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -8,17 +8,16 @@ from typing import Annotated
 
 import typer
 
-from batchdigit.commands.options import ClassNameOption, JsonOption, print_json, print_lines
-from batchdigit.doctor.examination import examine
-from batchdigit.doctor.findings import (
-    PROBLEM,
-    count,
-    finding_line,
-    findings_json,
-    summary_lines,
+from batchdigit.commands.options import (
+    ClassNameOption,
+    JsonOption,
+    ModelOption,
+    print_json,
+    print_lines,
+    source_paths,
 )
-from batchdigit.errors import ExitCode, UsageError
-from batchdigit.jobs import MODEL_VARIABLE, STDOUT, Job, default_model
+from batchdigit.errors import ExitCode
+from batchdigit.jobs import STDOUT, Job, default_model
 from batchdigit.process import command
 
 
@@ -38,17 +37,7 @@ def doctor(
             show_default=False,
         ),
     ] = STDOUT,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="FILE",
-            readable=False,
-            help="The model that it is to use.  "
-            f"[default: ${MODEL_VARIABLE}, else the packaged one]",
-        ),
-    ] = None,
+    model: ModelOption = None,
     class_name: ClassNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,14 +47,22 @@ def doctor(
     is changed, and no file is left behind.
     """
     with command("nothing was changed"):
-        if source and "" in source:
-            raise UsageError("a source is an empty name", "name a folder, or . for this one")
         job = Job(
-            source=tuple(map(Path, source or ["."])),
+            source=source_paths(source or ["."]),
             out=out,
             model=model or default_model(),
             class_name=class_name,
         )
+        # Other commands need none of this.
+        from batchdigit.doctor.examination import examine
+        from batchdigit.doctor.findings import (
+            PROBLEM,
+            count,
+            finding_line,
+            findings_json,
+            summary_lines,
+        )
+
         findings = []
         with contextlib.closing(examine(job, with_source=bool(source))) as found:
             for finding in found:

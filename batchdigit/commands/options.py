@@ -6,11 +6,13 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
+from batchdigit.jobs import MODEL_VARIABLE
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -59,7 +61,25 @@ ClassNameOption = Annotated[
         help="What the class of a whole pickled model is called, if not CNN.",
     ),
 ]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="FILE",
+        readable=False,
+        help="A CNN's weights: a state dict, a whole model, safetensors or converted to ONNX.  "
+        f"[default: ${MODEL_VARIABLE}, else the packaged one]",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def source_paths(source: Iterable[str]) -> tuple[Path, ...]:
+    """What is to be read. Raises UsageError for an empty name, which Path takes for this folder."""
+    if "" in source:
+        raise UsageError("a source is an empty name", "name a folder, or . for this one")
+    return tuple(map(Path, source))
 
 
 def number_or_auto(option: str, text: str) -> int | None:

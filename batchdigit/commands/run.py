@@ -15,17 +15,18 @@ import typer
 from batchdigit.commands.options import (
     ClassNameOption,
     JsonOption,
+    ModelOption,
     VersionOption,
     is_terminal,
     log,
     number_or_auto,
     print_json,
+    source_paths,
 )
 from batchdigit.errors import UsageError
 from batchdigit.jobs import (
     BACKENDS,
     FORMATS,
-    MODEL_VARIABLE,
     PRECISIONS,
     PREPROCESSING,
     STDOUT,
@@ -68,17 +69,7 @@ def run(
             help="The report; - is standard output. Replaced only once the new one is complete.",
         ),
     ] = RUN.out,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="FILE",
-            readable=False,
-            help="A CNN's weights: a state dict, a whole model, safetensors or converted to ONNX.  "
-            f"[default: ${MODEL_VARIABLE}, else the packaged one]",
-        ),
-    ] = None,
+    model: ModelOption = None,
     class_name: ClassNameOption = None,
     labels: Annotated[
         Path | None,
@@ -213,10 +204,8 @@ def run(
         command(after_signal, quiet=quiet, verbose=verbose) as ending,
         _log_and_metrics(ending, out, log_file, log_format, metrics) as measured,
     ):
-        if "" in source:
-            raise UsageError("a source is an empty name", "name a folder, or . for this one")
         job = Job(
-            source=tuple(map(Path, source)),
+            source=source_paths(source),
             out=out,
             model=model or default_model(),
             class_name=class_name,

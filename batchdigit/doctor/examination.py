@@ -21,11 +21,12 @@ CHECKS: dict[str, Check] = {
     "shared memory": system.shared_memory,
     "decoder": trial.decoder,
     "model": files.model,
-    "output": files.output,
     "cache": files.cache,
     "source": files.source,
     "workers": trial.workers,
     "trial": trial.trial,
+    # Last: it loads libraries into this process, which those before forked.
+    "output": files.output,
 }
 
 
