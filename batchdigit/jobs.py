@@ -22,6 +22,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 PREPROCESSING = ("auto", "exact", "fit")
 START_METHODS = ("fork", "forkserver", "spawn")
 MAX_BATCH_SIZE = 1_000_000
+MOST_WORKERS_TO_TRY = 256  # by a benchmark, which is to end in time
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 MAX_SECONDS = 20.0
@@ -299,6 +300,12 @@ class BenchJob:
                 raise UsageError("--devices auto names no device", "name them: cpu,cuda")
             check_device_name(device)
         for batch_size in self.batch_sizes:
-            _check_loader(batch_size, None)
+            if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
+                raise UsageError(
+                    f"--batch-sizes {batch_size} is not between 1 and {MAX_BATCH_SIZE}", "try 256"
+                )
         for workers in self.workers:
-            _check_loader(None, workers)
+            if workers is not None and not 0 <= workers <= MOST_WORKERS_TO_TRY:
+                raise UsageError(
+                    f"--workers {workers} is not between 0 and {MOST_WORKERS_TO_TRY}", "try 2"
+                )

@@ -104,7 +104,7 @@ def test_slowed_network_is_the_bottleneck(
         slowed(monkeypatch, owner, name, 0.2)
     found = bottleneck(measured(replace(engine, workers=1), files), MANY_CORES)
     assert found.stage == "network"
-    assert "a faster device" in found.words
+    assert "more cores, or a GPU" in found.words
 
 
 def test_cores_that_are_always_busy_are_what_is_short() -> None:

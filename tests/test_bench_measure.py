@@ -96,7 +96,16 @@ def test_folder_without_a_usable_image_can_be_measured(tmp_path: Path) -> None:
     files = evenly(list_images([tmp_path]).images, 10)
     job = Job((tmp_path,), backend="onnxruntime", batch_size=4, workers=1)
     assert network_rate(job, files, 0.05) > 1
-    assert reading_rate(job, files, 0.05) > 1
+    rate = reading_rate(job, evenly(files, 100), 0.05)
+    assert rate is not None
+    assert rate > 1
+    assert reading_rate(job, files, 0.05) is None  # of three batches nothing can be said
+
+
+def test_folder_of_error_rows_is_not_a_fast_one(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no image")
+    with pytest.raises(SourceError, match="all 1 images that were tried are error rows"):
+        measure(BenchJob(source=(tmp_path,), backends=("onnxruntime",)))
 
 
 def test_images_are_spread_evenly_and_repeated_if_need_be() -> None:

@@ -85,8 +85,9 @@ def test_nothing_that_could_be_tried_is_an_error() -> None:
         ({"devices": ("auto",)}, "--devices auto"),
         ({"devices": ("gpu",)}, "--device 'gpu'"),
         ({"precisions": ("auto",)}, "--precisions 'auto'"),
-        ({"batch_sizes": (0,)}, "--batch-size 0"),
+        ({"batch_sizes": (0,)}, "--batch-sizes 0"),
         ({"workers": (-1,)}, "--workers -1"),
+        ({"workers": (3000,)}, "--workers 3000"),
         ({"preprocess": "much"}, "--preprocess 'much'"),
     ],
 )

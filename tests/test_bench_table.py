@@ -46,11 +46,34 @@ def test_gpu_is_held_against_the_best_cpu() -> None:
     lines = lines_of(*points, starts={TORCH: 1.5, ONNX: 0.5, GPU: 4.5})
     # (4.5 - 0.5) s / (1/2000 - 1/10000) s an image
     assert line_with(lines, "GPU against CPU") == (
-        "GPU against CPU: torch on cuda in fp16 does 5.00 times (5.00 to 5.00) the images/s of "
+        "GPU against CPU: torch on cuda in fp16 does 5.00 times the images/s of "
         "onnxruntime on cpu in fp32; start-up included, it is done first from 10,000 images on"
     )
-    assert line_with(lines, "best up to 10,000 images").endswith(command_of(ONNX))
-    assert line_with(lines, "best: ").endswith(command_of(GPU))
+    assert line_with(lines, "best for 1,000 images").endswith(command_of(ONNX))
+    assert line_with(lines, "best from 10,000 images on").endswith(command_of(GPU))
+
+
+def test_ratio_has_a_spread_where_both_were_measured_more_than_once() -> None:
+    lines = lines_of(point(TORCH, (1000.0, 1000.0)), point(GPU, (4000.0, 6000.0)))
+    assert "5.00 times the images/s of torch on cpu in fp32 (4.10 to 5.90)" in line_with(
+        lines, "GPU against CPU"
+    )
+
+
+def test_rows_of_errors_and_readers_that_are_not_advised_are_pointed_out() -> None:
+    alone = point(replace(TORCH, workers=0), samples=(sample(workers=0),))
+    whole = measurement(point(TORCH), alone)
+    whole = replace(whole, source={**whole.source, "failed": 3})
+    lines = list(measurement_lines(whole, command_of))
+    assert "3 of 1000 images that were compared are error rows" in lines
+    assert line_with(lines, "0 workers are not advised")
+
+
+def test_what_did_not_come_as_expected_is_said() -> None:
+    lines = lines_of(point(TORCH, (2000.0,)))  # 6 s were expected
+    assert line_with(lines, "tried:").endswith(
+        "92% more time than expected: other programs were busy, or more --seconds are needed"
+    )
 
 
 def test_who_is_done_first_is_not_known_where_a_start_is_not() -> None:

@@ -96,7 +96,7 @@ def test_all_is_well_here_and_nothing_stays_behind(
     assert set(statuses) >= set(CHECKS)
     for name in ("python", "packages", "onnxruntime", "torch", "decoder", "model", "output"):
         assert statuses[name] == "ok", done.stdout
-    assert "10 of 10 digits right" in lines[-1]
+    assert "10 of 10 packaged digits right" in lines[-2]
     assert next(line for line in lines if " source " in line).endswith("10 images, 0 other files")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "tmp"]
     assert not any(temporary.glob("batchdigit-*"))  # ONNX Runtime leaves a file of its own
@@ -175,7 +175,7 @@ def test_model_of_ones_own_is_said_to_predict_not_to_be_right(
     found = {finding.name: finding.found for finding in findings}
     assert found["model"].startswith("three.pt: whole model")
     assert "3 classes" in found["model"]
-    assert found["trial"].startswith("10 of 10 digits predicted by ")
+    assert found["trial"].startswith("10 of 10 packaged digits predicted by ")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_onnx_runtime_that_is_broken(tmp_path: Path) -> None:
     assert faults["onnxruntime"].status == faults["backend"].status == WARNING
     assert "no luck" in faults["onnxruntime"].found
     assert "PyTorch computes instead" in faults["backend"].found
-    assert "right by torch" in findings[-1].found
+    assert "right by torch" in findings[-2].found
 
     batchdigit.convert_model(PACKAGED_WEIGHTS, tmp_path / "CNN.onnx")
     code, findings = without_gpu(tmp_path, "-m", "CNN.onnx", onnxruntime=broken)
@@ -286,7 +286,7 @@ def test_torch_that_is_broken(tmp_path: Path, code: str, text: str) -> None:
     assert returned == 0
     assert worse(findings)["torch"].status == WARNING
     assert text in worse(findings)["torch"].found
-    assert "right by onnxruntime" in findings[-1].found
+    assert "right by onnxruntime" in findings[-2].found
 
     returned, findings = without_gpu(tmp_path, torch=code, onnxruntime="raise ImportError")
     assert returned == 1
@@ -300,7 +300,7 @@ def test_package_that_cannot_be_loaded(tmp_path: Path) -> None:
     faults = [finding for finding in findings if finding.name == "packages"]
     assert [fault.status for fault in faults] == [PROBLEM]
     assert "cannot load opencv-python-headless: libGL.so.1" in faults[0].found
-    assert findings[-1].name == "trial"  # all were tried
+    assert findings[-1].name == "output"  # all were tried
 
 
 def test_package_that_only_some_runs_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +460,7 @@ def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
     assert findings["workers"].status == PROBLEM
     assert "Resource temporarily unavailable" in findings["workers"].found
     assert "--workers" in findings["workers"].remedy
-    assert findings["trial"].found.startswith("10 of 10 digits right")  # without them
+    assert findings["trial"].found.startswith("10 of 10 packaged digits right")  # without them
 
 
 def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +468,7 @@ def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("batchdigit.digits.packaged_digits", lambda: digits)
     (finding,) = check("trial", device="cpu")
     assert finding.status == PROBLEM
-    assert finding.found.startswith("only 0 of 10 digits right")
+    assert finding.found.startswith("only 0 of 10 packaged digits right")
 
 
 def test_packaged_digits_are_in_the_order_that_the_trial_takes_them_to_be_in() -> None:

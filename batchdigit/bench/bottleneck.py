@@ -116,16 +116,19 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
         )
         return Bottleneck(stage, words)
     return Bottleneck(
-        busiest.stage, f"{WORDS[busiest.stage]}: " + _explained(busiest, sample, network, reading)
+        busiest.stage,
+        f"{WORDS[busiest.stage]}: " + _explained(busiest, sample, network, reading, on_cpu=on_cpu),
     )
 
 
-def _explained(busiest: Occupant, sample: Sample, network: float, reading: float) -> str:
+def _explained(
+    busiest: Occupant, sample: Sample, network: float, reading: float, *, on_cpu: bool
+) -> str:
     share = f"busy {busiest.share:.0%} of the time"
     if busiest.who == "network":
         return (
             f"{share}, it could do {network:,.0f} images/s, and reading {reading:,.0f}: "
-            "a faster device, not more workers"
+            f"{'more cores, or a GPU' if on_cpu else 'a faster GPU'}, not more workers"
         )
     if busiest.who == "readers":
         plural = sample.workers != 1

@@ -42,8 +42,8 @@ def measure(
         bench.sample_in_rounds()
         bench.measure_alone()
         points = bench.points()
-        best = best_points(points, tuple(bench.starts_found()))
-        check = bench.check(best.fastest) if best else None
+        best = best_points(points, tuple(bench.starts_found()), len(files))
+        check = bench.check(best.here) if best else None
         first = next(iter(bench.outcomes.values()))
         return Measurement(
             started=started.isoformat(timespec="seconds"),
@@ -54,12 +54,13 @@ def measure(
                 "paths": [str(path) for path in job.source],
                 "images": len(files),
                 "compared": len(first.labels),
+                "failed": first.failed,
                 "preprocess": job.preprocess,
             },
             method={"seconds": job.seconds, "statistic": "median"},
             points=points,
             starts=tuple(bench.starts_found()),
-            best=best.fastest.setting if best else None,
+            best=best.here.setting if best else None,
             check=check,
         )
 
@@ -73,7 +74,7 @@ def _machine(devices: Sequence[str]) -> dict[str, object]:
     return {
         "cores": available_cores(),
         "processor": found[1].strip() if found else platform.processor() or platform.machine(),
-        "memory": int(memory[1]) * 1024 if memory else None,
+        "memory bytes": int(memory[1]) * 1024 if memory else None,
         "devices": sorted(set(devices)),
         "platform": platform.platform(),
         "python": platform.python_version(),

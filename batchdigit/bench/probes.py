@@ -97,6 +97,11 @@ class Outcomes:
     versions: Mapping[str, str]
     model: Mapping[str, Any]
 
+    @property
+    def failed(self) -> int:
+        """How many are errors."""
+        return int(np.count_nonzero(self.labels == _FAILED))
+
 
 def warm_up(job: Job, files: FileList) -> Outcomes:
     """Predict ``files``, after which a process that stays has loaded and used everything once."""

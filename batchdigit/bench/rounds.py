@@ -23,7 +23,7 @@ from batchdigit.bench.images import evenly, links_to
 from batchdigit.bench.parity import parity_of
 from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
 from batchdigit.bench.records import Check, Point, Sample, Setting, Start
-from batchdigit.errors import BatchdigitError
+from batchdigit.errors import BatchdigitError, SourceError
 from batchdigit.filenames import FileList
 from batchdigit.jobs import BenchJob
 from batchdigit.records import OnProgress
@@ -155,6 +155,11 @@ class Bench:
             self._show()
         if failure and not self.outcomes:
             raise failure
+        if all(outcomes.failed == len(files) for outcomes in self.outcomes.values()):
+            raise SourceError(
+                f"all {len(files)} images that were tried are error rows",
+                "see what `batchdigit run` says of them",
+            )
 
     def sample_in_rounds(self) -> None:
         """Sample every setting once, and the fast ones again and again while there is time."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from batchdigit.bench.advice import Best, Command, best_points, done_first, leading_points
 from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, own_stages
-from batchdigit.bench.records import WORK, Measurement, Point, Setting, percentile
+from batchdigit.bench.records import WORK, Check, Measurement, Point, Setting, percentile
 from batchdigit.errors import one_line
 
 MEGABYTE = 1e6
+UNSTEADY = 0.1  # from which on what was expected is not what came
 CommandOf = Callable[[Setting], str]
 
 
@@ -24,7 +25,9 @@ def measurement_lines(measurement: Measurement, command_of: CommandOf) -> Iterat
     yield ""
     yield from _table(map(_point_cells, _by_rate(measurement.points)), _POINT_HEADING)
     yield from _problems(measurement.points)
-    best = best_points(measurement.points, measurement.starts)
+    yield from _cautions(measurement)
+    images = int(measurement.source["images"])
+    best = best_points(measurement.points, measurement.starts, images)
     if best is None:
         return
     leaders = leading_points(measurement.points)
@@ -110,6 +113,18 @@ def _problems(points: Iterable[Point]) -> Iterator[str]:
         )
 
 
+def _cautions(measurement: Measurement) -> Iterator[str]:
+    if failed := measurement.source.get("failed"):
+        yield (
+            f"{failed} of {measurement.source['compared']} images that were compared are error rows"
+        )
+    if any(point.samples[0].workers == 0 for point in measurement.points if point.is_shown):
+        yield (
+            "0 workers are not advised: a file that crashes its reader, or never answers, would "
+            "take the run along"
+        )
+
+
 def _where_time_goes(point: Point, cores: int) -> Iterator[str]:
     sample = median_sample(point)
 
@@ -141,7 +156,7 @@ def _engine_cells(point: Point, leaders: Sequence[Point], measurement: Measureme
     start = measurement.start_of(setting)
     return [
         *("", setting.engine, f"{point.rate:,.0f}"),
-        f"{point.rate / slowest.rate:.2f} ({_ratio_spread(point, slowest)})",
+        f"{point.rate / slowest.rate:.2f}{_ratio_spread(point, slowest)}",
         "" if start is None else f"{start:.2f} s",
         _done_first(point, leaders, measurement),
         f"{parity.flips}/{parity.images}",
@@ -150,9 +165,12 @@ def _engine_cells(point: Point, leaders: Sequence[Point], measurement: Measureme
 
 
 def _ratio_spread(point: Point, other: Point) -> str:
+    """Between which ratios that of the rates lies; nothing where one was measured once."""
+    if min(len(point.samples), len(other.samples)) < 2:
+        return ""
     low = percentile(point.rates, 0.05) / percentile(other.rates, 0.95)
     high = percentile(point.rates, 0.95) / percentile(other.rates, 0.05)
-    return f"{low:.2f} to {high:.2f}"
+    return f" ({low:.2f} to {high:.2f})"
 
 
 def _done_first(point: Point, leaders: Iterable[Point], measurement: Measurement) -> str:
@@ -167,8 +185,13 @@ def _done_first(point: Point, leaders: Iterable[Point], measurement: Measurement
         return "never"
     low, high = found
     if math.isinf(high):
-        return f"from {low:,.0f} images on" if low else "always"
-    return f"from {low:,.0f} to {high:,.0f} images" if low else f"up to {high:,.0f} images"
+        return f"from {_about(low)} images on" if low else "always"
+    return f"from {_about(low)} to {_about(high)} images" if low else f"up to {_about(high)} images"
+
+
+def _about(count: float) -> str:
+    """Two digits of it: more would claim to know more than is known."""
+    return f"{float(f'{count:.2g}'):,.0f}"
 
 
 def _command(point: Point, measurement: Measurement) -> Command | None:
@@ -184,7 +207,7 @@ def _gpu_against_cpu(leaders: Sequence[Point], measurement: Measurement) -> str:
     fast, slow = _command(gpu[0], measurement), _command(cpu[0], measurement)
     words = (
         f"GPU against CPU: {gpu[0].setting.engine} does {gpu[0].rate / cpu[0].rate:.2f} times "
-        f"({_ratio_spread(gpu[0], cpu[0])}) the images/s of {cpu[0].setting.engine}"
+        f"the images/s of {cpu[0].setting.engine}{_ratio_spread(gpu[0], cpu[0])}"
     )
     if fast is None or slow is None:
         return words
@@ -194,25 +217,35 @@ def _gpu_against_cpu(leaders: Sequence[Point], measurement: Measurement) -> str:
 
 
 def _advice(measurement: Measurement, best: Best, command_of: CommandOf) -> Iterator[str]:
-    fastest, quickest = best.fastest, best.quickest
-    yield f"best: {command_of(fastest.setting)}"
-    command, check = _command(fastest, measurement), measurement.check
+    here, fastest = best.here, best.fastest
+    yield f"best for {measurement.source['images']:,} images: {command_of(here.setting)}"
+    command, check = _command(here, measurement), measurement.check
     if command is not None:
         many = check.images if check else 10_000
         expected = command.seconds(many)
         yield (
-            f"  {fastest.rate:,.0f} images/s after {command.start:.2f} s of start: {many:,} images "
+            f"  {here.rate:,.0f} images/s after {command.start:.2f} s of start: {many:,} images "
             f"take {expected:.2f} s, {many / expected:,.0f} images/s in all"
         )
-    if check:
-        seconds = statistics.median(check.seconds)
-        yield (
-            f"  tried: the command took {seconds:.2f} s for {check.images:,} images, "
-            f"{check.images / seconds:,.0f} images/s in all"
-        )
-    if quickest.setting.engine != fastest.setting.engine:
-        when = _done_first(quickest, [fastest], measurement)
-        yield f"best {when}: {command_of(quickest.setting)}"
+        if check:
+            yield _tried(check, expected)
+    if fastest.setting.engine != here.setting.engine:
+        when = _done_first(fastest, [here], measurement)
+        yield f"best {when}: {command_of(fastest.setting)}"
+
+
+def _tried(check: Check, expected: float) -> str:
+    seconds = statistics.median(check.seconds)
+    words = (
+        f"  tried: the command took {seconds:.2f} s for {check.images:,} images, "
+        f"{check.images / seconds:,.0f} images/s in all"
+    )
+    if abs(seconds / expected - 1) <= UNSTEADY:
+        return words
+    return (
+        f"{words}, {abs(seconds / expected - 1):.0%} {'more' if seconds > expected else 'less'} "
+        "time than expected: other programs were busy, or more --seconds are needed"
+    )
 
 
 def _table(rows: Iterable[Sequence[str]], heading: Sequence[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from batchdigit.commands.options import (
     print_lines,
     source_paths,
 )
+from batchdigit.errors import UsageError
 from batchdigit.jobs import (
     BACKENDS,
     PRECISIONS,
@@ -71,31 +72,31 @@ def measure(
         float, typer.Option(metavar="SECONDS", help="About how long all of it takes.")
     ] = BENCH.seconds,
     backends: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME,...",
             help=f"Of {', '.join(BACKENDS[1:])}.  [default: those that are installed]",
         ),
-    ] = "",
+    ] = None,
     devices: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME,...", help="Of cpu, cuda, cuda:N, mps.  [default: those that are there]"
         ),
-    ] = "",
+    ] = None,
     precisions: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME,...",
             help=f"Of {', '.join(PRECISIONS[:3])}.  [default: those that are fast here]",
         ),
-    ] = "",
+    ] = None,
     batch_sizes: Annotated[
-        str, typer.Option(metavar="N,...", help="Images in a batch; auto is one of them.")
-    ] = "",
+        str | None, typer.Option(metavar="N,...", help="Images in a batch; auto is one of them.")
+    ] = None,
     workers: Annotated[
-        str, typer.Option(metavar="N,...", help="Processes that read; auto is one of them.")
-    ] = "",
+        str | None, typer.Option(metavar="N,...", help="Processes that read; auto is one of them.")
+    ] = None,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
     preprocess: Annotated[
@@ -133,9 +134,9 @@ def measure(
             class_name=class_name,
             preprocess=preprocess,
             seconds=seconds,
-            backends=_names(backends),
-            devices=_names(devices),
-            precisions=_names(precisions),
+            backends=_names("--backends", backends),
+            devices=_names("--devices", devices),
+            precisions=_names("--precisions", precisions),
             batch_sizes=_numbers("--batch-sizes", batch_sizes),
             workers=_numbers("--workers", workers),
         )
@@ -167,9 +168,14 @@ def measure(
             draw(measurement, plot)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def _names(option: str, text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"{option} {text!r} names nothing", "name some, or leave it off")
+    return names
 
 
-def _numbers(option: str, text: str) -> tuple[int | None, ...]:
-    return tuple(number_or_auto(option, name) for name in _names(text))
+def _numbers(option: str, text: str | None) -> tuple[int | None, ...]:
+    return tuple(number_or_auto(option, name) for name in _names(option, text))

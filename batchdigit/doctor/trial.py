@@ -121,13 +121,13 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
     if not finite:
         yield problem("trial", f"probabilities {how} are not finite", "use other weights")
     elif not is_packaged(job.model):
-        yield ok("trial", f"{rows} of {DIGITS} digits predicted {how}")
+        yield ok("trial", f"{rows} of {DIGITS} packaged digits predicted {how}")
     elif right == DIGITS:
-        yield ok("trial", f"{right} of {DIGITS} digits right {how}")
+        yield ok("trial", f"{right} of {DIGITS} packaged digits right {how}")
     else:
         yield problem(
             "trial",
-            f"only {right} of {DIGITS} digits right {how}",
+            f"only {right} of {DIGITS} packaged digits right {how}",
             "install batchdigit and its packages anew, or try another --backend or --device",
         )
 
