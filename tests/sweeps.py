@@ -15,7 +15,7 @@ ENGINES = (
     ("torch", "cuda:0", "bf16"),
 )
 STAGES = {
-    "import": 0.4, "load": 0.1, "list": 0.02, "start": 0.05,
+    "import": 0.4, "load": 0.1, "list": 0.0, "start": 0.05,
     "read": 0.3, "save": 0.0, "predict": 0.5, "journal": 0.02, "write": 0.1,
 }  # fmt: skip
 WORK = {"read": 0.2, "decode": 0.5, "fit": 0.2, "transfer": 0.02, "network": 0.8}

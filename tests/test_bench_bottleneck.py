@@ -50,7 +50,7 @@ def measured(setting: Setting, files: FileList) -> Point:
         fresh=True,
     )
     with tempfile.TemporaryDirectory() as folder:
-        return Point(setting, (timed_run(job, files, Path(folder)),))
+        return Point(setting, (timed_run(job, files, Path(folder), 0.0),))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -137,6 +137,15 @@ def test_slow_storage_is_told_so() -> None:
     busy = {"read": 0.95, "decode": 0.02, "fit": 0.01, "network": 0.1}
     one = sample(busy=busy, workers=1, cpu_seconds=0.2)
     assert "faster storage" in bottleneck(point(TORCH, samples=(one,)), cores=2).words
+
+
+def test_listing_counts_for_each_image(files: FileList) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(source=(SAMPLES,), backend="onnxruntime", workers=0, fresh=True)
+        one = timed_run(job, files, Path(folder), 0.01)
+    assert one.seconds["list"] >= 0.01 * len(files)
+    assert one.span >= 0.01 * len(files)
+    assert bottleneck(Point(ONNX, (one,)), MANY_CORES).stage == "list"
 
 
 def test_nobody_is_busier_than_all_of_the_time() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from batchdigit.bench.records import READING, WORK, Point, Sample
+from batchdigit.bench.records import LOOP, READING, WORK, Point, Sample
 
 COMPUTING = ("transfer", "network")
 WAITING = ("read", "predict")  # stages in which the main thread waits for others
@@ -16,6 +16,7 @@ WORDS = {
     "fit": "fitting images to 28x28",
     "transfer": "copying images to the GPU",
     "network": "the network",
+    "list": "listing files",
     "save": "saving fitted images",
     "journal": "writing the journal",
     "write": "writing the report",
@@ -76,10 +77,7 @@ def occupants(sample: Sample) -> list[Occupant]:
 
 def own_stages(sample: Sample) -> dict[str, float]:
     """The main thread's seconds by stage once it runs; ``other`` is what is in none."""
-    stages = {
-        stage: sample.seconds.get(stage, 0.0)
-        for stage in ("read", "save", "predict", "journal", "write")
-    }
+    stages = {stage: sample.seconds.get(stage, 0.0) for stage in LOOP}
     return {**stages, "other": max(sample.span - sum(stages.values()), 0.0)}
 
 
@@ -105,7 +103,7 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
     )
     if on_cpu and used >= SATURATED:
         work = {stage: sample.busy.get(stage, 0.0) for stage in WORK}
-        work |= {stage: own_stages(sample)[stage] for stage in ("save", "journal", "write")}
+        work |= {stage: own_stages(sample)[stage] for stage in ("list", "save", "journal", "write")}
         stage = max(work, key=lambda name: work[name])
         share = work[stage] / sum(work.values())
         words = (

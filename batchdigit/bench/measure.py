@@ -14,7 +14,7 @@ from batchdigit.bench.advice import best_points
 from batchdigit.bench.engine import run_job
 from batchdigit.bench.images import digits_in_a_folder
 from batchdigit.bench.records import Measurement
-from batchdigit.bench.rounds import Bench, Say
+from batchdigit.bench.rounds import Bench, Clock, Say
 from batchdigit.bench.sweep import settings_to_try
 from batchdigit.jobs import BenchJob
 from batchdigit.machine import CPUINFO, available_cores
@@ -35,8 +35,10 @@ def measure(
     settings = settings_to_try(job)
     with contextlib.ExitStack() as stack:
         source = job.source or (stack.enter_context(digits_in_a_folder()),)
+        clock = Clock(job.seconds)
         files = find_images(replace(run_job(job, settings[0]), source=source)).images
-        bench = Bench(job, files, settings, on_progress, say)
+        listing = clock.seconds / len(files)
+        bench = Bench(job, files, listing, settings, on_progress, say)
         stack.enter_context(bench.engines())
         bench.compare_outcomes()
         bench.sample_in_rounds()

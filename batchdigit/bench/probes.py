@@ -115,8 +115,11 @@ def warm_up(job: Job, files: FileList) -> Outcomes:
     return Outcomes(labels, probs, session.backend.device, account["versions"], account["model"])
 
 
-def timed_run(job: Job, files: FileList, folder: Path) -> Sample:
-    """One run over ``files``, its report, which goes into ``folder``, and all."""
+def timed_run(job: Job, files: FileList, folder: Path, listing: float) -> Sample:
+    """One run over ``files``, its report, which goes into ``folder``, and all.
+
+    The files are known; to list them would have taken ``listing`` seconds for each, which is added.
+    """
     gpu = _gpu_number(job.device)
     _forget_peaks(gpu)
     cpu_seconds, energy = _cpu_seconds(), EnergyMeter(gpu=gpu is not None)
@@ -130,7 +133,11 @@ def timed_run(job: Job, files: FileList, folder: Path) -> Sample:
         cpu_seconds += sum(summary.busy.get(stage, 0.0) for stage in READING)
     return Sample(
         images=summary.found,
-        seconds=summary.seconds,
+        seconds={
+            **summary.seconds,
+            "list": summary.seconds["list"] + listing * summary.found,
+            "total": summary.seconds["total"] + listing * summary.found,
+        },
         busy=summary.busy,
         cpu_seconds=cpu_seconds,
         batch_size=reader["batch_size"],

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 FORMAT = 1  # of the JSON data; another number is another format
-START = ("import", "load", "list", "start", "end")
-"""Stages before a run's first image is read and after its last row, which are no part of a rate."""
+START = ("import", "load", "start", "end")
+"""Stages that take as long however many images there are, which are no part of a rate."""
+LOOP = ("list", "read", "save", "predict", "journal", "write")
+"""The others."""
 READING = ("read", "decode", "fit")
 WORK = (*READING, "transfer", "network")
 """Stages that worker processes, threads and devices spend time in beside the main thread."""
@@ -103,7 +105,7 @@ class Sample:
 
     @property
     def span(self) -> float:
-        """Seconds from the first image that is read to the published report, but for the end."""
+        """Seconds of all that takes longer the more images there are."""
         return self.seconds["total"] - sum(self.seconds.get(stage, 0.0) for stage in START)
 
     @property

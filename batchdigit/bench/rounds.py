@@ -106,6 +106,7 @@ class Bench:
         self,
         job: BenchJob,
         files: FileList,
+        listing: float,
         settings: Sequence[Setting],
         on_progress: OnProgress,
         say: Say,
@@ -114,6 +115,7 @@ class Bench:
         self.outcomes: dict[str, Outcomes] = {}
         self._job = job
         self._files = files
+        self._listing = listing  # seconds for each of the files
         self._seconds_to_read = seconds_to_read(run_job(job, settings[0]), files)
         self._found = {setting: Found() for setting in settings}
         self._firsts: dict[str, Setting] = {}
@@ -278,7 +280,9 @@ class Bench:
         return evenly(self._files, max([images, *(count for count in needed if count <= most)]))
 
     def _run(self, setting: Setting, images: FileList) -> Sample:
-        return self._engines[setting.engine].ask(timed_run, setting, images, self._folder)
+        return self._engines[setting.engine].ask(
+            timed_run, setting, images, self._folder, self._listing
+        )
 
     def _sample(self, setting: Setting) -> None:
         found, images = self._found[setting], self._images[setting.engine]

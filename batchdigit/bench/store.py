@@ -16,14 +16,14 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from batchdigit.bench.records import FORMAT, START, WORK, Check, Measurement, Sample, Start
+from batchdigit.bench.records import FORMAT, LOOP, START, WORK, Check, Measurement, Sample, Start
 from batchdigit.errors import UsageError, one_line
 from batchdigit.publish import Publication, check_target, writing
 
 LARGEST_FILE = 100 << 20
 _RATES = (1e-9, 1e15)  # images a second that a ratio of can be formed of
 _LARGEST = 1 << 63
-STAGES = (*START, "read", "save", "predict", "journal", "write", "total")
+STAGES = (*START, *LOOP, "total")
 
 
 def check_data_path(path: Path) -> None:

@@ -23,6 +23,7 @@ _OWN_SCALE_FROM = 6.0  # times between the engines, where bars of one scale woul
 CLOCK = {
     "read": ("waits for images", "#E69F00"),
     "predict": ("waits for the network", "#0072B2"),
+    "list": ("lists files", "#F0E442"),
     "save": ("saves fitted images", "#CC79A7"),
     "journal": ("journal", "#009E73"),
     "write": ("writes rows", "#56B4E9"),
