@@ -1,6 +1,7 @@
 """What only a CUDA device can show; skipped where there is none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,12 @@ def test_precision_auto_says_how_many_labels_differ(
     computed = json.loads((tmp_path / "out.csv.run.json").read_text())["computed"]
     few = computed["label_flips_in_1000"] <= 1
     assert computed["precision"] == ("fp16" if few else "fp32")
+
+
+def test_time_of_copies_and_of_the_network_is_told_apart(tmp_path: Path) -> None:
+    job = batchdigit.Job((SAMPLES,), tmp_path / "out.csv", device="cuda", batch_size=64)
+    batchdigit.run(job)  # which sets the GPU up
+    summary = batchdigit.run(replace(job, fresh=True))
+    assert summary.busy["transfer"] > 0
+    assert summary.busy["network"] > 0
+    assert summary.busy["transfer"] + summary.busy["network"] <= summary.seconds["total"]

@@ -10,7 +10,7 @@ from PIL import Image
 from batchdigit import CNN, DeviceError, Failure, predictor
 from batchdigit.checkpoint import load_checkpoint
 from batchdigit.jobs import PACKAGED_WEIGHTS
-from batchdigit.predictor import Predictor
+from batchdigit.predictor import Predictor, _DeviceLaps
 from batchdigit.records import Batch
 from tests.conftest import as_they_are
 from tests.oracle import SeedRow
@@ -171,3 +171,26 @@ def test_no_memory_for_one_image_is_an_error(model: CNN, batch: Batch) -> None:
     predictor.room = 0
     with pytest.raises(DeviceError, match="no memory left"):
         list(predictor.predict([batch]))
+
+
+def test_laps_of_a_device_are_those_between_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class Event:
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            assert stream == "the stream of cuda:1"
+            self.time = now[0]
+
+        def elapsed_time(self, end: "Event") -> float:
+            return (end.time - self.time) * 1000  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+    laps = _DeviceLaps(torch.device("cuda", 1))
+    for stage, seconds in (("transfer", 1), ("network", 2), ("transfer", 4), (None, 8)):
+        laps.enter(stage)
+        now[0] += seconds
+    assert laps.seconds == {"transfer": 5, "network": 2}
