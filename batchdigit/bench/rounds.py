@@ -36,7 +36,9 @@ SHORTEST, LONGEST = 0.25, 1.0  # seconds of a sample
 BATCHES_OF_A_SAMPLE, MOST_TIMES_LONGER = 4, 8  # than other samples
 OVERHEAD = 0.15  # seconds of a sample beside its images
 FULL_ROUNDS = 2  # of all settings; those after them are of contenders
-ROUNDS_HOPED_FOR = 3.2  # four, of which the last two are of 0.6 of the settings
+# Four, of which the last two are of 0.6 of the settings; of a few settings, as many as it takes to
+# compare two measurements of one.
+ROUNDS_HOPED_FOR, MOST_ROUNDS_HOPED_FOR, SAMPLES_OF_A_FEW = 3.2, 8, 16
 # Settings whose best sample is below that share of the engine's best rate drop out.
 CONTENDER = 0.8
 SECONDS_ALONE = 0.3
@@ -262,7 +264,9 @@ class Bench:
 
         They are four batches of any of its settings, unless that takes too long.
         """
-        count = len(self._found) * ROUNDS_HOPED_FOR
+        settings = len(self._found)
+        rounds = max(SAMPLES_OF_A_FEW / settings, ROUNDS_HOPED_FOR)
+        count = settings * min(rounds, MOST_ROUNDS_HOPED_FOR)
         seconds = self.clock.left(SAMPLES_UNTIL - SHARE_FOR_STARTS) / count - OVERHEAD
         target = min(max(seconds, SHORTEST), LONGEST)
         images = len(self._some(IMAGES_TO_START_WITH, SHORTEST))
