@@ -80,10 +80,17 @@ def starting_processes() -> Iterator[None]:
         yield
 
 
-def settle_in() -> None:
-    """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
+def obey_parent() -> None:
+    """Be deaf to the signals that stop a program, and on Linux end with the parent."""
     if hasattr(signal, "pthread_sigmask"):  # a forkserver's children inherit from that server
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def settle_in() -> None:
+    """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
+    obey_parent()
     # What it cannot be ended of must not hold open what the run was to write to.
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2):
@@ -94,11 +101,9 @@ def settle_in() -> None:
         file.write("1000")
     if resource is not None:  # a decoder that crashes shall not leave gigabytes of memory on disk
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # The thread does not run while C code holds the interpreter, and the kernel knows nothing of
-    # the parent of those that a forkserver starts.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _use_one_thread()
+    # Beside the kernel, which knows nothing of the parent of those that a forkserver starts; the
+    # thread alone would not do, for it does not run while C code holds the interpreter.
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 

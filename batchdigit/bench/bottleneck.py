@@ -93,8 +93,8 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
     else what the busiest of readers, network and main thread does most.
     """
     sample = median_sample(point)
-    found = {occupant.who: occupant for occupant in occupants(sample)}
-    busiest = occupants(sample)[0]
+    busiest, *others = occupants(sample)
+    found = {occupant.who: occupant for occupant in (busiest, *others)}
     on_cpu = point.setting.device == "cpu"
     used = min((sample.cpu_seconds or 0.0) / (cores * sample.span), 1.0)
     network = statistics.median(point.network_rates or [found["network"].rate])
@@ -103,7 +103,7 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
     )
     if on_cpu and used >= SATURATED:
         work = {stage: sample.busy.get(stage, 0.0) for stage in WORK}
-        work |= {stage: own_stages(sample)[stage] for stage in ("list", "save", "journal", "write")}
+        work |= {stage: sample.seconds.get(stage, 0.0) for stage in LOOP if stage not in WAITING}
         stage = max(work, key=lambda name: work[name])
         share = work[stage] / sum(work.values())
         words = (

@@ -6,12 +6,10 @@ All of it goes through the pipeline that ``batchdigit run`` goes through.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import multiprocessing
 import os
 import re
-import signal
 import sys
 import threading
 import time
@@ -34,27 +32,23 @@ from batchdigit.pipeline import Find, open_session, run
 from batchdigit.process import keep_memory
 from batchdigit.reader import Reader
 from batchdigit.records import Batch
-from batchdigit.signals import STOP_SIGNALS
 from batchdigit.source import Listing
 from batchdigit.stopwatch import Stopwatch
-from batchdigit.workerprocess import end_with_parent
+from batchdigit.workerprocess import end_with_parent, obey_parent
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _FAILED = -1
 LEAST_BATCHES = 4  # of each process that reads
 
 
 def settle(parent: int) -> None:
     """To be called first in a process that measures: end with its ``parent``, and by it alone."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    obey_parent()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it had ended before
             os._exit(1)
     else:  # where nothing is forked, which a thread would be in the way of

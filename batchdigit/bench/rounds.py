@@ -169,8 +169,10 @@ class Bench:
         """Sample every setting once, and the fast ones again and again while there is time."""
         for name, setting in list(self._firsts.items()):
             if name in self.outcomes:
-                with self._giving_up(name):
+                try:
                     self._images[name] = self._images_for(setting)
+                except BatchdigitError as error:
+                    self._give_up(name, error)
         for number in itertools.count():
             self._time_starts()
             settings = self._alive() if number < FULL_ROUNDS else self._contenders()
@@ -181,7 +183,9 @@ class Bench:
                     continue  # its engine has died
                 if number and self._found[setting].seconds > self.clock.left(SAMPLES_UNTIL):
                     return
-                if not number and self.clock.left(SAMPLES_UNTIL) < 0 and self._has_samples(setting):
+                # Each engine gets one sample at least, however late it is.
+                late = self.clock.left(SAMPLES_UNTIL) < 0 and self._best_rate(setting.engine) > 0
+                if not number and late:
                     self._found[setting].fail("there was no time; give more --seconds")
                     continue
                 self._sample(setting)
@@ -344,17 +348,6 @@ class Bench:
 
     def _best_rate(self, name: str) -> float:
         return max(found.rate for setting, found in self._found.items() if setting.engine == name)
-
-    def _has_samples(self, setting: Setting) -> bool:
-        """Whether the engine of ``setting`` has any."""
-        return self._best_rate(setting.engine) > 0
-
-    @contextlib.contextmanager
-    def _giving_up(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except BatchdigitError as error:
-            self._give_up(name, error)
 
     def _give_up(self, name: str, error: BatchdigitError) -> None:
         self._say(f"{name}: {error}")
