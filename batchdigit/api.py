@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from batchdigit import pipeline
 from batchdigit.jobs import Job
 from batchdigit.records import Predictions
-from batchdigit.stopwatch import Stopwatch
+from batchdigit.system.stopwatch import Stopwatch
 from batchdigit.writer import Columns, Tabulator
 
 if TYPE_CHECKING:

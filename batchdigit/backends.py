@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.jobs import Job
-from batchdigit.loading import is_installed, loading
-from batchdigit.machine import has_bfloat16_units, may_have_gpu
 from batchdigit.modelfile import is_onnx_file
 from batchdigit.records import Batch, Predictions
+from batchdigit.system.imports import is_installed, loading
+from batchdigit.system.machine import has_bfloat16_units, may_have_gpu
 from batchdigit.workers import OpenWorkers
 
 _LOG = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from batchdigit.model import CNN
 from batchdigit.modelfile import ModelFile
 from batchdigit.network import IMAGE_SIZE
 from batchdigit.onnxgraph import INPUT, OPSET, OUTPUT, onnx_model
-from batchdigit.publish import Publication, writing
 from batchdigit.storedweights import read_weights
+from batchdigit.system.publish import Publication, writing
 
 ONNX_TOLERANCE = 1e-5  # of a probability; also of a logit, relative to the largest
 

@@ -21,12 +21,12 @@ from batchdigit.filenames import FileList
 from batchdigit.fit import fit
 from batchdigit.jobs import Reading
 from batchdigit.loader import Loader
-from batchdigit.machine import available_cores
 from batchdigit.network import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, default_start_method
+from batchdigit.reading.startup import one_thread, settle_in
 from batchdigit.source import list_images
+from batchdigit.system.machine import available_cores
 from batchdigit.variants import variant
-from batchdigit.workerprocess import one_thread, settle_in
 
 MNIST_VALIDATION = 5_000
 VARIANTS_AT_ONCE = 500

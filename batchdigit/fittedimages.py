@@ -11,8 +11,8 @@ import cv2
 
 from batchdigit.errors import UsageError
 from batchdigit.filenames import FileList
-from batchdigit.publish import writing
 from batchdigit.records import Batch
+from batchdigit.system.publish import writing
 
 LONGEST_NAME = 255  # bytes
 ENDING = b".fitted.png"

@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 
 from batchdigit.errors import WorkerError
+from batchdigit.reading.clocks import SECONDS_TO_START
+from batchdigit.reading.startup import one_thread, settle_in
 from batchdigit.records import Batch, Failure
-from batchdigit.signals import signals_blocked
-from batchdigit.workerprocess import (
+from batchdigit.system.processes import (
     SECONDS_BETWEEN_LOOKS,
-    SECONDS_TO_START,
     check_left_behind,
     end_processes,
-    one_thread,
-    settle_in,
     starting_processes,
 )
+from batchdigit.system.signals import signals_blocked
 
 ATTEMPTS = 2  # a process may have been killed for no fault of the file
 SECONDS_TO_CRASH = 0.5

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
+from batchdigit.places import STDOUT
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 MODEL_VARIABLE = "BATCHDIGIT_MODEL"
@@ -27,7 +28,6 @@ MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 MAX_SECONDS = 20.0
 REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
-STDOUT = Path("-")
 
 
 @dataclass(frozen=True)

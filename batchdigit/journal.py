@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.errors import OutputError
-from batchdigit.publish import HALF_WRITTEN, Publication, beside, flush_folder, writing
+from batchdigit.places import HALF_WRITTEN, journal_path
 from batchdigit.records import Predictions
 from batchdigit.stored import (
     DamagedFrameError,
@@ -39,6 +39,7 @@ from batchdigit.stored import (
     unpack_predictions,
     write_frame,
 )
+from batchdigit.system.publish import Publication, flush_folder, writing
 
 SECONDS_IN_A_PART = 2.0
 SHARE_IN_A_PART = 0.01  # of the time so far, which bounds the number of parts
@@ -59,7 +60,7 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self.folder = beside(out, ".{}.journal")
+        self.folder = journal_path(out)
         self.rows = 0  # of the files to predict, so many are done
         self._run = self.folder / "not started"
         self._identity = b""

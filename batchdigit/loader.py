@@ -18,13 +18,13 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from batchdigit.errors import WorkerError
+from batchdigit.reading.clocks import FileClocks
+from batchdigit.reading.startup import settle_in
 from batchdigit.records import Batch
-from batchdigit.workerprocess import (
+from batchdigit.system.processes import (
     SECONDS_BETWEEN_LOOKS,
     SECONDS_TO_DIE,
-    FileClocks,
     end_processes,
-    settle_in,
     starting_processes,
 )
 from batchdigit.workers import Files, Plan, WorkerDied

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchdigit.errors import OutputError
-from batchdigit.publish import Publication, writing
 from batchdigit.records import RunSummary
+from batchdigit.system.publish import Publication, writing
 
 
 class Metrics:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from batchdigit.errors import BatchdigitError, DeviceError
 from batchdigit.lookahead import predicted_in_threads
-from batchdigit.machine import available_cores
 from batchdigit.modelfile import ONNX, read_model_file
 from batchdigit.onnxgraph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.pool import Pool
 from batchdigit.records import Batch, Predictions
-from batchdigit.signals import signals_held
-from batchdigit.stopwatch import Laps
 from batchdigit.storedweights import read_weights
+from batchdigit.system.machine import available_cores
+from batchdigit.system.signals import signals_held
+from batchdigit.system.stopwatch import Laps
 
 BATCH_SIZE = 256  # is computed in parts; larger ones are not read faster
 ERRORS_ONLY = 3

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, one_line
 from batchdigit.filenames import escape_filename
-from batchdigit.jobs import STDOUT, Job, TrainJob
+from batchdigit.jobs import Job, TrainJob
+from batchdigit.places import STDOUT
 from batchdigit.records import RunSummary
 
 if TYPE_CHECKING:

@@ -13,23 +13,19 @@ from typing import Any, BinaryIO
 
 from batchdigit.errors import AccountingError, OutputError
 from batchdigit.filenames import FileList
-from batchdigit.jobs import STDOUT, Job
+from batchdigit.jobs import Job
 from batchdigit.journal import Journal
-from batchdigit.lock import hold_output
 from batchdigit.past import Past
-from batchdigit.publish import Publication, beside, writing
+from batchdigit.places import STDOUT, account_path, state_path
 from batchdigit.records import Predictions, RunSummary
-from batchdigit.signals import signals_held, too_late_to_stop
 from batchdigit.source import stamp_files
-from batchdigit.state import StateWriter, state_path
+from batchdigit.state import StateWriter
+from batchdigit.system.lock import hold_output
+from batchdigit.system.publish import Publication, writing
+from batchdigit.system.signals import signals_held, too_late_to_stop
 from batchdigit.writer import Layout, ReportWriter
 
 _LOG = logging.getLogger(__name__)
-
-
-def account_path(out: Path) -> Path:
-    """Where the account of the run that made the report ``out`` lies."""
-    return beside(out, "{}.run.json")
 
 
 @contextlib.contextmanager

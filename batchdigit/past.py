@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from batchdigit.filenames import FileList
 from batchdigit.journal import Journal
+from batchdigit.places import state_path
 from batchdigit.records import Predictions
 from batchdigit.source import UNSETTLED, Stamps
-from batchdigit.state import State, read_state, state_path
+from batchdigit.state import State, read_state
 from batchdigit.stored import DamagedFrameError
 from batchdigit.update import Comparison, compare
 

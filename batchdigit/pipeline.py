@@ -17,16 +17,17 @@ from batchdigit.backends import Backend, Model, Predictor, open_backend
 from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
 from batchdigit.filenames import FileList
 from batchdigit.fittedimages import check_outside, save_images
-from batchdigit.jobs import STDOUT, Job
-from batchdigit.outputs import account_path, open_outputs
+from batchdigit.jobs import Job
+from batchdigit.outputs import open_outputs
 from batchdigit.past import Past
+from batchdigit.places import STDOUT, account_path
 from batchdigit.reader import Reader
 from batchdigit.records import Batch, OnProgress, Predictions, RunSummary, no_progress
 from batchdigit.settings import choose_batch_size, choose_workers, seconds_to_read
-from batchdigit.signals import check_signals
 from batchdigit.source import EXTENSIONS, Listing, list_images
-from batchdigit.stopwatch import Stopwatch
 from batchdigit.survey import Survey
+from batchdigit.system.signals import check_signals
+from batchdigit.system.stopwatch import Stopwatch
 from batchdigit.update import merge
 from batchdigit.version import versions
 from batchdigit.writer import Layout, needs_review

@@ -19,7 +19,7 @@ from batchdigit.errors import DeviceError
 from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
 from batchdigit.model import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
-from batchdigit.stopwatch import Laps, add_up
+from batchdigit.system.stopwatch import Laps, add_up
 
 LARGEST_ON_MPS = 4096
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

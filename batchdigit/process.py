@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import logging
 import multiprocessing
@@ -17,9 +16,8 @@ import typer
 
 from batchdigit.errors import BatchdigitError, ExitCode, StoppedBySignal
 from batchdigit.messages import log_to_file, show_messages
-from batchdigit.signals import signals_as_exceptions
+from batchdigit.system.signals import signals_as_exceptions
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LOG = logging.getLogger(__name__)
 
 
@@ -34,19 +32,6 @@ def occupy_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
-
-
-def keep_memory() -> None:
-    """Let glibc keep what is freed rather than return it to the system.
-
-    The layers of a network ask for the same megabytes again and again: PyTorch's take a third
-    longer on a CPU if each time the system has to find and clear them. (mallopt(3); other
-    C libraries have no such setting.)
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 @dataclass

@@ -28,10 +28,12 @@ from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
 from batchdigit.pool import Pool
 from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, look_like_mnist, to_grey, to_model_input
+from batchdigit.reading.clocks import FileClocks
+from batchdigit.reading.startup import one_thread
 from batchdigit.records import Batch, Digit, Failure
-from batchdigit.signals import signals_blocked, signals_held
-from batchdigit.stopwatch import Laps, add_up
-from batchdigit.workerprocess import FileClocks, check_left_behind, one_thread
+from batchdigit.system.processes import check_left_behind
+from batchdigit.system.signals import signals_blocked, signals_held
+from batchdigit.system.stopwatch import Laps, add_up
 from batchdigit.workers import OpenWorkers, Plan, WorkerDied, Workers
 
 _DEFAULT_READING = Reading()

@@ -11,8 +11,8 @@ import sys
 from batchdigit.backends import Backend, Model
 from batchdigit.filenames import FileList
 from batchdigit.jobs import Job
-from batchdigit.machine import available_cores
 from batchdigit.reader import default_start_method
+from batchdigit.system.machine import available_cores
 
 MOST_WORKERS = 16
 SECONDS_WORTH_A_WORKER = 0.05  # of reading: a fork takes a fraction of it

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.filenames import FileList
-from batchdigit.publish import beside
 from batchdigit.records import Predictions
 from batchdigit.source import Stamps
 from batchdigit.stored import (
@@ -35,11 +34,6 @@ from batchdigit.stored import (
 VALUES_IN_A_BLOCK = 1 << 18  # bounds the memory
 
 _CONTEXT = b"batchdigit state 2"
-
-
-def state_path(out: Path) -> Path:
-    """Where the state of the report ``out`` lies."""
-    return beside(out, ".{}.state")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from batchdigit.errors import OutputError
 from batchdigit.records import Failure, Predictions
-from batchdigit.stopwatch import add_up
+from batchdigit.system.stopwatch import add_up
 
 _LENGTH = 8
 _DIGEST = 32

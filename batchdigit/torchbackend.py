@@ -14,10 +14,10 @@ from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.device import choose_device, describe_device
 from batchdigit.digits import packaged_digits
 from batchdigit.loader import Loader
-from batchdigit.machine import available_cores, has_bfloat16_units
 from batchdigit.network import IMAGE_SIZE
 from batchdigit.predictor import Predictor
 from batchdigit.records import Batch
+from batchdigit.system.machine import available_cores, has_bfloat16_units
 from batchdigit.tuning import best_batch_size, remembered
 
 CPU_BATCH_SIZE = 256  # is computed in parts

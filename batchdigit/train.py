@@ -33,8 +33,8 @@ from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.jobs import TrainJob
 from batchdigit.model import CNN
 from batchdigit.network import CLASSES
-from batchdigit.publish import Publication, writing
 from batchdigit.records import OnProgress, no_progress
+from batchdigit.system.publish import Publication, writing
 from batchdigit.version import versions
 
 GROUP = 8  # images of a batch that share one random transformation

@@ -25,7 +25,7 @@ import batchdigit
 from batchdigit import errors
 from batchdigit.cli import app
 from batchdigit.jobs import PACKAGED_WEIGHTS
-from batchdigit.lock import hold_output
+from batchdigit.system.lock import hold_output
 from tests.conftest import SAMPLES, Program
 from tests.test_lock import HOLD
 

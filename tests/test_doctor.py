@@ -18,7 +18,7 @@ import torch
 from PIL import Image, WebPImagePlugin
 
 import batchdigit
-from batchdigit import Job, machine, pipeline
+from batchdigit import Job, pipeline
 from batchdigit.doctor import checking, examination, gpus, packages
 from batchdigit.doctor.examination import CHECKS, examine
 from batchdigit.doctor.findings import (
@@ -35,8 +35,9 @@ from batchdigit.doctor.findings import (
 )
 from batchdigit.filenames import FileList
 from batchdigit.jobs import PACKAGED_WEIGHTS
-from batchdigit.lock import hold_output
 from batchdigit.source import Listing
+from batchdigit.system import machine
+from batchdigit.system.lock import hold_output
 from tests.conftest import REPOSITORY, SAMPLES, Program
 
 
@@ -230,7 +231,7 @@ def test_working_folder_matters_less_than_the_folder_of_a_report(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("batchdigit.publish.os.replace", refuse)
+    monkeypatch.setattr("batchdigit.system.publish.os.replace", refuse)
     (finding,) = check("output")
     assert finding.status == WARNING
     (finding,) = check("output", out=tmp_path / "preds.csv")

@@ -13,7 +13,7 @@ import pytest
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.isolation import LoneReader
 from batchdigit.records import Batch
-from batchdigit.signals import signals_as_exceptions
+from batchdigit.system.signals import signals_as_exceptions
 from tests.conftest import as_they_are
 
 

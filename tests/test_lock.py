@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from batchdigit import OutputBusyError, OutputError
-from batchdigit.lock import hold_output
+from batchdigit.system.lock import hold_output
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from batchdigit.lock import hold_output
+from batchdigit.system.lock import hold_output
 with hold_output(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -155,7 +155,7 @@ def test_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("batchdigit.lock.os.write", fail)
+    monkeypatch.setattr("batchdigit.system.lock.os.write", fail)
     with pytest.raises(OutputError, match="No space left"), hold_output(tmp_path / "out.csv"):
         raise AssertionError
     assert not any(tmp_path.iterdir())

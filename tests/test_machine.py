@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit import machine
-from batchdigit.machine import (
+from batchdigit.system import machine
+from batchdigit.system.machine import (
     available_cores,
     available_memory,
     has_bfloat16_units,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit import Job, OutputError, publish, run
-from batchdigit.signals import signals_as_exceptions
+from batchdigit import Job, OutputError, run
+from batchdigit.system import publish
+from batchdigit.system.signals import signals_as_exceptions
 
 Patch = pytest.MonkeyPatch
 

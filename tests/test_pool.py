@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from batchdigit.pool import Pool
+from batchdigit.reading.clocks import FileClocks
 from batchdigit.records import Batch
-from batchdigit.workerprocess import FileClocks
 from batchdigit.workers import MOST_AHEAD, Plan, WorkerDied
 
 

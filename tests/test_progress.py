@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from batchdigit import progress
-from batchdigit.progress import show_progress
+from batchdigit.system import progress
+from batchdigit.system.progress import show_progress
 
 
 class Terminal(io.StringIO):

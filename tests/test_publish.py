@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import OutputError
-from batchdigit.publish import Publication, check_target
+from batchdigit.system.publish import Publication, check_target
 from tests.conftest import REPOSITORY
 
 
@@ -102,7 +102,7 @@ def test_file_that_is_a_mount_point_is_found_at_once(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     (tmp_path / "out file.csv").touch()
     code = (
-        "import batchdigit.publish as p, pathlib\n"
+        "import batchdigit.system.publish as p, pathlib\n"
         "try: p.check_target(pathlib.Path('out file.csv'))\n"
         "except p.OutputError as error: print(error)"
     )

@@ -29,7 +29,7 @@ from batchdigit.pool import Pool
 from batchdigit.preprocess import to_model_input
 from batchdigit.reader import DigitFiles, Reader
 from batchdigit.records import Batch, Digit
-from batchdigit.signals import signals_as_exceptions
+from batchdigit.system.signals import signals_as_exceptions
 from batchdigit.workers import OpenWorkers
 from tests.conftest import save_grey
 from tests.deadmount import dead_mount, needs_fuse
@@ -376,7 +376,7 @@ def test_process_that_waits_for_such_a_file_does_not_even_end_by_sigkill(
 def test_run_ends_when_too_many_processes_wait_for_ever(
     dead_files: FileList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchdigit.workerprocess.MOST_LEFT_BEHIND", 2)
+    monkeypatch.setattr("batchdigit.system.processes.MOST_LEFT_BEHIND", 2)
     with pytest.raises(WorkerError, match="file system of the source"):
         read_all(
             dead_files, batch_size=5, workers=1, start_method="fork", reading=Reading(timeout=1)
@@ -489,7 +489,7 @@ def test_workers_that_never_begin_do_not_stall_the_run(
     files: FileList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle_in = pool.settle_in
-    monkeypatch.setattr("batchdigit.workerprocess.SECONDS_TO_START", 0.5)
+    monkeypatch.setattr("batchdigit.reading.clocks.SECONDS_TO_START", 0.5)
     for module in (pool, loader):
         monkeypatch.setattr(module, "settle_in", lambda: time.sleep(60))
     with Reader(

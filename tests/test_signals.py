@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit.errors import StoppedBySignal
-from batchdigit.signals import (
+from batchdigit.system.signals import (
     STOP_SIGNALS,
     check_signals,
     signals_as_exceptions,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchdigit.stopwatch import Laps, Stopwatch
+from batchdigit.system.stopwatch import Laps, Stopwatch
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit import workerprocess
 from batchdigit.errors import WorkerError
-from batchdigit.workerprocess import FileClocks, check_left_behind, end_processes
+from batchdigit.reading.clocks import FileClocks
+from batchdigit.system import processes
+from batchdigit.system.processes import check_left_behind, end_processes
 
 ORPHAN = """
 import ctypes, multiprocessing, os, signal, sys, time
-from batchdigit.workerprocess import settle_in
+from batchdigit.reading.startup import settle_in
 
 def child(settled, held):
     if settled:
@@ -83,7 +84,7 @@ def test_process_tells_at_which_file_it_is_and_since_when(start_method: str) -> 
 
 
 def test_process_that_never_begins_is_stuck_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workerprocess, "SECONDS_TO_START", 0.0)
+    monkeypatch.setattr(processes, "SECONDS_TO_START", 0.0)
     clocks = FileClocks(1, "fork")
     time.sleep(0.01)
     assert clocks.is_stuck(0, 0.001, awake_since=0.0)
@@ -109,12 +110,12 @@ class Unending(BaseProcess):
 
 
 def test_few_processes_may_be_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workerprocess, "_left_behind", [])
-    processes = [Unending() for _ in range(workerprocess.MOST_LEFT_BEHIND)]
-    end_processes(list(processes[1:]))
+    monkeypatch.setattr(processes, "_left_behind", [])
+    stuck = [Unending() for _ in range(processes.MOST_LEFT_BEHIND)]
+    end_processes(list(stuck[1:]))
     check_left_behind()
-    end_processes([processes[0]])
+    end_processes([stuck[0]])
     with pytest.raises(WorkerError, match="do not answer"):
         check_left_behind()
-    processes[0].released = True
+    stuck[0].released = True
     check_left_behind()

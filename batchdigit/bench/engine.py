@@ -19,7 +19,7 @@ from batchdigit.bench.probes import do_nothing, in_a_fork, preload, settle
 from batchdigit.bench.records import Setting
 from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.jobs import BenchJob, Job
-from batchdigit.workerprocess import starting_processes
+from batchdigit.system.processes import starting_processes
 
 _Result = TypeVar("_Result")
 

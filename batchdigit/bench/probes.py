@@ -29,12 +29,11 @@ from batchdigit.filenames import FileList
 from batchdigit.jobs import Job
 from batchdigit.network import IMAGE_SIZE
 from batchdigit.pipeline import Find, open_session, run
-from batchdigit.process import keep_memory
 from batchdigit.reader import Reader
 from batchdigit.records import Batch
 from batchdigit.source import Listing
-from batchdigit.stopwatch import Stopwatch
-from batchdigit.workerprocess import end_with_parent, obey_parent
+from batchdigit.system.processes import end_with_parent, keep_memory, obey_parent
+from batchdigit.system.stopwatch import Stopwatch
 
 try:
     import resource

@@ -18,7 +18,7 @@ from typing import Any
 
 from batchdigit.bench.records import FORMAT, LOOP, START, WORK, Check, Measurement, Sample, Start
 from batchdigit.errors import UsageError, one_line
-from batchdigit.publish import Publication, check_target, writing
+from batchdigit.system.publish import Publication, check_target, writing
 
 LARGEST_FILE = 100 << 20
 _RATES = (1e-9, 1e15)  # images a second that a ratio of can be formed of

@@ -9,9 +9,9 @@ from dataclasses import replace
 from batchdigit.bench.records import Setting
 from batchdigit.errors import UsageError
 from batchdigit.jobs import BenchJob
-from batchdigit.loading import is_installed, loading
-from batchdigit.machine import available_cores, has_bfloat16_units, may_have_gpu
 from batchdigit.modelfile import is_onnx_file
+from batchdigit.system.imports import is_installed, loading
+from batchdigit.system.machine import available_cores, has_bfloat16_units, may_have_gpu
 
 # Beside auto, which is 256 on a CPU and measured on a GPU.
 CPU_BATCH_SIZES = (64, 1024)

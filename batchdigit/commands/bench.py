@@ -22,16 +22,10 @@ from batchdigit.commands.options import (
     source_paths,
 )
 from batchdigit.errors import UsageError
-from batchdigit.jobs import (
-    BACKENDS,
-    PRECISIONS,
-    PREPROCESSING,
-    BenchJob,
-    default_model,
-)
-from batchdigit.loading import loading
+from batchdigit.jobs import BACKENDS, PRECISIONS, PREPROCESSING, BenchJob, default_model
 from batchdigit.process import command
-from batchdigit.progress import show_progress
+from batchdigit.system.imports import loading
+from batchdigit.system.progress import show_progress
 
 BENCH = BenchJob()  # the defaults, for --help
 BENCH_EXAMPLES = """\b

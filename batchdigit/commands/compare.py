@@ -10,8 +10,8 @@ import typer
 
 from batchdigit.commands.options import JsonOption, print_json, print_lines
 from batchdigit.errors import ExitCode, UsageError
-from batchdigit.loading import loading
 from batchdigit.process import command
+from batchdigit.system.imports import loading
 
 EXIT_CODES = """\b
 Exit codes:

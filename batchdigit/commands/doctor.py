@@ -17,7 +17,8 @@ from batchdigit.commands.options import (
     source_paths,
 )
 from batchdigit.errors import ExitCode
-from batchdigit.jobs import STDOUT, Job, default_model
+from batchdigit.jobs import Job, default_model
+from batchdigit.places import STDOUT
 from batchdigit.process import command
 
 

@@ -17,9 +17,9 @@ from batchdigit.commands.options import (
     print_lines,
 )
 from batchdigit.errors import ExitCode
-from batchdigit.loading import loading
 from batchdigit.outcome import conversion_lines, inspection_lines
 from batchdigit.process import command
+from batchdigit.system.imports import loading
 
 models = typer.Typer(
     help="Look into model files, and convert them.",

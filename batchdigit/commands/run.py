@@ -29,19 +29,20 @@ from batchdigit.jobs import (
     FORMATS,
     PRECISIONS,
     PREPROCESSING,
-    STDOUT,
     Job,
     Tolerance,
     default_model,
 )
 from batchdigit.labels import read_labels
-from batchdigit.loading import loading
-from batchdigit.lock import hold_output
 from batchdigit.messages import LOG_FORMATS
 from batchdigit.metrics import Metrics, write_metrics
 from batchdigit.outcome import run_complaints, run_details, run_lines
-from batchdigit.process import Ending, command, keep_memory
-from batchdigit.progress import show_progress
+from batchdigit.places import STDOUT
+from batchdigit.process import Ending, command
+from batchdigit.system.imports import loading
+from batchdigit.system.lock import hold_output
+from batchdigit.system.processes import keep_memory
+from batchdigit.system.progress import show_progress
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ import typer
 
 from batchdigit.commands.options import log
 from batchdigit.jobs import PREPROCESSING, TrainJob
-from batchdigit.loading import loading
 from batchdigit.outcome import training_lines
 from batchdigit.process import command
-from batchdigit.progress import show_progress
+from batchdigit.system.imports import loading
+from batchdigit.system.progress import show_progress
 
 TRAIN = TrainJob(data=Path("DIR"), out=Path("FILE"))  # the defaults, for --help
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from batchdigit.doctor.findings import Finding, problem
 from batchdigit.errors import BatchdigitError
-from batchdigit.signals import signals_blocked
+from batchdigit.system.signals import signals_blocked
 
 SECONDS_TO_ANSWER = 120.0  # also to import PyTorch from a slow disk for the first time
 SECONDS_TO_DIE = 2.0

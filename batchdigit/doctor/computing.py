@@ -10,9 +10,9 @@ from batchdigit.doctor.findings import OK, PROBLEM, WARNING, Earlier, Finding, o
 from batchdigit.doctor.gpus import gpus
 from batchdigit.errors import BatchdigitError
 from batchdigit.jobs import Job
-from batchdigit.loading import is_installed, loading
-from batchdigit.machine import may_have_gpu
 from batchdigit.modelfile import is_onnx_file
+from batchdigit.system.imports import is_installed, loading
+from batchdigit.system.machine import may_have_gpu
 
 SIDE = 64  # of matrices that are multiplied to see whether PyTorch computes
 _NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}

@@ -13,9 +13,10 @@ from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
 from batchdigit.doctor.system import size
 from batchdigit.errors import ImageError, OutputBusyError, OutputError
-from batchdigit.jobs import MODEL_VARIABLE, PACKAGED_WEIGHTS, STDOUT, Job
-from batchdigit.machine import may_have_gpu
-from batchdigit.publish import Publication, beside
+from batchdigit.jobs import MODEL_VARIABLE, PACKAGED_WEIGHTS, Job
+from batchdigit.places import STDOUT, beside
+from batchdigit.system.machine import may_have_gpu
+from batchdigit.system.publish import Publication
 from batchdigit.tuning import cache_file
 
 LEAST_SPACE = 100 << 20

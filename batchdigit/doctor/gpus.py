@@ -9,7 +9,7 @@ from typing import Any
 
 from batchdigit.doctor.findings import Finding, ok, problem, warning
 from batchdigit.doctor.system import size
-from batchdigit.machine import nvidia_driver
+from batchdigit.system.machine import nvidia_driver
 
 LEAST_MEMORY = 512 << 20
 SIDE = 64  # of the matrices that are multiplied to see whether a device computes

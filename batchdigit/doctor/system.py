@@ -12,7 +12,7 @@ from pathlib import Path
 
 from batchdigit.doctor.findings import Earlier, Finding, ok, warning
 from batchdigit.jobs import Job
-from batchdigit.machine import (
+from batchdigit.system.machine import (
     affine_cores,
     available_cores,
     available_memory,

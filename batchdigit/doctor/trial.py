@@ -102,7 +102,7 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
     import numpy as np
 
     from batchdigit.pipeline import open_session
-    from batchdigit.stopwatch import Stopwatch
+    from batchdigit.system.stopwatch import Stopwatch
 
     _save_digits(folder, DIGITS)
     # With a batch size, or a GPU's would be measured, which takes seconds.

@@ -19,7 +19,7 @@ from batchdigit.bench.plots.page import page
 from batchdigit.bench.plots.shown import Shown
 from batchdigit.bench.records import Measurement
 from batchdigit.errors import BatchdigitError, UsageError
-from batchdigit.publish import Publication, check_target, writing
+from batchdigit.system.publish import Publication, check_target, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

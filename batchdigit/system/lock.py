@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchdigit.errors import OutputBusyError
-from batchdigit.publish import beside, check_target, writing
+from batchdigit.places import lock_path
+from batchdigit.system.publish import check_target, writing
 
 try:
     import fcntl
@@ -40,7 +41,7 @@ def hold_output(
     OutputError when the lock cannot be made.
     """
     check_target(out)
-    path = beside(out, ".{}.lock")
+    path = lock_path(out)
     deadline = time.monotonic() + wait
     told = False
     while True:

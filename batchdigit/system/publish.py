@@ -19,9 +19,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from batchdigit.errors import OutputError
-from batchdigit.jobs import STDOUT
-
-HALF_WRITTEN = ".batchdigit-*.tmp"
+from batchdigit.places import HALF_WRITTEN, STDOUT
 
 _REMEDIES = {
     errno.EPERM: "choose another place",
@@ -32,12 +30,6 @@ _REMEDIES = {
     errno.ELOOP: "remove that link",
 }
 _CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
-
-
-def beside(out: Path, pattern: str) -> Path:
-    """What lies beside the file that ``out`` is or links to; ``pattern`` has {} for its name."""
-    target = Path(os.path.realpath(out))
-    return target.with_name(pattern.format(target.name))
 
 
 class Publication:

@@ -1,0 +1,1 @@
+"""From sources to batches, in processes of their own."""

@@ -1,0 +1,68 @@
+"""How a process that reads begins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+import cv2
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+from batchdigit.system.processes import end_with_parent, obey_parent
+
+
+class _OneThread:
+    """Keep OpenCV to one thread, since processes share the cores, and put back what was there.
+
+    A context manager over a setting of the whole process: those who are in it at the same time
+    share it. Processes are forked inside: a copy of threads that are not there hangs.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = cv2.getNumThreads()
+                _use_one_thread()
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.setNumThreads(self._before)
+
+
+one_thread = _OneThread()
+
+
+def _use_one_thread() -> None:
+    if cv2.getNumThreads() > 1:  # a forked process must not even ask for one
+        cv2.setNumThreads(1)
+
+
+def settle_in() -> None:
+    """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
+    obey_parent()
+    # What it cannot be ended of must not hold open what the run was to write to.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    # When memory runs out, the kernel shall end a process that can be replaced.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    if resource is not None:  # a decoder that crashes shall not leave gigabytes of memory on disk
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _use_one_thread()
+    # Beside the kernel, which knows nothing of the parent of those that a forkserver starts; the
+    # thread alone would not do, for it does not run while C code holds the interpreter.
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
