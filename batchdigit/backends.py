@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.jobs import Job
-from batchdigit.modelfile import is_onnx_file
+from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.records import Batch, Predictions
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import has_bfloat16_units, may_have_gpu

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from batchdigit.model import CNN
-from batchdigit.modelfile import read_model_file
+from batchdigit.modelfiles.file import read_model_file
 from batchdigit.storedweights import BFLOAT16, Weights, read_weights
 
 

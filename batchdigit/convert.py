@@ -16,7 +16,7 @@ from batchdigit.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.digits import packaged_digits
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.model import CNN
-from batchdigit.modelfile import ModelFile
+from batchdigit.modelfiles.file import ModelFile
 from batchdigit.network import IMAGE_SIZE
 from batchdigit.onnxgraph import INPUT, OPSET, OUTPUT, onnx_model
 from batchdigit.storedweights import read_weights

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import CheckpointError, one_line
-from batchdigit.modelfile import ONNX, ModelFile, read_model_file
-from batchdigit.modelscan import Contents, scan
+from batchdigit.modelfiles.file import ONNX, ModelFile, read_model_file
+from batchdigit.modelfiles.pickled import Instance
+from batchdigit.modelfiles.scan import Contents, scan
+from batchdigit.modelfiles.tensors import DTYPES, StoredTensor
 from batchdigit.onnxgraph import checked_onnx
-from batchdigit.pickled import Instance
 from batchdigit.statedict import (
     check_globals,
     find_weights,
@@ -20,7 +21,6 @@ from batchdigit.statedict import (
     role_of,
     state_of,
 )
-from batchdigit.storedtensor import DTYPES, StoredTensor
 from batchdigit.storedweights import is_finite, stored_arrays, weights_in
 
 MAX_DEPTH = 20

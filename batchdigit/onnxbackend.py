@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchdigit.errors import BatchdigitError, DeviceError
 from batchdigit.lookahead import predicted_in_threads
-from batchdigit.modelfile import ONNX, read_model_file
+from batchdigit.modelfiles.file import ONNX, read_model_file
 from batchdigit.onnxgraph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.pool import Pool
 from batchdigit.records import Batch, Predictions

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.modelfile import CONVERT, ModelFile
+from batchdigit.modelfiles.file import CONVERT, ModelFile
 from batchdigit.network import BATCHNORM, CONV, IMAGE_SIZE, LINEAR, MAXPOOL, RELU, Layer, cnn
 from batchdigit.statedict import MAX_CLASSES
 from batchdigit.storedweights import Weights, check_finite

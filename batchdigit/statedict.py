@@ -1,6 +1,6 @@
 """The CNN's state dict in what a model file holds: finding it, and holding it against the CNN.
 
-Everything here works on what a file declares (:class:`~batchdigit.storedtensor.StoredTensor`).
+Everything here works on what a file declares, as :mod:`batchdigit.modelfiles.tensors` describes it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchdigit.errors import CheckpointError
-from batchdigit.modelfile import SAVE_STATE, ModelFile
-from batchdigit.modelscan import Contents
+from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
+from batchdigit.modelfiles.pickled import Instance
+from batchdigit.modelfiles.scan import Contents
+from batchdigit.modelfiles.tensors import TENSOR_DATA, StoredTensor
 from batchdigit.network import (
     BATCHNORM,
     CONV,
@@ -25,8 +27,6 @@ from batchdigit.network import (
     Layer,
     cnn,
 )
-from batchdigit.pickled import Instance
-from batchdigit.storedtensor import TENSOR_DATA, StoredTensor
 
 MAX_CLASSES = 1000
 MAX_NESTING = 4

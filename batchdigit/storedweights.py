@@ -1,6 +1,6 @@
 """The CNN's weights out of a model file, as arrays: no PyTorch, and no pickle that runs.
 
-A file is first read as data (:mod:`batchdigit.modelscan`), and everything that it declares is
+A file is first read as data (:mod:`batchdigit.modelfiles.scan`), and everything that it declares is
 held against the network (:mod:`batchdigit.statedict`). What is left to do is to take numbers from
 bytes whose place has been checked.
 """
@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.errors import BatchdigitError
-from batchdigit.modelfile import SAFETENSORS, ModelFile
-from batchdigit.modelscan import SAFETENSORS_DTYPES, Buffer, Contents, scan
+from batchdigit.modelfiles.file import SAFETENSORS, ModelFile
+from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, scan
+from batchdigit.modelfiles.tensors import StoredTensor
 from batchdigit.network import COUNTER
 from batchdigit.statedict import LAST_WEIGHT, check_fit, check_globals, find_weights
-from batchdigit.storedtensor import StoredTensor
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit import CheckpointError, modelfile
-from batchdigit.modelfile import ModelFile, read_model_file
-from batchdigit.modelscan import scan
+from batchdigit import CheckpointError
+from batchdigit.modelfiles.file import ModelFile, read_model_file
+from batchdigit.modelfiles.scan import scan
 
 
 def refusal(data: bytes, name: str) -> str:
@@ -51,6 +51,6 @@ def test_what_people_give_by_mistake_is_named(data: bytes, name: str, said: str)
 def test_file_larger_than_any_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "CNN.pt"
     with path.open("wb") as file:
-        file.truncate(modelfile.MAX_BYTES + 1)
+        file.truncate(file.MAX_BYTES + 1)
     with pytest.raises(CheckpointError, match="larger than 256 MiB"):
         read_model_file(path)

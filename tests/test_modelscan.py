@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from batchdigit import CNN, CheckpointError, modelscan, pickled
-from batchdigit.modelfile import ModelFile
-from batchdigit.storedtensor import StoredTensor
+from batchdigit import CNN, CheckpointError
+from batchdigit.modelfiles import pickled, scan
+from batchdigit.modelfiles.file import ModelFile
+from batchdigit.modelfiles.tensors import StoredTensor
 from tests.modelfiles import archive, old_format, rebuild, reference
 
 GOOD = CNN().state_dict()
@@ -29,8 +30,8 @@ def saved_old(content: object) -> bytes:
     return saved(content, _use_new_zipfile_serialization=False)
 
 
-def scan(data: bytes) -> modelscan.Contents:
-    return modelscan.scan(ModelFile(Path("CNN.pt"), data))
+def scan(data: bytes) -> scan.Contents:
+    return scan.scan(ModelFile(Path("CNN.pt"), data))
 
 
 def refusal(data: bytes) -> str:

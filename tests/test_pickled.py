@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.pickled import Instance, PersistentId, PickleError, read_pickle
+from batchdigit.modelfiles.pickled import Instance, PersistentId, PickleError, read_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 NUMBERS = st.integers(1 - 2**60, 2**60 - 1)

@@ -10,7 +10,7 @@ from batchdigit.doctor.findings import OK, PROBLEM, WARNING, Earlier, Finding, o
 from batchdigit.doctor.gpus import gpus
 from batchdigit.errors import BatchdigitError
 from batchdigit.jobs import Job
-from batchdigit.modelfile import is_onnx_file
+from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import may_have_gpu
 

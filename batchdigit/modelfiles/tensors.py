@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchdigit.pickled import Instance, PersistentId
+from batchdigit.modelfiles.pickled import Instance, PersistentId
 
 DTYPES = {  # of torch's storage classes: name and bytes of an element
     "torch.DoubleStorage": ("float64", 8),

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchdigit.modelfile import (
+from batchdigit.modelfiles.file import (
     ARCHIVE,
     OLD_FORMAT,
     SAFETENSORS,
@@ -23,8 +23,8 @@ from batchdigit.modelfile import (
     ModelFile,
     safetensors_header,
 )
-from batchdigit.pickled import Pickle, PickleError, PickleTooLargeError, read_pickle
-from batchdigit.storedtensor import MAX_DIMENSIONS, Declarations, StoredTensor, check_sizes
+from batchdigit.modelfiles.pickled import Pickle, PickleError, PickleTooLargeError, read_pickle
+from batchdigit.modelfiles.tensors import MAX_DIMENSIONS, Declarations, StoredTensor, check_sizes
 
 MAX_MEMBERS = 10_000
 
