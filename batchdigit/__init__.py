@@ -19,10 +19,6 @@ from batchdigit.version import __version__
 if TYPE_CHECKING:
     from batchdigit.api import predict as predict
     from batchdigit.api import stream as stream
-    from batchdigit.checkpoint import Checkpoint as Checkpoint
-    from batchdigit.checkpoint import load_checkpoint as load_checkpoint
-    from batchdigit.convert import Conversion as Conversion
-    from batchdigit.convert import convert_model as convert_model
     from batchdigit.errors import AccountingError as AccountingError
     from batchdigit.errors import BatchdigitError as BatchdigitError
     from batchdigit.errors import CheckpointError as CheckpointError
@@ -35,12 +31,16 @@ if TYPE_CHECKING:
     from batchdigit.errors import WorkerError as WorkerError
     from batchdigit.filenames import escape_filename as escape_filename
     from batchdigit.filenames import unescape_filename as unescape_filename
-    from batchdigit.inspection import Inspection as Inspection
-    from batchdigit.inspection import inspect_model as inspect_model
     from batchdigit.jobs import Job as Job
     from batchdigit.jobs import Tolerance as Tolerance
     from batchdigit.labels import read_labels as read_labels
-    from batchdigit.model import CNN as CNN
+    from batchdigit.models.checkpoint import Checkpoint as Checkpoint
+    from batchdigit.models.checkpoint import load_checkpoint as load_checkpoint
+    from batchdigit.models.cnn import CNN as CNN
+    from batchdigit.models.convert import Conversion as Conversion
+    from batchdigit.models.convert import convert_model as convert_model
+    from batchdigit.models.inspection import Inspection as Inspection
+    from batchdigit.models.inspection import inspect_model as inspect_model
     from batchdigit.pipeline import run as run
     from batchdigit.records import Failure as Failure
     from batchdigit.records import Predictions as Predictions
@@ -48,16 +48,16 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "api": ("predict", "stream"),
-    "checkpoint": ("Checkpoint", "load_checkpoint"),
-    "convert": ("Conversion", "convert_model"),
+    "models.checkpoint": ("Checkpoint", "load_checkpoint"),
+    "models.convert": ("Conversion", "convert_model"),
     "errors": (
         *("AccountingError", "BatchdigitError", "CheckpointError", "DeviceError", "ExitCode"),
         *("OutputBusyError", "OutputError", "SourceError", "UsageError", "WorkerError"),
     ),
     "filenames": ("escape_filename", "unescape_filename"),
-    "inspection": ("Inspection", "inspect_model"),
+    "models.inspection": ("Inspection", "inspect_model"),
     "labels": ("read_labels",),
-    "model": ("CNN",),
+    "models.cnn": ("CNN",),
     "pipeline": ("run",),
     "jobs": ("Job", "Tolerance"),
     "records": ("Failure", "Predictions", "RunSummary"),

@@ -21,7 +21,7 @@ from batchdigit.filenames import FileList
 from batchdigit.fit import fit
 from batchdigit.jobs import Reading
 from batchdigit.loader import Loader
-from batchdigit.network import CLASSES, IMAGE_SIZE
+from batchdigit.models.network import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, default_start_method
 from batchdigit.reading.startup import one_thread, settle_in
 from batchdigit.source import list_images

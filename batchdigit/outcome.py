@@ -12,8 +12,8 @@ from batchdigit.places import STDOUT
 from batchdigit.records import RunSummary
 
 if TYPE_CHECKING:
-    from batchdigit.convert import Conversion
-    from batchdigit.inspection import Inspection
+    from batchdigit.models.convert import Conversion
+    from batchdigit.models.inspection import Inspection
     from batchdigit.train import TrainSummary
 
 MOST_NOTES = 5

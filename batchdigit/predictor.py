@@ -17,7 +17,7 @@ import torch
 
 from batchdigit.errors import DeviceError
 from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
-from batchdigit.model import CNN, fold_batchnorm
+from batchdigit.models.cnn import CNN, fold_batchnorm
 from batchdigit.records import Batch, Predictions
 from batchdigit.system.stopwatch import Laps, add_up
 

@@ -26,13 +26,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from batchdigit.checkpoint import load_checkpoint
 from batchdigit.dataset import Digits, Splits, join, load_splits, variants_of
 from batchdigit.device import choose_device
 from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.jobs import TrainJob
-from batchdigit.model import CNN
-from batchdigit.network import CLASSES
+from batchdigit.models.checkpoint import load_checkpoint
+from batchdigit.models.cnn import CNN
+from batchdigit.models.network import CLASSES
 from batchdigit.records import OnProgress, no_progress
 from batchdigit.system.publish import Publication, writing
 from batchdigit.version import versions

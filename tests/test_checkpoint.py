@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from batchdigit import CNN, CheckpointError, inspect_model
-from batchdigit.checkpoint import load_checkpoint
 from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.models.checkpoint import load_checkpoint
 from tests import oracle
 from tests.conftest import Program
 from tests.modelfiles import run

@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from batchdigit import CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
-from batchdigit.digits import packaged_digits
 from batchdigit.jobs import PACKAGED_WEIGHTS
-from batchdigit.onnxgraph import onnx_model
-from batchdigit.storedweights import Weights
+from batchdigit.models.digits import packaged_digits
+from batchdigit.models.onnx_graph import onnx_model
+from batchdigit.models.weights import Weights
 from tests import oracle
 from tests.conftest import SAMPLES, Program
 
@@ -125,7 +125,8 @@ def test_onnx_says_what_it_is(tmp_path: Path) -> None:
 def test_onnx_that_disagrees_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchdigit import BatchdigitError, convert
+    from batchdigit import BatchdigitError
+    from batchdigit.models import convert
 
     def other_model(weights: Weights) -> bytes:
         other = {name: array * 1.001 for name, array in weights.stored.items()}

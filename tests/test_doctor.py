@@ -465,8 +465,8 @@ def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
-    digits = batchdigit.digits.packaged_digits()[::-1]  # type: ignore[attr-defined]
-    monkeypatch.setattr("batchdigit.digits.packaged_digits", lambda: digits)
+    digits = batchdigit.models.digits.packaged_digits()[::-1]  # type: ignore[attr-defined]
+    monkeypatch.setattr("batchdigit.models.digits.packaged_digits", lambda: digits)
     (finding,) = check("trial", device="cpu")
     assert finding.status == PROBLEM
     assert finding.found.startswith("only 0 of 10 packaged digits right")
@@ -478,7 +478,7 @@ def test_packaged_digits_are_in_the_order_that_the_trial_takes_them_to_be_in() -
 
     backend = OnnxBackend()
     predictor = backend.predictor(backend.load(PACKAGED_WEIGHTS, None), 1)
-    (found,) = predictor.predict([_batch_of(batchdigit.digits.packaged_digits())])  # type: ignore[attr-defined]
+    (found,) = predictor.predict([_batch_of(batchdigit.models.digits.packaged_digits())])  # type: ignore[attr-defined]
     assert (found.labels[:, 0] == found.indices % 10).mean() > 0.99
 
 

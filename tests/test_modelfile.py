@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import CheckpointError
+from batchdigit.modelfiles import file
 from batchdigit.modelfiles.file import ModelFile, read_model_file
 from batchdigit.modelfiles.scan import scan
 
@@ -50,7 +51,7 @@ def test_what_people_give_by_mistake_is_named(data: bytes, name: str, said: str)
 
 def test_file_larger_than_any_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "CNN.pt"
-    with path.open("wb") as file:
-        file.truncate(file.MAX_BYTES + 1)
+    with path.open("wb") as stream:
+        stream.truncate(file.MAX_BYTES + 1)
     with pytest.raises(CheckpointError, match="larger than 256 MiB"):
         read_model_file(path)

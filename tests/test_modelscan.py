@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save
 
 from batchdigit import CNN, CheckpointError
-from batchdigit.modelfiles import pickled, scan
+from batchdigit.modelfiles import pickled
 from batchdigit.modelfiles.file import ModelFile
+from batchdigit.modelfiles.scan import Contents, scan
 from batchdigit.modelfiles.tensors import StoredTensor
 from tests.modelfiles import archive, old_format, rebuild, reference
 
@@ -30,13 +31,13 @@ def saved_old(content: object) -> bytes:
     return saved(content, _use_new_zipfile_serialization=False)
 
 
-def scan(data: bytes) -> scan.Contents:
-    return scan.scan(ModelFile(Path("CNN.pt"), data))
+def scanned(data: bytes) -> Contents:
+    return scan(ModelFile(Path("CNN.pt"), data))
 
 
 def refusal(data: bytes) -> str:
     with pytest.raises(CheckpointError) as caught:
-        scan(data)
+        scanned(data)
     message = str(caught.value)
     assert "CNN.pt" in message
     assert "\n" not in message
@@ -53,7 +54,7 @@ SAVERS = {"archive": saved, "old format": saved_old, "safetensors": save}
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3, 4)], ids=str)
 def test_tensors_are_found_with_type_and_shape(saver: str, shape: tuple[int, ...]) -> None:
     tensors = {str(dtype): torch.zeros(shape, dtype=dtype) for dtype in DTYPES}
-    root = scan(SAVERS[saver](tensors)).root
+    root = scanned(SAVERS[saver](tensors)).root
     assert root == {
         str(dtype): StoredTensor(str(dtype).removeprefix("torch."), shape) for dtype in DTYPES
     }
@@ -63,7 +64,7 @@ def test_tensors_are_found_with_type_and_shape(saver: str, shape: tuple[int, ...
 def test_views_and_shared_storages_are_no_excess(saver: Any) -> None:
     whole = torch.arange(24.0).reshape(4, 6)
     tensors = {"whole": whole, "row": whole[1], "column": whole[:, 2], "turned": whole.T}
-    contents = scan(saver(tensors))
+    contents = scanned(saver(tensors))
     assert contents.excess == ""
     assert [tensor.shape for tensor in contents.root.values()] == [(4, 6), (6,), (4,), (6, 4)]
 
@@ -74,7 +75,7 @@ FOUR = {"0": b"\0" * 16}
 def test_handmade_tensor_is_as_torch_makes_it() -> None:
     """So that the refusals below are for what they name."""
     data = archive(rebuild(reference(4), 0, (2, 2), (2, 1)), FOUR)
-    assert scan(data).excess == ""
+    assert scanned(data).excess == ""
     assert torch.load(io.BytesIO(data), weights_only=True).shape == (2, 2)
 
 
@@ -110,14 +111,14 @@ def test_handmade_tensor_is_as_torch_makes_it() -> None:
     ],
 )
 def test_more_declared_than_held_is_found(content: bytes, said: str) -> None:
-    assert said in scan(archive(content, FOUR)).excess
+    assert said in scanned(archive(content, FOUR)).excess
 
 
 def test_small_file_of_a_trillion_elements_is_found_that_torch_takes() -> None:
     data = saved({"fc.4.bias": torch.zeros(1).expand(10**12)})
     assert len(data) < 2000
     assert torch.load(io.BytesIO(data), weights_only=True)["fc.4.bias"].shape == (10**12,)
-    assert "1000000000000 elements in a storage of 1" in scan(data).excess
+    assert "1000000000000 elements in a storage of 1" in scanned(data).excess
 
 
 def rezipped(data: bytes, change: Any = None, **options: Any) -> bytes:
@@ -224,13 +225,13 @@ OLD = saved_old({"a": torch.arange(4.0)})
     ],
 )
 def test_more_declared_than_held_is_found_in_the_old_format(data: bytes, said: str) -> None:
-    assert said in scan(data).excess
+    assert said in scanned(data).excess
 
 
 def test_handmade_old_file_is_as_torch_makes_it() -> None:
     content = rebuild(reference(4)[:-2] + b"NtQ", 0, (2, 2), (2, 1))
     data = old_format(content, {"0": (4, b"\0" * 16)})
-    assert scan(data).excess == ""
+    assert scanned(data).excess == ""
     assert torch.load(io.BytesIO(data), weights_only=True).shape == (2, 2)
 
 

@@ -1,8 +1,8 @@
 import pytest
 from torch import nn
 
-from batchdigit.model import CNN
-from batchdigit.network import Layer, cnn
+from batchdigit.models.cnn import CNN
+from batchdigit.models.network import Layer, cnn
 
 # What of a layer does not change what it computes in eval().
 WITHOUT_EFFECT = {"training", "inplace", "momentum"}

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from batchdigit import CNN, DeviceError, Failure, predictor
-from batchdigit.checkpoint import load_checkpoint
 from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.predictor import Predictor, _DeviceLaps
 from batchdigit.records import Batch
 from tests.conftest import as_they_are

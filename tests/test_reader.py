@@ -19,12 +19,12 @@ from PIL import Image
 from batchdigit import loader, pool
 from batchdigit import reader as reader_module
 from batchdigit.decode import decode_image, read_file, strict_pillow
-from batchdigit.digits import packaged_digits
 from batchdigit.errors import ImageError, StoppedBySignal, WorkerError
 from batchdigit.filenames import FileList
 from batchdigit.isolation import LoneReader
 from batchdigit.jobs import PREPROCESSING, Reading
 from batchdigit.loader import Loader
+from batchdigit.models.digits import packaged_digits
 from batchdigit.pool import Pool
 from batchdigit.preprocess import to_model_input
 from batchdigit.reader import DigitFiles, Reader

@@ -10,11 +10,11 @@ import torch
 from typer.testing import CliRunner
 
 from batchdigit import BatchdigitError, CheckpointError, UsageError, run
-from batchdigit.checkpoint import load_checkpoint
 from batchdigit.cli import app
 from batchdigit.dataset import Digits, load_splits
 from batchdigit.jobs import PACKAGED_WEIGHTS, Job, TrainJob
-from batchdigit.model import CNN
+from batchdigit.models.checkpoint import load_checkpoint
+from batchdigit.models.cnn import CNN
 from batchdigit.train import augmentation, calibrate, train
 from tests.conftest import SAMPLES
 

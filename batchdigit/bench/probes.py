@@ -27,7 +27,7 @@ from batchdigit.bench.energy import EnergyMeter
 from batchdigit.bench.records import READING, Sample
 from batchdigit.filenames import FileList
 from batchdigit.jobs import Job
-from batchdigit.network import IMAGE_SIZE
+from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.pipeline import Find, open_session, run
 from batchdigit.reader import Reader
 from batchdigit.records import Batch

@@ -41,7 +41,7 @@ def inspect(
     """
     with command("nothing was changed"):
         with loading("numpy", "numpy"):
-            from batchdigit.inspection import inspect_model
+            from batchdigit.models.inspection import inspect_model
 
         inspection = inspect_model(file, class_name)
         if as_json:
@@ -73,7 +73,9 @@ def convert(
     """
     with command(f"{target} is as it was", quiet=quiet) as ending:
         with loading("PyTorch", "torch"):
-            from batchdigit.convert import convert_model  # it imports torch, which takes seconds
+            from batchdigit.models.convert import (
+                convert_model,  # it imports torch, which takes seconds
+            )
 
         conversion = convert_model(source, target, class_name=class_name, force=force)
         ending.after_signal = "the conversion is complete"

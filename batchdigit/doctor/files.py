@@ -28,7 +28,7 @@ def model(job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _model(job: Job) -> Iterator[Finding]:
-    from batchdigit.inspection import inspect_model
+    from batchdigit.models.inspection import inspect_model
 
     source = "packaged" if is_packaged(job.model) else str(job.model)
     if os.environ.get(MODEL_VARIABLE) == str(job.model):

@@ -151,7 +151,7 @@ def _save_digits(folder: Path, count: int) -> None:
     """The first of the packaged digits, file 0.png a 0 and so on."""
     from PIL import Image
 
-    from batchdigit.digits import packaged_digits
+    from batchdigit.models.digits import packaged_digits
 
     for number, image in enumerate(packaged_digits()[:count, 0]):
         Image.fromarray(image).save(folder / f"{number}.png")

@@ -1,7 +1,7 @@
 """What a model file declares, held against its bytes before any of it is built.
 
 No size, count or place that a file declares is believed. What passes is what
-:mod:`batchdigit.storedweights` may take numbers from.
+:mod:`batchdigit.models.weights` may take numbers from.
 """
 
 from __future__ import annotations

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from batchdigit.checkpoint import Checkpoint, load_checkpoint
-from batchdigit.digits import packaged_digits
 from batchdigit.errors import BatchdigitError, UsageError
-from batchdigit.model import CNN
 from batchdigit.modelfiles.file import ModelFile
-from batchdigit.network import IMAGE_SIZE
-from batchdigit.onnxgraph import INPUT, OPSET, OUTPUT, onnx_model
-from batchdigit.storedweights import read_weights
+from batchdigit.models.checkpoint import Checkpoint, load_checkpoint
+from batchdigit.models.cnn import CNN
+from batchdigit.models.digits import packaged_digits
+from batchdigit.models.network import IMAGE_SIZE
+from batchdigit.models.onnx_graph import INPUT, OPSET, OUTPUT, onnx_model
+from batchdigit.models.weights import read_weights
 from batchdigit.system.publish import Publication, writing
 
 ONNX_TOLERANCE = 1e-5  # of a probability; also of a logit, relative to the largest

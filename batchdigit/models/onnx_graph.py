@@ -7,31 +7,29 @@ what this one graph needs is written. BatchNorm is folded into the convolution b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.modelfiles.file import CONVERT, ModelFile
-from batchdigit.network import BATCHNORM, CONV, IMAGE_SIZE, LINEAR, MAXPOOL, RELU, Layer, cnn
-from batchdigit.statedict import MAX_CLASSES
-from batchdigit.storedweights import Weights, check_finite
+from batchdigit.models.network import BATCHNORM, CONV, IMAGE_SIZE, LINEAR, MAXPOOL, RELU, Layer, cnn
+from batchdigit.models.protobuf import Message, bytes_field, fields, number_field, text_field
+from batchdigit.models.statedict import MAX_CLASSES
+from batchdigit.models.weights import Weights, check_finite
 from batchdigit.version import __version__
 
 IR_VERSION = 8  # with opset 18, as the table of versions in the ONNX project has it
 OPSET = 18
 INPUT = "images"
 OUTPUT = "logits"
-MAX_FIELDS = 100  # of a message: the graph has 33
 FIRST_LINEAR = "fc.0"  # before it, features become one row
 
 _FLOAT = 1  # TensorProto.DataType
 _ATTRIBUTE_INT, _ATTRIBUTE_INTS = 2, 7  # AttributeProto.AttributeType
 
 Arrays = Mapping[str, NDArray[np.float32]]
-Message = list[bytes | memoryview]  # in pieces, so that weights are copied once, at the end
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,10 @@ def read_onnx(data: bytes) -> OnnxNetwork | None:
     logits or probabilities. So what is found here is written again, and has to be the same.
     """
     try:
-        model = dict(_fields(memoryview(data)))
-        graph = list(_fields(model[7]))
+        model = dict(fields(memoryview(data)))
+        graph = list(fields(model[7]))
         arrays = dict(_read_tensor(content) for number, content in graph if number == 5)
-        entries = [dict(_fields(content)) for number, content in _fields(data) if number == 14]
+        entries = [dict(fields(content)) for number, content in fields(data) if number == 14]
         metadata = {bytes(entry[1]): bytes(entry[2]).decode() for entry in entries}
         network = OnnxNetwork(
             arrays,
@@ -109,31 +107,31 @@ def _write(network: OnnxNetwork) -> bytes:
         if layer.kind == BATCHNORM:  # is in the convolution
             continue
         if name == FIRST_LINEAR:
-            nodes += _field(1, _node("Flatten", [value], "flat"))
+            nodes += bytes_field(1, _node("Flatten", [value], "flat"))
             value = "flat"
         output = OUTPUT if name == list(layers)[-1] else name
         parameters = [f"{name}.{part}" for part in layer.tensors]
-        nodes += _field(1, _operation(layer, [value, *parameters], output))
+        nodes += bytes_field(1, _operation(layer, [value, *parameters], output))
         for key in parameters:
-            tensors += _field(5, _tensor(key, network.arrays[key]))
+            tensors += bytes_field(5, _tensor(key, network.arrays[key]))
         value = output
     graph = [
         *nodes,
-        *_text(2, "batchdigit CNN"),
+        *text_field(2, "batchdigit CNN"),
         *tensors,
-        *_field(11, _value(INPUT, 1, IMAGE_SIZE, IMAGE_SIZE)),
-        *_field(12, _value(OUTPUT, network.classes)),
+        *bytes_field(11, _value(INPUT, 1, IMAGE_SIZE, IMAGE_SIZE)),
+        *bytes_field(12, _value(OUTPUT, network.classes)),
     ]
     model = [
-        *_number(1, IR_VERSION),
-        *_text(2, "batchdigit"),
-        *_text(3, network.version),
-        *_field(7, graph),
-        *_field(8, [*_text(1, ""), *_number(2, OPSET)]),
+        *number_field(1, IR_VERSION),
+        *text_field(2, "batchdigit"),
+        *text_field(3, network.version),
+        *bytes_field(7, graph),
+        *bytes_field(8, [*text_field(1, ""), *number_field(2, OPSET)]),
     ]
     metadata = {"source_sha256": network.sha256, "classes": str(network.classes)}
     for key, text in metadata.items():
-        model += _field(14, [*_text(1, key), *_text(2, text)])
+        model += bytes_field(14, [*text_field(1, key), *text_field(2, text)])
     return b"".join(model)
 
 
@@ -189,98 +187,41 @@ def _node(
     """NodeProto."""
     message: Message = []
     for name in inputs:
-        message += _text(1, name)
-    message += _text(2, output) + _text(3, f"{operator} {output}") + _text(4, operator)
+        message += text_field(1, name)
+    message += (
+        text_field(2, output) + text_field(3, f"{operator} {output}") + text_field(4, operator)
+    )
     for name, value in (attributes or {}).items():
-        message += _field(5, _attribute(name, value))
+        message += bytes_field(5, _attribute(name, value))
     return message
 
 
 def _attribute(name: str, value: int | tuple[int, ...]) -> Message:
     """AttributeProto."""
     if isinstance(value, int):
-        return [*_text(1, name), *_number(3, value), *_number(20, _ATTRIBUTE_INT)]
-    numbers = [part for number in value for part in _number(8, number)]
-    return [*_text(1, name), *numbers, *_number(20, _ATTRIBUTE_INTS)]
+        return [*text_field(1, name), *number_field(3, value), *number_field(20, _ATTRIBUTE_INT)]
+    numbers = [part for number in value for part in number_field(8, number)]
+    return [*text_field(1, name), *numbers, *number_field(20, _ATTRIBUTE_INTS)]
 
 
 def _tensor(name: str, array: NDArray[np.float32]) -> Message:
     """TensorProto, its numbers as little-endian bytes."""
-    sizes = [part for size in array.shape for part in _number(1, size)]
+    sizes = [part for size in array.shape for part in number_field(1, size)]
     numbers = np.ascontiguousarray(array, "<f4").data.cast("B")
-    return [*sizes, *_number(2, _FLOAT), *_text(8, name), *_field(9, [numbers])]
+    return [*sizes, *number_field(2, _FLOAT), *text_field(8, name), *bytes_field(9, [numbers])]
 
 
 def _value(name: str, *sizes: int) -> Message:
     """ValueInfoProto of float32[batch, sizes...]."""
-    shape = _field(1, _text(2, "batch"))
+    shape = bytes_field(1, text_field(2, "batch"))
     for size in sizes:
-        shape += _field(1, _number(1, size))
-    tensor_type = [*_number(1, _FLOAT), *_field(2, shape)]
-    return [*_text(1, name), *_field(2, _field(1, tensor_type))]
-
-
-def _text(number: int, text: str) -> Message:
-    """A field of text."""
-    return _field(number, [text.encode()])
-
-
-def _field(number: int, message: Message) -> Message:
-    """A field of a message, or of bytes."""
-    return [_varint(number << 3 | 2), _varint(sum(map(len, message))), *message]
-
-
-def _number(number: int, value: int) -> Message:
-    """A field of a whole number, 0 or more."""
-    return [_varint(number << 3), _varint(value)]
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first, the eighth set in all but the last."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
-    """The fields of a message: their numbers, and their content or whole number.
-
-    Raises ValueError or IndexError where it is none.
-    """
-    view = memoryview(message)
-    position = 0
-    for _ in range(MAX_FIELDS):
-        if position == len(view):
-            return
-        tag, position = _read_varint(view, position)
-        value, position = _read_varint(view, position)
-        if tag & 7 == 0:
-            yield tag >> 3, value
-        elif tag & 7 == 2 and value <= len(view) - position:
-            yield tag >> 3, view[position : position + value]
-            position += value
-        else:
-            break
-    raise ValueError("not of this program")
-
-
-def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 64:
-        byte = view[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise ValueError("not a number")
+        shape += bytes_field(1, number_field(1, size))
+    tensor_type = [*number_field(1, _FLOAT), *bytes_field(2, shape)]
+    return [*text_field(1, name), *bytes_field(2, bytes_field(1, tensor_type))]
 
 
 def _read_tensor(message: memoryview) -> tuple[str, NDArray[np.float32]]:
-    fields = list(_fields(message))
-    content = dict(fields)
-    shape = [value for number, value in fields if number == 1]
+    found = list(fields(message))
+    content = dict(found)
+    shape = [value for number, value in found if number == 1]
     return bytes(content[8]).decode(), np.frombuffer(content[9], "<f4").reshape(shape)

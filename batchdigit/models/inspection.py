@@ -13,15 +13,10 @@ from batchdigit.modelfiles.file import ONNX, ModelFile, read_model_file
 from batchdigit.modelfiles.pickled import Instance
 from batchdigit.modelfiles.scan import Contents, scan
 from batchdigit.modelfiles.tensors import DTYPES, StoredTensor
-from batchdigit.onnxgraph import checked_onnx
-from batchdigit.statedict import (
-    check_globals,
-    find_weights,
-    locate_weights,
-    role_of,
-    state_of,
-)
-from batchdigit.storedweights import is_finite, stored_arrays, weights_in
+from batchdigit.models.check import check_globals
+from batchdigit.models.onnx_graph import checked_onnx
+from batchdigit.models.statedict import find_weights, locate_weights, role_of, state_of
+from batchdigit.models.weights import is_finite, stored_arrays, weights_in
 
 MAX_DEPTH = 20
 NUMPY_DTYPES = {dtype for dtype, _ in DTYPES.values()}

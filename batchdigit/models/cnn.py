@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from batchdigit.network import CLASSES
+from batchdigit.models.network import CLASSES
 
 
 class CNN(nn.Module):

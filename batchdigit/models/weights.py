@@ -1,8 +1,8 @@
 """The CNN's weights out of a model file, as arrays: no PyTorch, and no pickle that runs.
 
 A file is first read as data (:mod:`batchdigit.modelfiles.scan`), and everything that it declares is
-held against the network (:mod:`batchdigit.statedict`). What is left to do is to take numbers from
-bytes whose place has been checked.
+held against the network (:mod:`batchdigit.models.check`). What is left to do is to take numbers
+from bytes whose place has been checked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from batchdigit.errors import BatchdigitError
 from batchdigit.modelfiles.file import SAFETENSORS, ModelFile
 from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, scan
 from batchdigit.modelfiles.tensors import StoredTensor
-from batchdigit.network import COUNTER
-from batchdigit.statedict import LAST_WEIGHT, check_fit, check_globals, find_weights
+from batchdigit.models.check import check_fit, check_globals
+from batchdigit.models.network import COUNTER
+from batchdigit.models.statedict import LAST_WEIGHT, find_weights
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from batchdigit.model import CNN
 from batchdigit.modelfiles.file import read_model_file
-from batchdigit.storedweights import BFLOAT16, Weights, read_weights
+from batchdigit.models.cnn import CNN
+from batchdigit.models.weights import BFLOAT16, Weights, read_weights
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The network as data: its layers, what each keeps in a file, and how each computes.
 
-:mod:`batchdigit.model` is the same network as PyTorch runs it. This module is for whatever does
-without PyTorch, which takes a second to import: holding a model file against the network, and
-writing the network as an ONNX graph.
+:mod:`batchdigit.models.cnn` is the same network as PyTorch runs it. This module is for whatever
+does without PyTorch, which takes a second to import: holding a model file against the network,
+and writing the network as an ONNX graph.
 """
 
 from __future__ import annotations

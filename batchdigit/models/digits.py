@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchdigit.network import IMAGE_SIZE
+from batchdigit.models.network import IMAGE_SIZE
 
-DIGITS = Path(__file__).parent / "weights" / "digits.png"
+DIGITS = Path(__file__).parents[1] / "weights" / "digits.png"
 
 
 def packaged_digits() -> NDArray[np.uint8]:

@@ -1,0 +1,1 @@
+"""The network, and how checked model files become its weights."""
