@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from batchdigit.errors import SourceError as SourceError
     from batchdigit.errors import UsageError as UsageError
     from batchdigit.errors import WorkerError as WorkerError
-    from batchdigit.filenames import escape_filename as escape_filename
-    from batchdigit.filenames import unescape_filename as unescape_filename
     from batchdigit.jobs import Job as Job
     from batchdigit.jobs import Tolerance as Tolerance
     from batchdigit.labels import read_labels as read_labels
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from batchdigit.records import Failure as Failure
     from batchdigit.records import Predictions as Predictions
     from batchdigit.records import RunSummary as RunSummary
+    from batchdigit.sources.filenames import escape_filename as escape_filename
+    from batchdigit.sources.filenames import unescape_filename as unescape_filename
 
 _EXPORTS = {
     "api": ("predict", "stream"),
@@ -54,7 +54,7 @@ _EXPORTS = {
         *("AccountingError", "BatchdigitError", "CheckpointError", "DeviceError", "ExitCode"),
         *("OutputBusyError", "OutputError", "SourceError", "UsageError", "WorkerError"),
     ),
-    "filenames": ("escape_filename", "unescape_filename"),
+    "sources.filenames": ("escape_filename", "unescape_filename"),
     "models.inspection": ("Inspection", "inspect_model"),
     "labels": ("read_labels",),
     "models.cnn": ("CNN",),

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from batchdigit.errors import ImageError, SourceError, WorkerError
-from batchdigit.filenames import FileList
 from batchdigit.fit import fit
 from batchdigit.jobs import Reading
 from batchdigit.loader import Loader
 from batchdigit.models.network import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, default_start_method
 from batchdigit.reading.startup import one_thread, settle_in
-from batchdigit.source import list_images
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.find import list_images
 from batchdigit.system.machine import available_cores
 from batchdigit.variants import variant
 

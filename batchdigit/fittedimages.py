@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 
 from batchdigit.errors import UsageError
-from batchdigit.filenames import FileList
 from batchdigit.records import Batch
+from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
 
 LONGEST_NAME = 255  # bytes

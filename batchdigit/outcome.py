@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, one_line
-from batchdigit.filenames import escape_filename
 from batchdigit.jobs import Job, TrainJob
 from batchdigit.places import STDOUT
 from batchdigit.records import RunSummary
+from batchdigit.sources.filenames import escape_filename
 
 if TYPE_CHECKING:
     from batchdigit.models.convert import Conversion

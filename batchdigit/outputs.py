@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from batchdigit.errors import AccountingError, OutputError
-from batchdigit.filenames import FileList
 from batchdigit.jobs import Job
 from batchdigit.journal import Journal
 from batchdigit.past import Past
 from batchdigit.places import STDOUT, account_path, state_path
 from batchdigit.records import Predictions, RunSummary
-from batchdigit.source import stamp_files
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.stamps import stamp_files
 from batchdigit.state import StateWriter
 from batchdigit.system.lock import hold_output
 from batchdigit.system.publish import Publication, writing

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.filenames import FileList
 from batchdigit.journal import Journal
 from batchdigit.places import state_path
 from batchdigit.records import Predictions
-from batchdigit.source import UNSETTLED, Stamps
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.stamps import UNSETTLED, Stamps
 from batchdigit.state import State, read_state
 from batchdigit.stored import DamagedFrameError
 from batchdigit.update import Comparison, compare

@@ -14,17 +14,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 from batchdigit.backends import Backend, Model, Predictor, open_backend
-from batchdigit.errors import AccountingError, ExitCode, SourceError, UsageError
-from batchdigit.filenames import FileList
+from batchdigit.errors import AccountingError, ExitCode, UsageError
 from batchdigit.fittedimages import check_outside, save_images
 from batchdigit.jobs import Job
 from batchdigit.outputs import open_outputs
 from batchdigit.past import Past
-from batchdigit.places import STDOUT, account_path
 from batchdigit.reader import Reader
 from batchdigit.records import Batch, OnProgress, Predictions, RunSummary, no_progress
 from batchdigit.settings import choose_batch_size, choose_workers, seconds_to_read
-from batchdigit.source import EXTENSIONS, Listing, list_images
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.find import Listing, find_images
 from batchdigit.survey import Survey
 from batchdigit.system.signals import check_signals
 from batchdigit.system.stopwatch import Stopwatch
@@ -34,20 +33,6 @@ from batchdigit.writer import Layout, needs_review
 
 Recall = Callable[[FileList, Mapping[str, Any], int], Past]
 Find = Callable[[Job], Listing]
-
-
-def find_images(job: Job) -> Listing:
-    """The images of ``job.source``. Raises SourceError where there are none."""
-    outputs = () if job.out == STDOUT else (job.out, account_path(job.out))
-    listing = list_images(job.source, follow_symlinks=job.follow_symlinks, exclude=outputs)
-    if not len(listing.images):
-        sources = ", ".join(map(str, job.source))
-        endings = ", ".join(ending.decode() for ending in EXTENSIONS)
-        raise SourceError(
-            f"no images in {sources} ({len(listing.ignored)} other files)",
-            f"an image's name ends in one of {endings}",
-        )
-    return listing
 
 
 def run(job: Job, *, on_progress: OnProgress = no_progress, find: Find = find_images) -> RunSummary:

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchdigit.decode import decode_image, decode_plain_png, read_file, strict_pillow
 from batchdigit.errors import ImageError, one_line
-from batchdigit.filenames import FileList
+from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
 from batchdigit.isolation import LoneReader
 from batchdigit.jobs import Reading
 from batchdigit.pool import Pool
@@ -31,6 +30,8 @@ from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, look_like_mnist, to_grey,
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import one_thread
 from batchdigit.records import Batch, Digit, Failure
+from batchdigit.sources.contents import read_file
+from batchdigit.sources.filelist import FileList
 from batchdigit.system.processes import check_left_behind
 from batchdigit.system.signals import signals_blocked, signals_held
 from batchdigit.system.stopwatch import Laps, add_up

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from batchdigit.filenames import FileList
+    from batchdigit.sources.filelist import FileList
 
 OnProgress = Callable[[int, int, int], None]
 """Called with how many are done, how many of those failed, and how many there are in all."""

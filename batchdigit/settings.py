@@ -9,9 +9,9 @@ import statistics
 import sys
 
 from batchdigit.backends import Backend, Model
-from batchdigit.filenames import FileList
 from batchdigit.jobs import Job
 from batchdigit.reader import default_start_method
+from batchdigit.sources.filelist import FileList
 from batchdigit.system.machine import available_cores
 
 MOST_WORKERS = 16

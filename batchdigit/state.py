@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.filenames import FileList
 from batchdigit.records import Predictions
-from batchdigit.source import Stamps
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.stamps import Stamps
 from batchdigit.stored import (
     decoding,
     pack_arrays,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from batchdigit.filenames import FileList, escape_filename
 from batchdigit.records import FolderNote, Predictions, Treatment
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.filenames import escape_filename
 
 FEWEST = 5  # images from which a folder is one of a kind
 NEARLY_ALL = 0.9

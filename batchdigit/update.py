@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.filenames import FileList
 from batchdigit.records import Predictions
-from batchdigit.source import Stamps
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.stamps import Stamps
 from batchdigit.state import State
 from batchdigit.stored import join_predictions
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.errors import AccountingError
-from batchdigit.filenames import FileList
 from batchdigit.jobs import REVIEW_BELOW
 from batchdigit.records import Predictions, Treatment
+from batchdigit.sources.filelist import FileList
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

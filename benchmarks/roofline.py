@@ -27,7 +27,7 @@ from batchdigit import CNN, convert_model, load_checkpoint
 from batchdigit.predictor import Predictor
 from batchdigit.reader import DigitFiles
 from batchdigit.records import Batch
-from batchdigit.source import list_images
+from batchdigit.sources.find import list_images
 from benchmarks.images import REPOSITORY, add_options, make_images
 from benchmarks.machine import in_words, machine
 from benchmarks.rivals.common import BATCH_SIZE, WEIGHTS

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import batchdigit
-from batchdigit import AccountingError, CheckpointError, Predictions, SourceError, decode
+from batchdigit import AccountingError, CheckpointError, Predictions, SourceError
+from batchdigit.images import decode
 from tests.conftest import SAMPLES, lose_the_last_batch
 from tests.oracle import SeedRow
 

@@ -15,9 +15,9 @@ from batchdigit.bench.measure import measure
 from batchdigit.bench.probes import network_rate, reading_rate, warm_up
 from batchdigit.bench.records import Measurement
 from batchdigit.errors import BatchdigitError, CheckpointError, SourceError
-from batchdigit.filenames import FileList
 from batchdigit.jobs import BenchJob, Job
-from batchdigit.source import list_images
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.find import list_images
 from tests.conftest import SAMPLES
 from tests.measurements import GPU, ONNX, TORCH
 from tests.oracle import SeedRow

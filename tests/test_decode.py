@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from batchdigit.decode import (
+from batchdigit.errors import ImageError
+from batchdigit.images.decode import (
     _canvases,
     check_png,
     decode_image,
     decode_plain_png,
-    read_file,
     strict_pillow,
 )
-from batchdigit.errors import ImageError
+from batchdigit.sources.contents import read_file
 
 GREY = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, WebPImagePlugin
 
 import batchdigit
-from batchdigit import Job, pipeline
+from batchdigit import Job
 from batchdigit.doctor import checking, examination, gpus, packages
 from batchdigit.doctor.examination import CHECKS, examine
 from batchdigit.doctor.findings import (
@@ -33,9 +33,10 @@ from batchdigit.doctor.findings import (
     summary_lines,
     warning,
 )
-from batchdigit.filenames import FileList
 from batchdigit.jobs import PACKAGED_WEIGHTS
-from batchdigit.source import Listing
+from batchdigit.sources import find
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.find import Listing
 from batchdigit.system import machine
 from batchdigit.system.lock import hold_output
 from tests.conftest import REPOSITORY, SAMPLES, Program
@@ -60,7 +61,7 @@ def without_gpu(folder: Path, *arguments: str, **modules: str) -> tuple[int, lis
     for name, code in modules.items():
         (folder / "broken" / f"{name}.py").write_text(code)
     program = (
-        "import pathlib; from batchdigit import cli, machine\n"
+        "import pathlib; from batchdigit import cli; from batchdigit.system import machine\n"
         "machine.GPU_DEVICES = (pathlib.Path('none'),)\n"
         "cli.main()"
     )
@@ -400,7 +401,7 @@ def test_pillow_that_cannot_do_everything(monkeypatch: pytest.MonkeyPatch) -> No
     (finding,) = check("decoder")
     assert finding.status == WARNING
     assert finding.found.startswith("cannot read WEBP: ")
-    monkeypatch.setattr("batchdigit.decode.check_png", lambda _data: 1 / 0)
+    monkeypatch.setattr("batchdigit.images.decode.check_png", lambda _data: 1 / 0)
     png, webp = check("decoder")
     assert (png.status, webp.status) == (PROBLEM, WARNING)
     assert png.found.startswith("cannot read PNG: ")
@@ -442,7 +443,7 @@ def test_source_that_cannot_be_read_all(
     assert "0.png: a symbolic link" in finding.found
     root = os.fsencode(tmp_path)
     found = Listing(FileList(root, [b"a.png", b"closed/"]), FileList(root))
-    monkeypatch.setattr(pipeline, "find_images", lambda _job: found)
+    monkeypatch.setattr(find, "find_images", lambda _job: found)
     (finding,) = checking.findings_of("source", CHECKS["source"], job, {})
     assert finding.status == WARNING
     assert finding.found == "1 images, 1 folders that cannot be listed"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchdigit import escape_filename, unescape_filename
-from batchdigit.filenames import FileList
+from batchdigit.sources.filelist import FileList
 
 ODD_NAMES = [
     b"0-label-7.png",

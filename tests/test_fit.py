@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from batchdigit.decode import decode_image, strict_pillow
 from batchdigit.errors import ImageError
 from batchdigit.fit import fit
+from batchdigit.images.decode import decode_image, strict_pillow
 from batchdigit.jobs import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.preprocess import ENOUGH_PIXELS, look_like_mnist, to_model_input

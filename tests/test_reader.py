@@ -18,9 +18,8 @@ from PIL import Image
 
 from batchdigit import loader, pool
 from batchdigit import reader as reader_module
-from batchdigit.decode import decode_image, read_file, strict_pillow
 from batchdigit.errors import ImageError, StoppedBySignal, WorkerError
-from batchdigit.filenames import FileList
+from batchdigit.images.decode import decode_image, strict_pillow
 from batchdigit.isolation import LoneReader
 from batchdigit.jobs import PREPROCESSING, Reading
 from batchdigit.loader import Loader
@@ -29,6 +28,8 @@ from batchdigit.pool import Pool
 from batchdigit.preprocess import to_model_input
 from batchdigit.reader import DigitFiles, Reader
 from batchdigit.records import Batch, Digit
+from batchdigit.sources.contents import read_file
+from batchdigit.sources.filelist import FileList
 from batchdigit.system.signals import signals_as_exceptions
 from batchdigit.workers import OpenWorkers
 from tests.conftest import save_grey
@@ -388,7 +389,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, open_workers: Any) -> 
     save_grey(tmp_path / "a.png")
     code = import_line(open_workers) + (
         "import multiprocessing, os, signal, sys\n"
-        "from batchdigit.filenames import FileList\n"
+        "from batchdigit.sources.filelist import FileList\n"
         "from batchdigit.reader import Reader\n"
         "if __name__ == '__main__':\n"
         "    files = FileList(os.fsencode(sys.argv[1]), [b'a.png'] * 1_000_000)\n"
@@ -435,7 +436,7 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
     code = import_line(open_workers) + (
         "import resource, pathlib, multiprocessing, torch, batchdigit\n"
         "from batchdigit.reader import Reader\n"
-        "from batchdigit.filenames import FileList\n"
+        "from batchdigit.sources.filelist import FileList\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))\n"
         "try:\n"
         "    with Reader(FileList(b'/', [b'a.png'] * 99), batch_size=1, workers=20,\n"

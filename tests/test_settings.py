@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import Job, settings
-from batchdigit.filenames import FileList
+from batchdigit.sources.filelist import FileList
 from tests.conftest import SAMPLES
 
 

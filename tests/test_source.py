@@ -6,8 +6,9 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from batchdigit import SourceError
-from batchdigit.filenames import FileList
-from batchdigit.source import UNSETTLED, list_images, stamp_files
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.find import list_images
+from batchdigit.sources.stamps import UNSETTLED, stamp_files
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -179,7 +180,7 @@ def test_folder_that_fails_while_it_is_listed_is_an_error(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("batchdigit.source._entries", fail)
+    monkeypatch.setattr("batchdigit.sources.folder._entries", fail)
     with pytest.raises(SourceError, match="Input/output"):
         list_images([tmp_path])
 
@@ -194,6 +195,6 @@ def test_each_file_is_held_against_its_own_moment(
     os.utime(tmp_path / "1.png", ns=(written, written))
     os.utime(tmp_path / "2.png", ns=(written + 10**11, written + 10**11))
     moments = iter((written + 10**11, written + 10**11 + 1))
-    monkeypatch.setattr("batchdigit.source.time.time_ns", lambda: next(moments))
+    monkeypatch.setattr("batchdigit.sources.stamps.time.time_ns", lambda: next(moments))
     stamps = stamp_files(FileList(os.fsencode(tmp_path), [b"1.png", b"2.png"]))
     assert stamps.sizes.tolist() == [0, UNSETTLED]

@@ -1,7 +1,7 @@
 import numpy as np
 
-from batchdigit.filenames import FileList
 from batchdigit.records import Failure, FolderNote, Predictions, Treatment
+from batchdigit.sources.filelist import FileList
 from batchdigit.survey import Survey
 from tests.conftest import as_they_are
 

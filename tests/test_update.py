@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run, source
+from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run
 from batchdigit.errors import ImageError
 from batchdigit.onnxbackend import OnnxPredictor
 from batchdigit.predictor import Predictor
 from batchdigit.records import Batch
+from batchdigit.sources import stamps
 from batchdigit.update import merge
 from tests.conftest import age, as_they_are
 
@@ -115,7 +116,7 @@ def test_file_modified_a_moment_ago_is_not_trusted(
     update(out, digits)
     predicted.clear()
     later = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr(source.time, "time_ns", lambda: later)
+    monkeypatch.setattr(stamps.time, "time_ns", lambda: later)
     assert update(out, digits).update["changed"] == 1  # type: ignore[index]
     assert predicted == [1]
     predicted.clear()

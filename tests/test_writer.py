@@ -14,9 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from batchdigit import AccountingError, Failure, Job, Predictions, jobs, unescape_filename
-from batchdigit.filenames import FileList
 from batchdigit.jobs import REVIEW_BELOW
 from batchdigit.records import Treatment
+from batchdigit.sources.filelist import FileList
 from batchdigit.writer import Layout, ReportWriter
 from tests.conftest import as_they_are
 from tests.test_filenames import ODD_NAMES

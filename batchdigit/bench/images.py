@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from batchdigit.filenames import FileList
 from batchdigit.models.digits import packaged_digits
+from batchdigit.sources.filelist import FileList
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from batchdigit.bench.records import Measurement
 from batchdigit.bench.rounds import Bench, Clock, Say
 from batchdigit.bench.sweep import settings_to_try
 from batchdigit.jobs import BenchJob
-from batchdigit.pipeline import find_images
 from batchdigit.records import OnProgress, no_progress
+from batchdigit.sources.find import find_images
 from batchdigit.system.machine import CPUINFO, available_cores
 
 

@@ -24,10 +24,10 @@ from batchdigit.bench.parity import parity_of
 from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
 from batchdigit.bench.records import Check, Point, Sample, Setting, Start
 from batchdigit.errors import BatchdigitError, SourceError
-from batchdigit.filenames import FileList
 from batchdigit.jobs import BenchJob
 from batchdigit.records import OnProgress
 from batchdigit.settings import seconds_to_read
+from batchdigit.sources.filelist import FileList
 
 # Shares of the time by whose end something is over.
 SAMPLES_UNTIL, ALONE_UNTIL = 0.78, 0.9

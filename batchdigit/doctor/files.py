@@ -55,8 +55,8 @@ def source(job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _source(job: Job) -> Iterator[Finding]:
-    from batchdigit.decode import read_file
-    from batchdigit.pipeline import find_images
+    from batchdigit.sources.contents import read_file
+    from batchdigit.sources.find import find_images
 
     listing = find_images(job)
     images = listing.images

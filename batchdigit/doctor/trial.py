@@ -27,7 +27,7 @@ def decoder(_job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _decoder() -> Iterator[Finding]:
-    from batchdigit.decode import FORMATS
+    from batchdigit.images.decode import FORMATS
 
     faults = {form: why for form in FORMATS if (why := _fault(form))}
     for form, why in faults.items():
@@ -42,7 +42,7 @@ def _fault(form: str) -> str:
     """Why an image does not come back from a format; empty where it does."""
     from PIL import Image
 
-    from batchdigit.decode import decode_image, strict_pillow
+    from batchdigit.images.decode import decode_image, strict_pillow
 
     image = Image.new("L", (28, 28), 255)
     image.paste(0, (7, 7, 21, 21))
@@ -72,7 +72,7 @@ def workers(job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 def _workers(folder: Path, job: Job) -> Iterator[Finding]:
     from batchdigit.reader import Reader
-    from batchdigit.source import list_images
+    from batchdigit.sources.find import list_images
 
     _save_digits(folder, 1)
     images = list_images([folder]).images

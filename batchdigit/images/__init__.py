@@ -1,0 +1,1 @@
+"""Bytes to the pixels that the network sees."""
