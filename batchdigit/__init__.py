@@ -19,6 +19,8 @@ from batchdigit.version import __version__
 if TYPE_CHECKING:
     from batchdigit.api import predict as predict
     from batchdigit.api import stream as stream
+    from batchdigit.batches import Failure as Failure
+    from batchdigit.batches import Predictions as Predictions
     from batchdigit.errors import AccountingError as AccountingError
     from batchdigit.errors import BatchdigitError as BatchdigitError
     from batchdigit.errors import CheckpointError as CheckpointError
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from batchdigit.errors import SourceError as SourceError
     from batchdigit.errors import UsageError as UsageError
     from batchdigit.errors import WorkerError as WorkerError
-    from batchdigit.jobs import Job as Job
-    from batchdigit.jobs import Tolerance as Tolerance
+    from batchdigit.job import Job as Job
+    from batchdigit.job import Tolerance as Tolerance
     from batchdigit.labels import read_labels as read_labels
     from batchdigit.models.checkpoint import Checkpoint as Checkpoint
     from batchdigit.models.checkpoint import load_checkpoint as load_checkpoint
@@ -40,9 +42,7 @@ if TYPE_CHECKING:
     from batchdigit.models.inspection import Inspection as Inspection
     from batchdigit.models.inspection import inspect_model as inspect_model
     from batchdigit.pipeline import run as run
-    from batchdigit.records import Failure as Failure
-    from batchdigit.records import Predictions as Predictions
-    from batchdigit.records import RunSummary as RunSummary
+    from batchdigit.reports.summary import RunSummary as RunSummary
     from batchdigit.sources.filenames import escape_filename as escape_filename
     from batchdigit.sources.filenames import unescape_filename as unescape_filename
 
@@ -56,11 +56,12 @@ _EXPORTS = {
     ),
     "sources.filenames": ("escape_filename", "unescape_filename"),
     "models.inspection": ("Inspection", "inspect_model"),
+    "reports.summary": ("RunSummary",),
     "labels": ("read_labels",),
     "models.cnn": ("CNN",),
     "pipeline": ("run",),
-    "jobs": ("Job", "Tolerance"),
-    "records": ("Failure", "Predictions", "RunSummary"),
+    "job": ("Job", "Tolerance"),
+    "batches": ("Failure", "Predictions"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchdigit import pipeline
-from batchdigit.jobs import Job
-from batchdigit.records import Predictions
+from batchdigit.batches import Predictions
+from batchdigit.job import Job
 from batchdigit.system.stopwatch import Stopwatch
 from batchdigit.writer import Columns, Tabulator
 

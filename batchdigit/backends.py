@@ -7,10 +7,10 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import BatchdigitError, UsageError
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.modelfiles.file import is_onnx_file
-from batchdigit.records import Batch, Predictions
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import has_bfloat16_units, may_have_gpu
 from batchdigit.workers import OpenWorkers

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.fit import fit
-from batchdigit.jobs import Reading
+from batchdigit.job import Reading
 from batchdigit.loader import Loader
 from batchdigit.models.network import CLASSES, IMAGE_SIZE
 from batchdigit.reader import Reader, default_start_method

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from batchdigit.errors import DeviceError
-from batchdigit.jobs import check_device_name
+from batchdigit.job import check_device_name
 
 
 def choose_device(name: str) -> torch.device:

@@ -30,8 +30,8 @@ import contextlib
 import cv2
 import numpy as np
 
+from batchdigit.batches import Digit, Treatment
 from batchdigit.errors import ImageError
-from batchdigit.records import Digit, Treatment
 from batchdigit.strokes import (
     INK,
     SMALL,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import cv2
 
+from batchdigit.batches import Batch
 from batchdigit.errors import UsageError
-from batchdigit.records import Batch
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
 

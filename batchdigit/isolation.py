@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from batchdigit.batches import Batch, Failure
 from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import SECONDS_TO_START
 from batchdigit.reading.startup import one_thread, settle_in
-from batchdigit.records import Batch, Failure
 from batchdigit.system.processes import (
     SECONDS_BETWEEN_LOOKS,
     check_left_behind,

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.batches import Predictions
 from batchdigit.errors import OutputError
 from batchdigit.places import HALF_WRITTEN, journal_path
-from batchdigit.records import Predictions
 from batchdigit.stored import (
     DamagedFrameError,
     pack_predictions,

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from batchdigit.batches import Batch
 from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import settle_in
-from batchdigit.records import Batch
 from batchdigit.system.processes import (
     SECONDS_BETWEEN_LOOKS,
     SECONDS_TO_DIE,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from batchdigit.batches import Batch, Predictions, join_predictions
 from batchdigit.errors import WorkerError
-from batchdigit.records import Batch, Predictions
-from batchdigit.stored import join_predictions
 
 LARGEST_PART = 128  # images: larger ones are not faster on a CPU, and take 140 KB each
 

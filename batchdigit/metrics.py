@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchdigit.errors import OutputError
-from batchdigit.records import RunSummary
+from batchdigit.reports.summary import RunSummary
 from batchdigit.system.publish import Publication, writing
 
 

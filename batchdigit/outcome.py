@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, one_line
-from batchdigit.jobs import Job, TrainJob
+from batchdigit.job import Job
 from batchdigit.places import STDOUT
-from batchdigit.records import RunSummary
+from batchdigit.reports.summary import RunSummary
 from batchdigit.sources.filenames import escape_filename
+from batchdigit.training.job import TrainJob
 
 if TYPE_CHECKING:
     from batchdigit.models.convert import Conversion

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from batchdigit.batches import Predictions
 from batchdigit.errors import AccountingError, OutputError
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.journal import Journal
 from batchdigit.past import Past
 from batchdigit.places import STDOUT, account_path, state_path
-from batchdigit.records import Predictions, RunSummary
+from batchdigit.reports.summary import RunSummary
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import stamp_files
 from batchdigit.state import StateWriter

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.batches import Predictions
 from batchdigit.journal import Journal
 from batchdigit.places import state_path
-from batchdigit.records import Predictions
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import UNSETTLED, Stamps
 from batchdigit.state import State, read_state

@@ -14,17 +14,19 @@ from datetime import datetime, timezone
 from typing import Any
 
 from batchdigit.backends import Backend, Model, Predictor, open_backend
+from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import AccountingError, ExitCode, UsageError
 from batchdigit.fittedimages import check_outside, save_images
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.outputs import open_outputs
 from batchdigit.past import Past
 from batchdigit.reader import Reader
-from batchdigit.records import Batch, OnProgress, Predictions, RunSummary, no_progress
+from batchdigit.reports.summary import RunSummary
 from batchdigit.settings import choose_batch_size, choose_workers, seconds_to_read
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import Listing, find_images
 from batchdigit.survey import Survey
+from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.signals import check_signals
 from batchdigit.system.stopwatch import Stopwatch
 from batchdigit.update import merge

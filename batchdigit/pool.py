@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from batchdigit.batches import Batch
 from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import settle_in
-from batchdigit.records import Batch
 from batchdigit.system.processes import SECONDS_BETWEEN_LOOKS, end_processes, starting_processes
 from batchdigit.system.signals import signals_blocked
 from batchdigit.workers import Files, Plan, WorkerDied

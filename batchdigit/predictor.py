@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
 from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
 from batchdigit.models.cnn import CNN, fold_batchnorm
-from batchdigit.records import Batch, Predictions
 from batchdigit.system.stopwatch import Laps, add_up
 
 LARGEST_ON_MPS = 4096

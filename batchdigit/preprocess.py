@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from batchdigit.batches import Digit, Treatment
 from batchdigit.errors import ImageError
 from batchdigit.fit import fit
-from batchdigit.records import Digit, Treatment
 from batchdigit.strokes import border
 
 SIZE = (28, 28)

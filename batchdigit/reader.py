@@ -21,20 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from batchdigit.batches import Batch, Digit, Failure, join_batches
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
 from batchdigit.isolation import LoneReader
-from batchdigit.jobs import Reading
+from batchdigit.job import Reading
 from batchdigit.pool import Pool
 from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, look_like_mnist, to_grey, to_model_input
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import one_thread
-from batchdigit.records import Batch, Digit, Failure
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.processes import check_left_behind
 from batchdigit.system.signals import signals_blocked, signals_held
-from batchdigit.system.stopwatch import Laps, add_up
+from batchdigit.system.stopwatch import Laps
 from batchdigit.workers import OpenWorkers, Plan, WorkerDied, Workers
 
 _DEFAULT_READING = Reading()
@@ -288,7 +288,7 @@ class Reader:
     def _read(self, number: int) -> Batch:
         indices = self._all.indices(number)
         if number in self._suspects and self._lone_reader is not None:
-            return _join([self._lone_reader.read(index) for index in indices])
+            return join_batches([self._lone_reader.read(index) for index in indices])
         if self._workers is not None:
             return next(self._workers)
         return self._dataset.__getitems__(indices)
@@ -309,14 +309,3 @@ def default_start_method() -> str:
     if threading.active_count() > 1 or (torch and torch.cuda.is_initialized()):
         return "forkserver"
     return "fork"
-
-
-def _join(batches: list[Batch]) -> Batch:
-    return Batch(
-        np.concatenate([batch.indices for batch in batches]),
-        np.concatenate([batch.images for batch in batches]),
-        np.concatenate([batch.treatments for batch in batches]),
-        np.concatenate([batch.ink for batch in batches]),
-        tuple(failure for batch in batches for failure in batch.failures),
-        add_up(batch.busy for batch in batches),
-    )

@@ -9,7 +9,7 @@ import statistics
 import sys
 
 from batchdigit.backends import Backend, Model
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.reader import default_start_method
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.machine import available_cores

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.records import Predictions
+from batchdigit.batches import Predictions
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
 from batchdigit.stored import (

@@ -19,9 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.batches import Failure, Predictions, join_predictions
 from batchdigit.errors import OutputError
-from batchdigit.records import Failure, Predictions
-from batchdigit.system.stopwatch import add_up
 
 _LENGTH = 8
 _DIGEST = 32
@@ -127,25 +126,3 @@ def unpack_predictions(payload: bytes) -> Predictions:
             ink=arrays["ink"],
             failures=tuple(Failure(*failure) for failure in failures),
         )
-
-
-def join_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """One for several that together hold what became of some files, in the order of the files."""
-    if len(parts) == 1:
-        return parts[0]
-    indices = np.concatenate([part.indices for part in parts])
-    order = np.argsort(indices, kind="stable")
-    return Predictions(
-        indices=indices[order],
-        labels=np.concatenate([part.labels for part in parts])[order],
-        probs=np.concatenate([part.probs for part in parts])[order],
-        treatments=np.concatenate([part.treatments for part in parts])[order],
-        ink=np.concatenate([part.ink for part in parts])[order],
-        failures=tuple(
-            sorted(
-                (failure for part in parts for failure in part.failures),
-                key=lambda failure: failure.index,
-            )
-        ),
-        busy=add_up(part.busy for part in parts),
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from batchdigit.records import FolderNote, Predictions, Treatment
+from batchdigit.batches import Predictions, Treatment
+from batchdigit.reports.summary import FolderNote
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.filenames import escape_filename
 

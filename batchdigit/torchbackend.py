@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from batchdigit.batches import Batch
 from batchdigit.device import choose_device, describe_device
 from batchdigit.loader import Loader
 from batchdigit.models.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.predictor import Predictor
-from batchdigit.records import Batch
 from batchdigit.system.machine import available_cores, has_bfloat16_units
 from batchdigit.tuning import best_batch_size, remembered
 

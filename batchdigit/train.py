@@ -29,12 +29,12 @@ from torch.optim.swa_utils import AveragedModel
 from batchdigit.dataset import Digits, Splits, join, load_splits, variants_of
 from batchdigit.device import choose_device
 from batchdigit.errors import BatchdigitError, CheckpointError
-from batchdigit.jobs import TrainJob
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.models.cnn import CNN
 from batchdigit.models.network import CLASSES
-from batchdigit.records import OnProgress, no_progress
+from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.publish import Publication, writing
+from batchdigit.training.job import TrainJob
 from batchdigit.version import versions
 
 GROUP = 8  # images of a batch that share one random transformation

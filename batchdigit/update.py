@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.records import Predictions
+from batchdigit.batches import Predictions, join_predictions
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
 from batchdigit.state import State
-from batchdigit.stored import join_predictions
 
 
 @dataclass(frozen=True)

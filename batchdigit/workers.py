@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.batches import Batch
 from batchdigit.reading.clocks import FileClocks
-from batchdigit.records import Batch
 
 BYTES_AHEAD = 8 << 20  # of pixels, of all processes together
 BYTES_OF_AN_IMAGE = 28 * 28

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.batches import Predictions, Treatment
 from batchdigit.errors import AccountingError
-from batchdigit.jobs import REVIEW_BELOW
-from batchdigit.records import Predictions, Treatment
+from batchdigit.job import REVIEW_BELOW
 from batchdigit.sources.filelist import FileList
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from benchmarks.mnist import write_test_images
 from tests.oracle import seed_loop
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.onnxbackend import OnnxPredictor
 from batchdigit.predictor import Predictor
 from tests.modelfiles import save_the_tutorials_way

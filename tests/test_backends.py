@@ -17,7 +17,7 @@ import torch
 import batchdigit
 from batchdigit import Job, UsageError, backends
 from batchdigit.backends import choose_backend
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.onnxbackend import OnnxBackend
 from batchdigit.predictor import Predictor
 from batchdigit.torchbackend import TorchBackend

@@ -11,7 +11,7 @@ from batchdigit import onnxbackend, reader
 from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, own_stages
 from batchdigit.bench.probes import timed_run
 from batchdigit.bench.records import Point, Setting
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.journal import Journal
 from batchdigit.predictor import Predictor
 from batchdigit.sources.filelist import FileList

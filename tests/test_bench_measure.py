@@ -11,11 +11,12 @@ import pytest
 from batchdigit.bench import rounds
 from batchdigit.bench.engine import Engine, run_command
 from batchdigit.bench.images import digits_in_a_folder, evenly, links_to
+from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measure import measure
 from batchdigit.bench.probes import network_rate, reading_rate, warm_up
 from batchdigit.bench.records import Measurement
 from batchdigit.errors import BatchdigitError, CheckpointError, SourceError
-from batchdigit.jobs import BenchJob, Job
+from batchdigit.job import Job
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import list_images
 from tests.conftest import SAMPLES

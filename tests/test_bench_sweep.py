@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from batchdigit.bench import sweep
+from batchdigit.bench.job import BenchJob
 from batchdigit.bench.records import Setting
 from batchdigit.bench.sweep import settings_to_try
 from batchdigit.errors import UsageError
-from batchdigit.jobs import BenchJob
 
 
 @pytest.fixture(autouse=True)

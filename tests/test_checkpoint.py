@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from batchdigit import CNN, CheckpointError, inspect_model
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
 from tests import oracle
 from tests.conftest import Program

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import batchdigit
 from batchdigit import errors
 from batchdigit.cli import app
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.system.lock import hold_output
 from tests.conftest import SAMPLES, Program
 from tests.test_lock import HOLD

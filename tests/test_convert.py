@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from batchdigit import CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_graph import onnx_model
 from batchdigit.models.weights import Weights

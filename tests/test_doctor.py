@@ -33,7 +33,7 @@ from batchdigit.doctor.findings import (
     summary_lines,
     warning,
 )
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.sources import find
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import Listing

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from batchdigit.batches import Treatment
 from batchdigit.errors import ImageError
 from batchdigit.fit import fit
 from batchdigit.images.decode import decode_image, strict_pillow
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.preprocess import ENOUGH_PIXELS, look_like_mnist, to_model_input
-from batchdigit.records import Treatment
 from batchdigit.strokes import without_lines
 from batchdigit.variants import rules, shadow
 

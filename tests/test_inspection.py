@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from batchdigit import CNN, CheckpointError, inspect_model
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.outcome import inspection_lines
 from tests import oracle
 from tests.conftest import Program

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from batchdigit.batches import Batch
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.isolation import LoneReader
-from batchdigit.records import Batch
 from batchdigit.system.signals import signals_as_exceptions
 from tests.conftest import as_they_are
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import Job, Tolerance, UsageError
-from batchdigit.jobs import TrainJob
+from batchdigit.training.job import TrainJob
 
 SOURCE = (Path("images"),)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from batchdigit import Job, journal, pipeline, run
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 
 Patch = pytest.MonkeyPatch
 Change = Callable[[Path, Path, Patch], dict[str, Any]]

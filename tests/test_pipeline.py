@@ -19,7 +19,7 @@ from PIL import Image
 from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
 from batchdigit import reader as reader_module
 from batchdigit.errors import AccountingError, ExitCode
-from batchdigit.records import FolderNote
+from batchdigit.reports.summary import FolderNote
 from tests.conftest import SAMPLES, lose_the_last_batch
 from tests.oracle import SeedRow
 

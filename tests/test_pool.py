@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from batchdigit.batches import Batch
 from batchdigit.pool import Pool
 from batchdigit.reading.clocks import FileClocks
-from batchdigit.records import Batch
 from batchdigit.workers import MOST_AHEAD, Plan, WorkerDied
 
 

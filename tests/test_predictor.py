@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from batchdigit import CNN, DeviceError, Failure, predictor
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.batches import Batch
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.predictor import Predictor, _DeviceLaps
-from batchdigit.records import Batch
 from tests.conftest import as_they_are
 from tests.oracle import SeedRow
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from batchdigit.records import Failure, FolderNote, Predictions, Treatment
+from batchdigit.batches import Failure, Predictions, Treatment
+from batchdigit.reports.summary import FolderNote
 from batchdigit.sources.filelist import FileList
 from batchdigit.survey import Survey
 from tests.conftest import as_they_are

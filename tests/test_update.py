@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run
+from batchdigit.batches import Batch
 from batchdigit.errors import ImageError
 from batchdigit.onnxbackend import OnnxPredictor
 from batchdigit.predictor import Predictor
-from batchdigit.records import Batch
 from batchdigit.sources import stamps
 from batchdigit.update import merge
 from tests.conftest import age, as_they_are

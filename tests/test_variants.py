@@ -9,7 +9,7 @@ from PIL import Image
 
 from batchdigit import Job, run
 from batchdigit.fit import ink_is_dark
-from batchdigit.jobs import PACKAGED_WEIGHTS
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.variants import variant
 from tests.conftest import SAMPLES
 

@@ -13,15 +13,15 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from batchdigit import AccountingError, Failure, Job, Predictions, jobs, unescape_filename
-from batchdigit.jobs import REVIEW_BELOW
-from batchdigit.records import Treatment
+from batchdigit import AccountingError, Failure, Job, Predictions, job, unescape_filename
+from batchdigit.batches import Treatment
+from batchdigit.job import REVIEW_BELOW
 from batchdigit.sources.filelist import FileList
 from batchdigit.writer import Layout, ReportWriter
 from tests.conftest import as_they_are
 from tests.test_filenames import ODD_NAMES
 
-FORMATS = [*jobs.FORMATS, *(f"{name}.gz" for name in jobs.FORMATS if name != "parquet")]
+FORMATS = [*job.FORMATS, *(f"{name}.gz" for name in job.FORMATS if name != "parquet")]
 ROOT = b"/"
 
 

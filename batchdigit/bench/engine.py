@@ -15,10 +15,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
+from batchdigit.bench.job import BenchJob
 from batchdigit.bench.probes import do_nothing, in_a_fork, preload, settle
 from batchdigit.bench.records import Setting
 from batchdigit.errors import BatchdigitError, ExitCode
-from batchdigit.jobs import BenchJob, Job
+from batchdigit.job import Job
 from batchdigit.system.processes import starting_processes
 
 _Result = TypeVar("_Result")

@@ -13,13 +13,13 @@ from pathlib import Path
 from batchdigit.bench.advice import best_points
 from batchdigit.bench.engine import run_job
 from batchdigit.bench.images import digits_in_a_folder
+from batchdigit.bench.job import BenchJob
 from batchdigit.bench.records import Measurement
 from batchdigit.bench.rounds import Bench, Clock, Say
 from batchdigit.bench.sweep import settings_to_try
-from batchdigit.jobs import BenchJob
-from batchdigit.records import OnProgress, no_progress
 from batchdigit.sources.find import find_images
 from batchdigit.system.machine import CPUINFO, available_cores
+from batchdigit.system.progress import OnProgress, no_progress
 
 
 def measure(

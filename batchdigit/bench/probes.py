@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.backends import open_backend
+from batchdigit.batches import Batch
 from batchdigit.bench.energy import EnergyMeter
 from batchdigit.bench.records import READING, Sample
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.pipeline import Find, open_session, run
 from batchdigit.reader import Reader
-from batchdigit.records import Batch
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import Listing
 from batchdigit.system.processes import end_with_parent, keep_memory, obey_parent

@@ -20,14 +20,14 @@ from batchdigit.bench.engine import (
     seconds_of_command,
 )
 from batchdigit.bench.images import evenly, links_to
+from batchdigit.bench.job import BenchJob
 from batchdigit.bench.parity import parity_of
 from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
 from batchdigit.bench.records import Check, Point, Sample, Setting, Start
 from batchdigit.errors import BatchdigitError, SourceError
-from batchdigit.jobs import BenchJob
-from batchdigit.records import OnProgress
 from batchdigit.settings import seconds_to_read
 from batchdigit.sources.filelist import FileList
+from batchdigit.system.progress import OnProgress
 
 # Shares of the time by whose end something is over.
 SAMPLES_UNTIL, ALONE_UNTIL = 0.78, 0.9

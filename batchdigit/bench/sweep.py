@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from batchdigit.bench.job import BenchJob
 from batchdigit.bench.records import Setting
 from batchdigit.errors import UsageError
-from batchdigit.jobs import BenchJob
 from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import available_cores, has_bfloat16_units, may_have_gpu

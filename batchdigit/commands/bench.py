@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from batchdigit.bench.job import BenchJob
 from batchdigit.commands.compare import EXIT_CODES as COMPARE_EXIT_CODES
 from batchdigit.commands.compare import compare
 from batchdigit.commands.options import (
@@ -22,7 +23,7 @@ from batchdigit.commands.options import (
     source_paths,
 )
 from batchdigit.errors import UsageError
-from batchdigit.jobs import BACKENDS, PRECISIONS, PREPROCESSING, BenchJob, default_model
+from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING, default_model
 from batchdigit.process import command
 from batchdigit.system.imports import loading
 from batchdigit.system.progress import show_progress

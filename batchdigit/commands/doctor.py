@@ -17,7 +17,7 @@ from batchdigit.commands.options import (
     source_paths,
 )
 from batchdigit.errors import ExitCode
-from batchdigit.jobs import Job, default_model
+from batchdigit.job import Job, default_model
 from batchdigit.places import STDOUT
 from batchdigit.process import command
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
-from batchdigit.jobs import MODEL_VARIABLE
+from batchdigit.job import MODEL_VARIABLE
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)

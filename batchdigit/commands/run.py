@@ -24,7 +24,7 @@ from batchdigit.commands.options import (
     source_paths,
 )
 from batchdigit.errors import UsageError
-from batchdigit.jobs import (
+from batchdigit.job import (
     BACKENDS,
     FORMATS,
     PRECISIONS,

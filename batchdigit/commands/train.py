@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from batchdigit.commands.options import log
-from batchdigit.jobs import PREPROCESSING, TrainJob
+from batchdigit.job import PREPROCESSING
 from batchdigit.outcome import training_lines
 from batchdigit.process import command
 from batchdigit.system.imports import loading
 from batchdigit.system.progress import show_progress
+from batchdigit.training.job import TrainJob
 
 TRAIN = TrainJob(data=Path("DIR"), out=Path("FILE"))  # the defaults, for --help
 

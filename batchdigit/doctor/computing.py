@@ -9,7 +9,7 @@ from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import OK, PROBLEM, WARNING, Earlier, Finding, ok, problem, warning
 from batchdigit.doctor.gpus import gpus
 from batchdigit.errors import BatchdigitError
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import may_have_gpu

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from batchdigit.doctor import computing, files, packages, system, trial
 from batchdigit.doctor.checking import Check, findings_of
 from batchdigit.doctor.findings import OK, PROBLEM, Finding
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 
 CHECKS: dict[str, Check] = {
     "python": packages.python,

@@ -13,7 +13,7 @@ from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
 from batchdigit.doctor.system import size
 from batchdigit.errors import ImageError, OutputBusyError, OutputError
-from batchdigit.jobs import MODEL_VARIABLE, PACKAGED_WEIGHTS, Job
+from batchdigit.job import MODEL_VARIABLE, PACKAGED_WEIGHTS, Job
 from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication

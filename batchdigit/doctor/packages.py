@@ -12,7 +12,7 @@ from importlib import metadata
 
 from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.version import __version__
 
 Version = tuple[int, ...]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchdigit.doctor.findings import Earlier, Finding, ok, warning
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.system.machine import (
     affine_cores,
     available_cores,

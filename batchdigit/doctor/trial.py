@@ -14,7 +14,7 @@ from batchdigit.doctor.checking import Check, findings_apart
 from batchdigit.doctor.files import is_packaged
 from batchdigit.doctor.findings import PROBLEM, Earlier, Finding, ok, problem, warning
 from batchdigit.errors import ImageError
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 
 DIGITS = 10
 _NEEDED = ("model", "backend", "cuda:0", "mps")  # without which no trial makes sense

@@ -8,7 +8,7 @@ import os
 import stat
 
 from batchdigit.errors import ImageError
-from batchdigit.jobs import MAX_BYTES
+from batchdigit.job import MAX_BYTES
 
 _FILE_KINDS = {
     stat.S_IFDIR: "a folder",

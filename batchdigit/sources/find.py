@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchdigit.errors import SourceError
-from batchdigit.jobs import Job
+from batchdigit.job import Job
 from batchdigit.places import STDOUT, account_path
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.folder import EXTENSIONS, locate, walk

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 SECONDS_BETWEEN_LINES = 30.0
+
+OnProgress = Callable[[int, int, int], None]
+"""Called with how many are done, how many of those failed, and how many there are in all."""
+
+
+def no_progress(_done: int, _failed: int, _found: int) -> None:
+    """Show nothing."""
 
 
 class Progress:

@@ -1,6 +1,4 @@
-"""The types that flow through the program.
-
-Importing this module must stay cheap: numpy appears in annotations only.
+"""What flows through the program: batches of images, and what became of them.
 
 B batch, K classes, k labels reported for each image.
 """
@@ -8,21 +6,16 @@ B batch, K classes, k labels reported for each image.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from batchdigit.errors import ExitCode
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from batchdigit.sources.filelist import FileList
-
-OnProgress = Callable[[int, int, int], None]
-"""Called with how many are done, how many of those failed, and how many there are in all."""
+from batchdigit.sources.filelist import FileList
+from batchdigit.system.stopwatch import add_up
 
 
 @dataclass(frozen=True)
@@ -196,78 +189,35 @@ class Predictions:
         return [self.files.filename(index) for index in self.indices.tolist()]
 
 
-@dataclass(frozen=True)
-class FolderNote:
-    """A folder in which ``count`` of ``images`` are of one ``kind``: ``inverted`` or ``blank``."""
-
-    folder: str
-    images: int
-    kind: str
-    count: int
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """The outcome of a finished run. ``found`` is ``predicted + reused + failed``, always.
-
-    ``reused`` predictions were taken over from the last report; ``failed`` counts all error rows,
-    also those that were taken over. ``update`` says how the files compare with those of the last
-    report (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``), None without ``--update``.
-    ``resumed`` rows were done before by an unfinished run. ``to_review`` predictions need a
-    person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
-
-    ``seconds`` holds wall-clock seconds of the main thread by stage (``import``, ``load``,
-    ``list``, ``start`` of the workers, ``read``, ``save``, ``predict``,
-    ``journal``, ``write``, ``end`` of the workers) and ``total``; ``read`` and ``predict`` are the
-    time spent waiting for images and for the network. ``busy`` holds the seconds of work that was
-    done meanwhile, summed over processes and threads: ``read``, ``decode``, ``fit``, ``transfer``
-    to a GPU and ``network``. ``account`` is JSON data: versions, model, options, settings.
-    """
-
-    found: int
-    predicted: int
-    reused: int
-    failed: int
-    resumed: int
-    update: dict[str, int] | None
-    ignored: FileList
-    failures_by_stage: dict[str, int]
-    to_review: int
-    notes: tuple[FolderNote, ...]
-    seconds: dict[str, float]
-    busy: dict[str, float]
-    backend: str
-    device: str
-    exit_code: ExitCode
-    account: dict[str, Any]
-
-    @property
-    def images_per_second(self) -> float:
-        """Images found over all the seconds of the run."""
-        return self.found / self.seconds["total"]
-
-    def as_json(self) -> dict[str, Any]:
-        """The whole outcome as JSON data."""
-        return {
-            "found": self.found,
-            "predicted": self.predicted,
-            "reused": self.reused,
-            "failed": self.failed,
-            "resumed": self.resumed,
-            "update": self.update,
-            "ignored": len(self.ignored),
-            "failures_by_stage": self.failures_by_stage,
-            "to_review": self.to_review,
-            "notes": [asdict(note) for note in self.notes],
-            "exit_code": int(self.exit_code),
-            "backend": self.backend,
-            "device": self.device,
-            "images_per_second": round(self.images_per_second, 1),
-            "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},
-            "busy": {stage: round(seconds, 4) for stage, seconds in self.busy.items()},
-            **self.account,
-        }
+def join_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """One for several that together hold what became of some files, in the order of the files."""
+    if len(parts) == 1:
+        return parts[0]
+    indices = np.concatenate([part.indices for part in parts])
+    order = np.argsort(indices, kind="stable")
+    return Predictions(
+        indices=indices[order],
+        labels=np.concatenate([part.labels for part in parts])[order],
+        probs=np.concatenate([part.probs for part in parts])[order],
+        treatments=np.concatenate([part.treatments for part in parts])[order],
+        ink=np.concatenate([part.ink for part in parts])[order],
+        failures=tuple(
+            sorted(
+                (failure for part in parts for failure in part.failures),
+                key=lambda failure: failure.index,
+            )
+        ),
+        busy=add_up(part.busy for part in parts),
+    )
 
 
-def no_progress(_done: int, _failed: int, _found: int) -> None:
-    """Show nothing."""
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """One for several that follow one another in the order of the files."""
+    return Batch(
+        np.concatenate([batch.indices for batch in batches]),
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate([batch.treatments for batch in batches]),
+        np.concatenate([batch.ink for batch in batches]),
+        tuple(failure for batch in batches for failure in batch.failures),
+        add_up(batch.busy for batch in batches),
+    )

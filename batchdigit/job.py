@@ -23,7 +23,6 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 PREPROCESSING = ("auto", "exact", "fit")
 START_METHODS = ("fork", "forkserver", "spawn")
 MAX_BATCH_SIZE = 1_000_000
-MOST_WORKERS_TO_TRY = 256  # by a benchmark, which is to end in time
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 MAX_SECONDS = 20.0
@@ -128,17 +127,17 @@ class Job:
             raise UsageError("--retry-errors says what to --update", "add --update")
         if not 0 <= self.wait < 1e9:
             raise UsageError(f"--wait {self.wait:g} is not a time in seconds", "try 3600")
-        _check_loader(self.batch_size, self.workers)
+        check_loading(self.batch_size, self.workers)
         _check_limits(self.reading)
-        _check_choice("--format", self.format, FORMATS)
-        _check_choice("--backend", self.backend, BACKENDS)
-        _check_choice("--precision", self.precision, PRECISIONS)
-        _check_choice("--preprocess", self.preprocess, PREPROCESSING)
+        check_choice("--format", self.format, FORMATS)
+        check_choice("--backend", self.backend, BACKENDS)
+        check_choice("--precision", self.precision, PRECISIONS)
+        check_choice("--preprocess", self.preprocess, PREPROCESSING)
         if not 0 <= self.review_below <= 1:
             raise UsageError(
                 f"--review-below {self.review_below:g} is not a probability", "try 0.97"
             )
-        _check_choice("start_method", self.start_method, START_METHODS)
+        check_choice("start_method", self.start_method, START_METHODS)
         check_device_name(self.device)
         self.report_format  # noqa: B018  (raises for a name that says no format)
 
@@ -189,50 +188,6 @@ class Reading:
     preprocess: str = "auto"
 
 
-@dataclass(frozen=True)
-class TrainJob:
-    """Everything a training was asked to do. Defaults are written here and nowhere else.
-
-    The learning rate is the peak of a one-cycle schedule. ``average_decay`` is the decay, for
-    each step, of the exponential moving average of the weights that becomes the model.
-    ``variants`` is how many pictures of each training image, in other hands and on other paper,
-    take turns beside it; 0 trains on the images alone. ``preprocess`` is how the images of a
-    labelled folder come to 28x28, and should be what the model will be run with. ``start`` is a
-    model file to begin with instead of random weights.
-    """
-
-    data: Path
-    out: Path
-    download: bool = False
-    epochs: int = 30
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.05
-    average_decay: float = 0.999
-    augment: bool = True
-    variants: int = 3
-    preprocess: str = "auto"
-    start: Path | None = None
-    seed: int = 0
-    device: str = "auto"
-    fresh: bool = False
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UsageError(f"--epochs {self.epochs} is less than 1", "train for 1 or more")
-        if not self.learning_rate > 0:
-            raise UsageError(f"--learning-rate {self.learning_rate:g} is not above 0", "try 3e-3")
-        if not 0 <= self.variants <= 100:
-            raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 3")
-        _check_choice("--preprocess", self.preprocess, PREPROCESSING)
-        if self.variants and self.preprocess == "exact":
-            raise UsageError("variants are fitted, which exact is not", "add --variants 0")
-        if not 0 <= self.seed < 2**63:
-            raise UsageError(f"--seed {self.seed} is out of range", "take 0 or a positive number")
-        _check_loader(self.batch_size, 0)
-        check_device_name(self.device)
-
-
 def check_device_name(name: str) -> None:
     """Raise UsageError unless ``name`` is ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
@@ -241,7 +196,8 @@ def check_device_name(name: str) -> None:
         )
 
 
-def _check_loader(batch_size: int | None, workers: int | None) -> None:
+def check_loading(batch_size: int | None, workers: int | None) -> None:
+    """Raise UsageError for a size of batches or a number of processes that cannot be."""
     if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise UsageError(
             f"--batch-size {batch_size} is not between 1 and {MAX_BATCH_SIZE}", "try 256"
@@ -261,51 +217,7 @@ def _check_limits(reading: Reading) -> None:
         )
 
 
-def _check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+def check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Raise UsageError unless ``value`` is one of ``choices``, or None."""
     if value is not None and value not in choices:
         raise UsageError(f"{option} {value!r} is unknown", f"choose from {', '.join(choices)}")
-
-
-@dataclass(frozen=True)
-class BenchJob:
-    """Everything a benchmark was asked to do. Defaults are written here and nowhere else.
-
-    ``source`` may be empty: the thousand digits of the package. ``seconds`` is about how long all
-    takes. ``backends``, ``devices``, ``precisions``, ``batch_sizes`` and ``workers`` are what to
-    try; where they are empty, what suits the machine. A None among the last two is ``auto``.
-    ``model``, ``class_name`` and ``preprocess`` are those of :class:`Job`.
-    """
-
-    source: tuple[Path, ...] = ()
-    model: Path = field(default_factory=default_model)
-    class_name: str | None = None
-    preprocess: str = "auto"
-    seconds: float = 60.0
-    backends: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ()
-    batch_sizes: tuple[int | None, ...] = ()
-    workers: tuple[int | None, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 5 <= self.seconds <= 1e6:
-            raise UsageError(f"--seconds {self.seconds:g} is not between 5 and 1000000", "try 60")
-        _check_choice("--preprocess", self.preprocess, PREPROCESSING)
-        for backend in self.backends:
-            _check_choice("--backends", backend, BACKENDS[1:])
-        for precision in self.precisions:
-            _check_choice("--precisions", precision, PRECISIONS[:3])
-        for device in self.devices:
-            if device == "auto":
-                raise UsageError("--devices auto names no device", "name them: cpu,cuda")
-            check_device_name(device)
-        for batch_size in self.batch_sizes:
-            if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
-                raise UsageError(
-                    f"--batch-sizes {batch_size} is not between 1 and {MAX_BATCH_SIZE}", "try 256"
-                )
-        for workers in self.workers:
-            if workers is not None and not 0 <= workers <= MOST_WORKERS_TO_TRY:
-                raise UsageError(
-                    f"--workers {workers} is not between 0 and {MOST_WORKERS_TO_TRY}", "try 2"
-                )

@@ -1,0 +1,1 @@
+"""Predictions to rows, in files that appear whole."""

@@ -1,0 +1,84 @@
+"""The outcome of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from batchdigit.errors import ExitCode
+
+if TYPE_CHECKING:
+    from batchdigit.sources.filelist import FileList
+
+
+@dataclass(frozen=True)
+class FolderNote:
+    """A folder in which ``count`` of ``images`` are of one ``kind``: ``inverted`` or ``blank``."""
+
+    folder: str
+    images: int
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The outcome of a finished run. ``found`` is ``predicted + reused + failed``, always.
+
+    ``reused`` predictions were taken over from the last report; ``failed`` counts all error rows,
+    also those that were taken over. ``update`` says how the files compare with those of the last
+    report (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``), None without ``--update``.
+    ``resumed`` rows were done before by an unfinished run. ``to_review`` predictions need a
+    person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
+
+    ``seconds`` holds wall-clock seconds of the main thread by stage (``import``, ``load``,
+    ``list``, ``start`` of the workers, ``read``, ``save``, ``predict``,
+    ``journal``, ``write``, ``end`` of the workers) and ``total``; ``read`` and ``predict`` are the
+    time spent waiting for images and for the network. ``busy`` holds the seconds of work that was
+    done meanwhile, summed over processes and threads: ``read``, ``decode``, ``fit``, ``transfer``
+    to a GPU and ``network``. ``account`` is JSON data: versions, model, options, settings.
+    """
+
+    found: int
+    predicted: int
+    reused: int
+    failed: int
+    resumed: int
+    update: dict[str, int] | None
+    ignored: FileList
+    failures_by_stage: dict[str, int]
+    to_review: int
+    notes: tuple[FolderNote, ...]
+    seconds: dict[str, float]
+    busy: dict[str, float]
+    backend: str
+    device: str
+    exit_code: ExitCode
+    account: dict[str, Any]
+
+    @property
+    def images_per_second(self) -> float:
+        """Images found over all the seconds of the run."""
+        return self.found / self.seconds["total"]
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole outcome as JSON data."""
+        return {
+            "found": self.found,
+            "predicted": self.predicted,
+            "reused": self.reused,
+            "failed": self.failed,
+            "resumed": self.resumed,
+            "update": self.update,
+            "ignored": len(self.ignored),
+            "failures_by_stage": self.failures_by_stage,
+            "to_review": self.to_review,
+            "notes": [asdict(note) for note in self.notes],
+            "exit_code": int(self.exit_code),
+            "backend": self.backend,
+            "device": self.device,
+            "images_per_second": round(self.images_per_second, 1),
+            "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},
+            "busy": {stage: round(seconds, 4) for stage, seconds in self.busy.items()},
+            **self.account,
+        }
