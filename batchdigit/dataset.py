@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from batchdigit.errors import ImageError, SourceError, WorkerError
-from batchdigit.fit import fit
+from batchdigit.images.fit import fit
 from batchdigit.job import Reading
 from batchdigit.loader import Loader
 from batchdigit.models.network import CLASSES, IMAGE_SIZE

@@ -178,7 +178,7 @@ class Reading:
     """Which files are read: links too or not, up to how many bytes and pixels, for how long.
 
     ``timeout`` is in seconds for one file; only worker processes are held to it. ``preprocess``
-    is how their pixels come to 28x28 (see :mod:`batchdigit.preprocess`).
+    is how their pixels come to 28x28 (see :mod:`batchdigit.images.preprocess`).
     """
 
     follow_symlinks: bool = False

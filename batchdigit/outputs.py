@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 from batchdigit.batches import Predictions
 from batchdigit.errors import AccountingError, OutputError
 from batchdigit.job import Job
-from batchdigit.journal import Journal
-from batchdigit.past import Past
 from batchdigit.places import STDOUT, account_path, state_path
 from batchdigit.reports.summary import RunSummary
+from batchdigit.resume.journal import Journal
+from batchdigit.resume.last_report import StateWriter
+from batchdigit.resume.past import Past
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import stamp_files
-from batchdigit.state import StateWriter
 from batchdigit.system.lock import hold_output
 from batchdigit.system.publish import Publication, writing
 from batchdigit.system.signals import signals_held, too_late_to_stop

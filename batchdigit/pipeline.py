@@ -19,9 +19,10 @@ from batchdigit.errors import AccountingError, ExitCode, UsageError
 from batchdigit.fittedimages import check_outside, save_images
 from batchdigit.job import Job
 from batchdigit.outputs import open_outputs
-from batchdigit.past import Past
 from batchdigit.reader import Reader
 from batchdigit.reports.summary import RunSummary
+from batchdigit.resume.past import Past
+from batchdigit.resume.update import merge
 from batchdigit.settings import choose_batch_size, choose_workers, seconds_to_read
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import Listing, find_images
@@ -29,7 +30,6 @@ from batchdigit.survey import Survey
 from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.signals import check_signals
 from batchdigit.system.stopwatch import Stopwatch
-from batchdigit.update import merge
 from batchdigit.version import versions
 from batchdigit.writer import Layout, needs_review
 

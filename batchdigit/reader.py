@@ -24,10 +24,16 @@ from PIL import Image
 from batchdigit.batches import Batch, Digit, Failure, join_batches
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
+from batchdigit.images.preprocess import (
+    ENOUGH_PIXELS,
+    SIZE,
+    look_like_mnist,
+    to_grey,
+    to_model_input,
+)
 from batchdigit.isolation import LoneReader
 from batchdigit.job import Reading
 from batchdigit.pool import Pool
-from batchdigit.preprocess import ENOUGH_PIXELS, SIZE, look_like_mnist, to_grey, to_model_input
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import one_thread
 from batchdigit.sources.contents import read_file

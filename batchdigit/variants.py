@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from batchdigit.strokes import Pixels
+from batchdigit.images.strokes import Pixels
 
 ENLARGED = 8  # times 28 pixels, to draw at
 ROOM = 60  # pixels around, for what a distortion moves out

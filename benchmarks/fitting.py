@@ -2,9 +2,9 @@
 
     python -m benchmarks.fitting [--picture FILE]
 
-Times ``batchdigit.fit.fit`` on one core, decoding excluded: variants of the sample digits of 28x28,
-and photos of 1, 4 and 12 megapixels. ``--picture`` draws a dozen variants and what the network
-gets to see of each instead.
+Times ``batchdigit.images.fit.fit`` on one core, decoding excluded: variants of the sample digits
+of 28x28, and photos of 1, 4 and 12 megapixels. ``--picture`` draws a dozen variants and what the
+network gets to see of each instead.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from batchdigit.errors import ImageError
-from batchdigit.fit import fit
+from batchdigit.images.fit import fit
 from batchdigit.variants import drawn, in_another_hand, photographed, variant
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"

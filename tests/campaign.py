@@ -31,8 +31,9 @@ import pyarrow.parquet
 import torch
 from PIL import Image
 
-from batchdigit import cli, journal
+from batchdigit import cli
 from batchdigit.errors import ExitCode
+from batchdigit.resume import journal
 from batchdigit.system import publish
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"

@@ -12,8 +12,8 @@ from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, ow
 from batchdigit.bench.probes import timed_run
 from batchdigit.bench.records import Point, Setting
 from batchdigit.job import Job
-from batchdigit.journal import Journal
 from batchdigit.predictor import Predictor
+from batchdigit.resume.journal import Journal
 from batchdigit.sources.filelist import FileList
 from batchdigit.writer import ReportWriter
 from tests.conftest import SAMPLES

@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 
 from batchdigit.batches import Treatment
 from batchdigit.errors import ImageError
-from batchdigit.fit import fit
 from batchdigit.images.decode import decode_image, strict_pillow
+from batchdigit.images.fit import fit
+from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_model_input
+from batchdigit.images.strokes import without_lines
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
-from batchdigit.preprocess import ENOUGH_PIXELS, look_like_mnist, to_model_input
-from batchdigit.strokes import without_lines
 from batchdigit.variants import rules, shadow
 
 Pixels = NDArray[np.uint8]

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from batchdigit import Job, OutputError, UsageError, run
-from batchdigit.preprocess import to_model_input
+from batchdigit.images.preprocess import to_model_input
 from tests.conftest import Program
 
 

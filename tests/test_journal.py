@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchdigit import Failure, OutputError, Predictions, journal
-from batchdigit.journal import Journal
-from batchdigit.stored import pack_arrays, write_frame
+from batchdigit import Failure, OutputError, Predictions
+from batchdigit.resume import journal
+from batchdigit.resume.frames import pack_arrays, write_frame
+from batchdigit.resume.journal import Journal
 
 BINDING = {"model": "abc", "batch size": 4}
 PLACES = np.arange(22)

@@ -84,7 +84,7 @@ def test_journal_that_cannot_be_removed_does_not_make_a_complete_report_an_error
     def fail(_journal: object) -> None:
         raise OutputError("no")
 
-    monkeypatch.setattr("batchdigit.journal.Journal._discard_runs", fail)
+    monkeypatch.setattr("batchdigit.resume.journal.Journal._discard_runs", fail)
     assert run(Job((digits,), tmp_path / "out.csv", workers=0)).predicted == 10
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from batchdigit import Job, journal, pipeline, run
+from batchdigit import Job, pipeline, run
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.resume import journal
 
 Patch = pytest.MonkeyPatch
 Change = Callable[[Path, Path, Patch], dict[str, Any]]

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import ToTensor, v2
 
-from batchdigit import preprocess
 from batchdigit.errors import ImageError
+from batchdigit.images import preprocess
 
 RNG = np.random.default_rng(0)
 

@@ -21,12 +21,12 @@ from batchdigit import reader as reader_module
 from batchdigit.batches import Batch, Digit
 from batchdigit.errors import ImageError, StoppedBySignal, WorkerError
 from batchdigit.images.decode import decode_image, strict_pillow
+from batchdigit.images.preprocess import to_model_input
 from batchdigit.isolation import LoneReader
 from batchdigit.job import PREPROCESSING, Reading
 from batchdigit.loader import Loader
 from batchdigit.models.digits import packaged_digits
 from batchdigit.pool import Pool
-from batchdigit.preprocess import to_model_input
 from batchdigit.reader import DigitFiles, Reader
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.filelist import FileList

@@ -19,8 +19,8 @@ from batchdigit.batches import Batch
 from batchdigit.errors import ImageError
 from batchdigit.onnxbackend import OnnxPredictor
 from batchdigit.predictor import Predictor
+from batchdigit.resume.update import merge
 from batchdigit.sources import stamps
-from batchdigit.update import merge
 from tests.conftest import age, as_they_are
 
 
@@ -195,7 +195,9 @@ def test_damaged_state_is_not_used(
 def test_state_that_is_damaged_while_the_run_goes_on_is_an_error(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchdigit.state.VALUES_IN_A_BLOCK", 1)  # a block for each batch
+    monkeypatch.setattr(
+        "batchdigit.resume.last_report.VALUES_IN_A_BLOCK", 1
+    )  # a block for each batch
     out = tmp_path / "out.csv"
     run(Job((digits,), out, workers=0, batch_size=2))
     whole = out.read_bytes()

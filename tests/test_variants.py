@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchdigit import Job, run
-from batchdigit.fit import ink_is_dark
+from batchdigit.images.ink import ink_is_dark
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.variants import variant
 from tests.conftest import SAMPLES

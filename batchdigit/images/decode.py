@@ -1,4 +1,4 @@
-"""From a path to the pixels of an image, trusting neither.
+"""From the contents of a file to the pixels of an image, trusting none of them.
 
 Pillow decodes, held to a few formats and a cap on pixels, and never with its option to make up
 the missing part of a truncated file. PNG files are checked beforehand, chunk by chunk, because

@@ -1,6 +1,6 @@
 """The strokes of a digit among all that is on a picture: other ink, specks, dirt, rules, frames.
 
-Arrays are [H, W], uint8, as in :mod:`batchdigit.fit`; masks hold 0 and 1.
+Arrays are [H, W], uint8, as in :mod:`batchdigit.images.fit`; masks hold 0 and 1.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Predictions
-from batchdigit.journal import Journal
 from batchdigit.places import state_path
+from batchdigit.resume.frames import DamagedFrameError
+from batchdigit.resume.journal import Journal
+from batchdigit.resume.last_report import State, read_state
+from batchdigit.resume.update import Comparison, compare
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import UNSETTLED, Stamps
-from batchdigit.state import State, read_state
-from batchdigit.stored import DamagedFrameError
-from batchdigit.update import Comparison, compare
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Predictions, join_predictions
+from batchdigit.resume.last_report import State
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
-from batchdigit.state import State
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 The state of ``OUT`` is the hidden file ``.OUT.state`` beside it. It does not depend on the
 report's format, and what somebody does to the report does not change it. It is a sequence of
-frames (see :mod:`batchdigit.stored`): blocks of predictions in the order of the files, the files
-with their sizes and times, and what the report was made with; each one's context is its place.
+frames (see :mod:`batchdigit.resume.frames`): blocks of predictions in the order of the files, the
+files with their sizes and times, and what the report was made with; each one's context is its
+place.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Predictions
-from batchdigit.sources.filelist import FileList
-from batchdigit.sources.stamps import Stamps
-from batchdigit.stored import (
+from batchdigit.resume.frames import (
     decoding,
     pack_arrays,
     pack_predictions,
@@ -30,6 +29,8 @@ from batchdigit.stored import (
     unpack_predictions,
     write_frame,
 )
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.stamps import Stamps
 
 VALUES_IN_A_BLOCK = 1 << 18  # bounds the memory
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from batchdigit.batches import Predictions
 from batchdigit.errors import OutputError
 from batchdigit.places import HALF_WRITTEN, journal_path
-from batchdigit.stored import (
+from batchdigit.resume.frames import (
     DamagedFrameError,
     pack_predictions,
     read_frame,

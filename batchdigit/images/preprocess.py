@@ -1,8 +1,8 @@
 """From any decoded image to the 28x28 grey pixels that the network was trained on.
 
 ``exact`` takes pixels as they are, and resizes where the size differs. ``fit`` finds the digit and
-brings it to what MNIST's digits look like (:mod:`batchdigit.fit`). ``auto`` leaves alone what
-looks like MNIST already, and fits the rest.
+brings it to what MNIST's digits look like (:mod:`batchdigit.images.fit`). ``auto`` leaves alone
+what looks like MNIST already, and fits the rest.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 
 from batchdigit.batches import Digit, Treatment
 from batchdigit.errors import ImageError
-from batchdigit.fit import fit
-from batchdigit.strokes import border
+from batchdigit.images.fit import fit
+from batchdigit.images.strokes import border
 
 SIZE = (28, 28)
 ENOUGH_PIXELS = 512  # for the larger side of a picture that is to be fitted

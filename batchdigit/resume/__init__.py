@@ -1,0 +1,1 @@
+"""What earlier runs did, and what of it still holds."""
