@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.images.fit import fit
 from batchdigit.job import Reading
-from batchdigit.loader import Loader
 from batchdigit.models.network import CLASSES, IMAGE_SIZE
-from batchdigit.reader import Reader, default_start_method
-from batchdigit.reading.startup import one_thread, settle_in
+from batchdigit.reading.reader import Reader
+from batchdigit.reading.startup import default_start_method, one_thread, settle_in
+from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import list_images
 from batchdigit.system.machine import available_cores
@@ -133,7 +133,7 @@ def _read_labelled(files: FileList, label: int, reading: Reading) -> Digits:
     images = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)]
     workers = min(available_cores(), len(files) // 1000)
     with Reader(
-        files, batch_size=256, workers=workers, reading=reading, open_workers=Loader
+        files, batch_size=256, workers=workers, reading=reading, open_workers=TorchWorkers
     ) as reader:
         for batch in reader:
             for failure in batch.failures:

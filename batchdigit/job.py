@@ -67,12 +67,13 @@ class Job:
     """Everything a run was asked to do. Defaults are written here and nowhere else.
 
     ``batch_size`` and ``workers`` may be None: the program chooses, as it does the ``backend`` (see
-    :mod:`batchdigit.backends`), the ``device`` and the ``precision`` that are ``auto``. ``format``
-    None means by the extension of ``out``, CSV where it has none. ``start_method`` None means the
-    cheapest that is safe (see :mod:`batchdigit.reader`). ``class_name`` is what the class of a
-    whole pickled model may be called besides ``CNN``; ``labels`` are the names of the classes, in
-    order, or none, and then the report has their numbers. ``max_bytes``, ``max_pixels`` and
-    ``timeout`` (seconds) are limits for each file; what exceeds one becomes an error row.
+    :mod:`batchdigit.backends.choice`), the ``device`` and the ``precision`` that are ``auto``.
+    ``format`` None means by the extension of ``out``, CSV where it has none. ``start_method`` None
+    means the cheapest that is safe (see :mod:`batchdigit.reading.startup`). ``class_name`` is what
+    the class of a whole pickled model may be called besides ``CNN``; ``labels`` are the names of
+    the classes, in order, or none, and then the report has their numbers. ``max_bytes``,
+    ``max_pixels`` and ``timeout`` (seconds) are limits for each file; what exceeds one becomes an
+    error row.
     ``update`` takes over rows of the last report at ``out`` for files that have not changed, with
     ``retry_errors`` all but error rows. ``preprocess`` is how pixels come to 28x28: what looks like
     MNIST as it is and the rest fitted (``auto``), all as they are (``exact``) or all fitted

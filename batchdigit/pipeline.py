@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from batchdigit.backends import Backend, Model, Predictor, open_backend
+from batchdigit.backends.base import Backend, Model, Predictor
+from batchdigit.backends.choice import open_backend
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import AccountingError, ExitCode, UsageError
 from batchdigit.fittedimages import check_outside, save_images
 from batchdigit.job import Job
 from batchdigit.outputs import open_outputs
-from batchdigit.reader import Reader
+from batchdigit.reading.reader import Reader
 from batchdigit.reports.summary import RunSummary
 from batchdigit.resume.past import Past
 from batchdigit.resume.update import merge

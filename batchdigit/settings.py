@@ -8,9 +8,9 @@ import os
 import statistics
 import sys
 
-from batchdigit.backends import Backend, Model
+from batchdigit.backends.base import Backend, Model
 from batchdigit.job import Job
-from batchdigit.reader import default_start_method
+from batchdigit.reading.startup import default_start_method
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.machine import available_cores
 

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from batchdigit.backends.torch_device import choose_device
 from batchdigit.dataset import Digits, Splits, join, load_splits, variants_of
-from batchdigit.device import choose_device
 from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.models.cnn import CNN

@@ -20,7 +20,7 @@ import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
-from batchdigit.reader import DigitFiles
+from batchdigit.reading.dataset import DigitFiles
 from batchdigit.sources.find import list_images
 from benchmarks.images import add_options, make_images
 from benchmarks.machine import in_words, machine

@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 from batchdigit import CNN, convert_model, load_checkpoint
+from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.batches import Batch
-from batchdigit.predictor import Predictor
-from batchdigit.reader import DigitFiles
+from batchdigit.reading.dataset import DigitFiles
 from batchdigit.sources.find import list_images
 from benchmarks.images import REPOSITORY, add_options, make_images
 from benchmarks.machine import in_words, machine

@@ -48,7 +48,7 @@ class Network:
 
 def run_without_network(folder: Path, out: Path) -> None:
     """Run in this process, and print what it took as JSON."""
-    from batchdigit.onnxbackend import OnnxBackend
+    from batchdigit.backends.onnx_backend import OnnxBackend
 
     OnnxBackend._session = lambda _self, _data: Network()  # type: ignore[method-assign]
     first: list[float] = []

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchdigit.backends.onnx_backend import OnnxPredictor
+from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.job import PACKAGED_WEIGHTS
-from batchdigit.onnxbackend import OnnxPredictor
-from batchdigit.predictor import Predictor
 from tests.modelfiles import save_the_tutorials_way
 from tests.oracle import SeedRow, seed_loop
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 import batchdigit
-from batchdigit import Job, UsageError, backends
-from batchdigit.backends import choose_backend
+from batchdigit import Job, UsageError
+from batchdigit.backends import choice
+from batchdigit.backends.choice import choose_backend
+from batchdigit.backends.onnx_backend import OnnxBackend
+from batchdigit.backends.torch_backend import TorchBackend
+from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.job import PACKAGED_WEIGHTS
-from batchdigit.onnxbackend import OnnxBackend
-from batchdigit.predictor import Predictor
-from batchdigit.torchbackend import TorchBackend
 from tests.conftest import SAMPLES, Program, save_grey
 from tests.oracle import SeedRow
 
@@ -29,10 +30,10 @@ from tests.oracle import SeedRow
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """What the machine has; by default ONNX Runtime and nothing else."""
     has = {"gpu": False, "bf16": False, "onnxruntime": True, "torch": True}
-    monkeypatch.setattr(backends, "may_have_gpu", lambda: has["gpu"])
-    monkeypatch.setattr(backends, "has_bfloat16_units", lambda: has["bf16"])
+    monkeypatch.setattr(choice, "may_have_gpu", lambda: has["gpu"])
+    monkeypatch.setattr(choice, "has_bfloat16_units", lambda: has["bf16"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: has[name] or None)
-    monkeypatch.setattr(backends, "is_onnx_file", lambda path: path.suffix == ".onnx")
+    monkeypatch.setattr(choice, "is_onnx_file", lambda path: path.suffix == ".onnx")
     return has
 
 
@@ -303,7 +304,7 @@ def test_onnx_runtime_runs_where_numpy_has_no_vector_instructions(program: Progr
 
 
 def test_backends_use_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchdigit.onnxbackend.available_cores", lambda: 3)
+    monkeypatch.setattr("batchdigit.backends.onnx_backend.available_cores", lambda: 3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert OnnxBackend().threads == 3
     for wanted, threads in (("2", 2), ("0", 1), ("99", 3), ("nonsense", 3)):
@@ -312,7 +313,7 @@ def test_backends_use_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatc
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        monkeypatch.setattr("batchdigit.torchbackend.available_cores", lambda: 1)
+        monkeypatch.setattr("batchdigit.backends.torch_backend.available_cores", lambda: 1)
         assert TorchBackend("cpu", "fp32").threads == torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -344,7 +345,7 @@ class TestPrecisionAuto:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def backend(self, monkeypatch: pytest.MonkeyPatch, bf16: bool) -> TorchBackend:
-        monkeypatch.setattr("batchdigit.torchbackend.has_bfloat16_units", lambda: bf16)
+        monkeypatch.setattr("batchdigit.backends.torch_backend.has_bfloat16_units", lambda: bf16)
         backend = TorchBackend("cpu", "auto")
         backend.load(PACKAGED_WEIGHTS, None)
         return backend
@@ -368,8 +369,8 @@ class TestPrecisionAuto:
         assert backend.details()["label_flips_in_1000"] == 2
 
     def test_stands_in_the_account(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in ("backends", "torchbackend"):
-            monkeypatch.setattr(f"batchdigit.{module}.has_bfloat16_units", lambda: True)
+        for module in ("choice", "torch_backend"):
+            monkeypatch.setattr(f"batchdigit.backends.{module}.has_bfloat16_units", lambda: True)
         out = tmp_path / "out.csv"
         batchdigit.run(Job((SAMPLES,), out, precision="auto", device="cpu"))
         computed = json.loads((tmp_path / "out.csv.run.json").read_text())["computed"]

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from batchdigit import onnxbackend, reader
+from batchdigit.backends import onnx_backend
+from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, own_stages
 from batchdigit.bench.probes import timed_run
 from batchdigit.bench.records import Point, Setting
 from batchdigit.job import Job
-from batchdigit.predictor import Predictor
+from batchdigit.reading import dataset
 from batchdigit.resume.journal import Journal
 from batchdigit.sources.filelist import FileList
 from batchdigit.writer import ReportWriter
@@ -66,9 +67,9 @@ def test_stages_add_up_to_the_wall_time(engine: Setting, workers: int, files: Fi
 
 # For each file, and for each batch.
 SLOWED = {
-    "read": (reader, "read_file", 0.002),
-    "decode": (reader, "decode_plain_png", 0.002),
-    "fit": (reader, "look_like_mnist", 0.2),
+    "read": (dataset, "read_file", 0.002),
+    "decode": (dataset, "decode_plain_png", 0.002),
+    "fit": (dataset, "look_like_mnist", 0.2),
     "journal": (Journal, "_is_due", 0.2),
     "write": (ReportWriter, "write", 0.2),
 }
@@ -86,7 +87,7 @@ def test_slowed_stage_is_the_bottleneck(
 
 @pytest.mark.parametrize(
     ("engine", "owner", "name"),
-    [(ONNX, onnxbackend, "softmax"), (TORCH, Predictor, "_top_k_of_part")],
+    [(ONNX, onnx_backend, "softmax"), (TORCH, Predictor, "_top_k_of_part")],
 )
 def test_slowed_network_is_the_bottleneck(
     engine: Setting, owner: Any, name: str, files: FileList, monkeypatch: pytest.MonkeyPatch

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from batchdigit import DeviceError, UsageError
-from batchdigit.device import choose_device, describe_device
+from batchdigit.backends.torch_device import choose_device, describe_device
 
 
 @pytest.fixture

@@ -453,7 +453,7 @@ def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_arguments: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("batchdigit.pool._Line", refuse)
+    monkeypatch.setattr("batchdigit.reading.pipe_workers._Line", refuse)
     monkeypatch.setattr(
         examination, "CHECKS", {name: CHECKS[name] for name in ("workers", "trial")}
     )
@@ -474,8 +474,8 @@ def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_packaged_digits_are_in_the_order_that_the_trial_takes_them_to_be_in() -> None:
-    from batchdigit.onnxbackend import OnnxBackend
-    from batchdigit.torchbackend import _batch_of
+    from batchdigit.backends.onnx_backend import OnnxBackend
+    from batchdigit.backends.torch_backend import _batch_of
 
     backend = OnnxBackend()
     predictor = backend.predictor(backend.load(PACKAGED_WEIGHTS, None), 1)

@@ -12,7 +12,7 @@ import pytest
 
 from batchdigit.batches import Batch
 from batchdigit.errors import StoppedBySignal, WorkerError
-from batchdigit.isolation import LoneReader
+from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.system.signals import signals_as_exceptions
 from tests.conftest import as_they_are
 
@@ -42,7 +42,7 @@ def test_files_after_one_that_stalls_or_ends_the_process_are_read() -> None:
 def test_file_is_not_blamed_for_a_process_that_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("batchdigit.isolation._serve", lambda *_: os._exit(1))
+    monkeypatch.setattr("batchdigit.reading.lone_reader._serve", lambda *_: os._exit(1))
     with pytest.raises(WorkerError, match="end as soon as they start"):
         lone_reader().read(0)
     assert multiprocessing.active_children() == []

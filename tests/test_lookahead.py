@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from batchdigit.backends.ahead import computed_ahead
 from batchdigit.errors import WorkerError
-from batchdigit.lookahead import computed_ahead
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

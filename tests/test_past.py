@@ -37,7 +37,7 @@ def other_versions(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]
 
 
 def another_device(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
-    patch.setattr("batchdigit.onnxbackend.OnnxBackend.device", "cpu (another)")
+    patch.setattr("batchdigit.backends.onnx_backend.OnnxBackend.device", "cpu (another)")
     return {}
 
 

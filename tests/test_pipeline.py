@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
-from batchdigit import reader as reader_module
 from batchdigit.errors import AccountingError, ExitCode
+from batchdigit.reading import dataset
 from batchdigit.reports.summary import FolderNote
 from tests.conftest import SAMPLES, lose_the_last_batch
 from tests.oracle import SeedRow
@@ -157,14 +157,14 @@ def test_image_that_crashes_its_reader_costs_no_other_row(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_to(tmp_path / "whole.csv", digits, workers=0, batch_size=3)
-    decode = reader_module.decode_image
+    decode = dataset.decode_image
 
     def decode_or_die(data: bytes, *, enough: int | None) -> Image.Image:
         if data == b"crash":
             os.kill(os.getpid(), signal.SIGKILL)
         return decode(data, enough=enough)
 
-    monkeypatch.setattr(reader_module, "decode_image", decode_or_die)
+    monkeypatch.setattr(dataset, "decode_image", decode_or_die)
     (digits / "10.png").write_bytes(b"crash")
     rows = run_to(tmp_path / "out.csv", digits, workers=2, batch_size=3, start_method="fork")
     assert rows[:10] == whole

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from batchdigit.batches import Batch
-from batchdigit.pool import Pool
 from batchdigit.reading.clocks import FileClocks
-from batchdigit.workers import MOST_AHEAD, Plan, WorkerDied
+from batchdigit.reading.pipe_workers import PipeWorkers
+from batchdigit.reading.workers import MOST_AHEAD, Plan, WorkerDied
 
 
 class Files:
@@ -48,7 +48,7 @@ def plan(batches: int, batch_size: int = 1) -> Plan:
 def test_processes_take_turns_and_messages_of_any_size_arrive(tmp_path: Path) -> None:
     for pixels in (1, 784, 3_000_000):
         files = Files(tmp_path / f"{pixels}", pixels)
-        pool = Pool(files, plan(7), 3, "fork", 10)
+        pool = PipeWorkers(files, plan(7), 3, "fork", 10)
         try:
             for number in range(7):
                 batch = next(pool)
@@ -66,7 +66,7 @@ def test_processes_take_turns_and_messages_of_any_size_arrive(tmp_path: Path) ->
 def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
     """What waits is bounded: by what the plan says, and by what a pipe holds."""
     files = Files(tmp_path / "log", pixels=100_000)
-    pool = Pool(files, plan(1000), 1, "fork", 10)
+    pool = PipeWorkers(files, plan(1000), 1, "fork", 10)
     try:
         deadline = time.monotonic() + 10
         while len(files.made()) < MOST_AHEAD:
@@ -84,7 +84,7 @@ def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_eve
     tmp_path: Path, sent: signal.Signals
 ) -> None:
     files = Files(tmp_path / "log", pixels=3_000_000)
-    pool = Pool(files, plan(3), 1, "fork", 1)
+    pool = PipeWorkers(files, plan(3), 1, "fork", 1)
     (process,) = multiprocessing.active_children()
     while not files.made():
         time.sleep(0.01)
@@ -98,7 +98,7 @@ def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_eve
 
 def test_death_is_seen_though_another_process_holds_the_pipe(tmp_path: Path) -> None:
     files = Files(tmp_path / "log", pixels=3_000_000)
-    pool = Pool(files, plan(3), 1, "fork", 10)
+    pool = PipeWorkers(files, plan(3), 1, "fork", 10)
     (process,) = multiprocessing.active_children()
     while not files.made():
         time.sleep(0.01)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from batchdigit import CNN, DeviceError, Failure, predictor
+from batchdigit import CNN, DeviceError, Failure
+from batchdigit.backends import torch_predictor
+from batchdigit.backends.torch_predictor import Predictor, _DeviceLaps
 from batchdigit.batches import Batch
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
-from batchdigit.predictor import Predictor, _DeviceLaps
 from tests.conftest import as_they_are
 from tests.oracle import SeedRow
 
@@ -126,7 +127,7 @@ def test_threads_that_overlap_leave_the_settings_as_they_were() -> None:
     knob = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = knob.fp32_precision
     assert before != "ieee"
-    first, second = predictor._IEEE_FP32, predictor._IEEE_FP32
+    first, second = torch_predictor._IEEE_FP32, torch_predictor._IEEE_FP32
     first.__enter__()
     second.__enter__()
     first.__exit__()

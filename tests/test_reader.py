@@ -16,22 +16,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchdigit import loader, pool
-from batchdigit import reader as reader_module
 from batchdigit.batches import Batch, Digit
 from batchdigit.errors import ImageError, StoppedBySignal, WorkerError
 from batchdigit.images.decode import decode_image, strict_pillow
 from batchdigit.images.preprocess import to_model_input
-from batchdigit.isolation import LoneReader
 from batchdigit.job import PREPROCESSING, Reading
-from batchdigit.loader import Loader
 from batchdigit.models.digits import packaged_digits
-from batchdigit.pool import Pool
-from batchdigit.reader import DigitFiles, Reader
+from batchdigit.reading import dataset, pipe_workers, torch_workers
+from batchdigit.reading.dataset import DigitFiles
+from batchdigit.reading.lone_reader import LoneReader
+from batchdigit.reading.pipe_workers import PipeWorkers
+from batchdigit.reading.reader import Reader
+from batchdigit.reading.torch_workers import TorchWorkers
+from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.signals import signals_as_exceptions
-from batchdigit.workers import OpenWorkers
 from tests.conftest import save_grey
 from tests.deadmount import dead_mount, needs_fuse
 
@@ -50,7 +50,7 @@ def files(tmp_path: Path) -> FileList:
 EXACT = Reading(preprocess="exact")  # noise is no digit that could be fitted
 
 
-@pytest.fixture(params=[Pool, Loader], autouse=True)
+@pytest.fixture(params=[PipeWorkers, TorchWorkers], autouse=True)
 def open_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> OpenWorkers:
     """Whatever is read by processes here is read by both kinds."""
     monkeypatch.setitem(Reader.__init__.__kwdefaults__, "open_workers", request.param)
@@ -121,7 +121,7 @@ def test_unforeseen_exception_becomes_a_failure(
 
     for function in ("to_model_input", "to_grey"):
         with monkeypatch.context() as patched:
-            patched.setattr(f"batchdigit.reader.{function}", fail)
+            patched.setattr(f"batchdigit.reading.dataset.{function}", fail)
             batch = DigitFiles(files).__getitems__([0])
             assert batch.failures[0].text == "decode: ZeroDivisionError: surprise"
 
@@ -238,13 +238,13 @@ KILLERS = {
 @pytest.fixture
 def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileList:
     """A hundred images, among them six that end or stall the process that decodes them."""
-    decode = reader_module.decode_image
+    decode = dataset.decode_image
 
     def decode_or_die(data: bytes, *, enough: int | None) -> Image.Image:
         KILLERS.get(data, lambda: None)()
         return decode(data, enough=enough)
 
-    monkeypatch.setattr(reader_module, "decode_image", decode_or_die)
+    monkeypatch.setattr(dataset, "decode_image", decode_or_die)
     for number in range(100):
         save_grey(tmp_path / f"{number:02}.png", seed=number)
     for number, kind in zip((0, 13, 14, 57, 58, 99), KILLERS, strict=True):
@@ -390,7 +390,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, open_workers: Any) -> 
     code = import_line(open_workers) + (
         "import multiprocessing, os, signal, sys\n"
         "from batchdigit.sources.filelist import FileList\n"
-        "from batchdigit.reader import Reader\n"
+        "from batchdigit.reading.reader import Reader\n"
         "if __name__ == '__main__':\n"
         "    files = FileList(os.fsencode(sys.argv[1]), [b'a.png'] * 1_000_000)\n"
         "    with Reader(files, batch_size=500_000, workers=2, start_method=sys.argv[2],\n"
@@ -435,7 +435,7 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
 ) -> None:
     code = import_line(open_workers) + (
         "import resource, pathlib, multiprocessing, torch, batchdigit\n"
-        "from batchdigit.reader import Reader\n"
+        "from batchdigit.reading.reader import Reader\n"
         "from batchdigit.sources.filelist import FileList\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))\n"
         "try:\n"
@@ -452,7 +452,7 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
     assert done.stdout.endswith("\n[]\n")
 
 
-@pytest.mark.parametrize("open_workers", [Loader], indirect=True)  # the other has no threads
+@pytest.mark.parametrize("open_workers", [TorchWorkers], indirect=True)  # the other has no threads
 @pytest.mark.parametrize("kind", ["_watch_over", "QueueFeederThread"])
 def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
     files: FileList, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
@@ -471,14 +471,14 @@ def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
     gc.collect()
     assert multiprocessing.active_children() == []
     assert capfd.readouterr().err == ""
-    assert signal.getsignal(signal.SIGCHLD) is not loader._do_nothing
+    assert signal.getsignal(signal.SIGCHLD) is not torch_workers._do_nothing
 
 
 @pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])
 def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) -> None:
     code = (
         "import threading, time\n"
-        "from batchdigit.reader import default_start_method\n"
+        "from batchdigit.reading.startup import default_start_method\n"
         f"for _ in range({threads}): threading.Thread(target=time.sleep, args=[1]).start()\n"
         "print(default_start_method())"
     )
@@ -489,14 +489,14 @@ def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) ->
 def test_workers_that_never_begin_do_not_stall_the_run(
     files: FileList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle_in = pool.settle_in
+    settle_in = pipe_workers.settle_in
     monkeypatch.setattr("batchdigit.reading.clocks.SECONDS_TO_START", 0.5)
-    for module in (pool, loader):
+    for module in (pipe_workers, torch_workers):
         monkeypatch.setattr(module, "settle_in", lambda: time.sleep(60))
     with Reader(
         files, batch_size=5, workers=2, start_method="fork", reading=Reading(timeout=1)
     ) as reader:
-        for module in (pool, loader):  # those that replace them begin
+        for module in (pipe_workers, torch_workers):  # those that replace them begin
             monkeypatch.setattr(module, "settle_in", settle_in)
         batches = list(reader)
     assert sum(len(batch) + len(batch.failures) for batch in batches) == 10

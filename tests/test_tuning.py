@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit.tuning import LARGEST, SMALLEST, best_batch_size, remembered
+from batchdigit.backends.tuning import LARGEST, SMALLEST, best_batch_size, remembered
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_write_that_fails_leaves_nothing(cache: Path, monkeypatch: pytest.Monkey
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("batchdigit.tuning.json.dump", fail)
+    monkeypatch.setattr("batchdigit.backends.tuning.json.dump", fail)
     assert remembered("a", lambda: 1) == (1, "measured")
     assert list(cache.parent.iterdir()) == []
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run
+from batchdigit.backends.onnx_backend import OnnxPredictor
+from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.batches import Batch
 from batchdigit.errors import ImageError
-from batchdigit.onnxbackend import OnnxPredictor
-from batchdigit.predictor import Predictor
 from batchdigit.resume.update import merge
 from batchdigit.sources import stamps
 from tests.conftest import age, as_they_are
@@ -149,7 +149,7 @@ def test_file_that_could_not_be_read_is_tried_again(
         raise ImageError("read", "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batchdigit.reader.read_file", refuse)
+        patch.setattr("batchdigit.reading.dataset.read_file", refuse)
         assert update(out, digits).failures_by_stage == {"read": 10}
     summary = update(out, digits)
     assert (summary.predicted, summary.failed) == (10, 0)

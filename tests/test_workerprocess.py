@@ -84,7 +84,7 @@ def test_process_tells_at_which_file_it_is_and_since_when(start_method: str) -> 
 
 
 def test_process_that_never_begins_is_stuck_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "SECONDS_TO_START", 0.0)
+    monkeypatch.setattr("batchdigit.reading.clocks.SECONDS_TO_START", 0.0)
     clocks = FileClocks(1, "fork")
     time.sleep(0.01)
     assert clocks.is_stuck(0, 0.001, awake_since=0.0)

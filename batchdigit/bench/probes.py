@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.backends import open_backend
+from batchdigit.backends.choice import open_backend
 from batchdigit.batches import Batch
 from batchdigit.bench.energy import EnergyMeter
 from batchdigit.bench.records import READING, Sample
 from batchdigit.job import Job
 from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.pipeline import Find, open_session, run
-from batchdigit.reader import Reader
+from batchdigit.reading.reader import Reader
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import Listing
 from batchdigit.system.processes import end_with_parent, keep_memory, obey_parent
@@ -53,7 +53,7 @@ def settle(parent: int) -> None:
     else:  # where nothing is forked, which a thread would be in the way of
         threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     # A GPU's readers come from a process that then has imported PyTorch once for all of them.
-    multiprocessing.set_forkserver_preload(["batchdigit.loader"])
+    multiprocessing.set_forkserver_preload(["batchdigit.reading.torch_workers"])
     keep_memory()  # as a run does
 
 

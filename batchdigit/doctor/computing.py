@@ -24,7 +24,7 @@ def onnxruntime(job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _onnxruntime(job: Job) -> Iterator[Finding]:
-    from batchdigit.onnxbackend import OnnxBackend
+    from batchdigit.backends.onnx_backend import OnnxBackend
 
     remedy = "pip install --force-reinstall onnxruntime"
     only_one = is_onnx_file(job.model) or not is_installed("torch")  # that could compute
@@ -88,7 +88,7 @@ def backend(job: Job, earlier: Earlier) -> list[Finding]:
 
 
 def _backend(job: Job, earlier: Earlier) -> Iterator[Finding]:
-    from batchdigit.backends import choose_backend
+    from batchdigit.backends.choice import choose_backend
 
     chosen, may_be_torch = choose_backend(job)
     usable = {

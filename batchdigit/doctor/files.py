@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchdigit.backends.tuning import cache_file
 from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
 from batchdigit.doctor.system import size
@@ -17,7 +18,6 @@ from batchdigit.job import MODEL_VARIABLE, PACKAGED_WEIGHTS, Job
 from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication
-from batchdigit.tuning import cache_file
 
 LEAST_SPACE = 100 << 20
 

@@ -71,7 +71,7 @@ def workers(job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 
 def _workers(folder: Path, job: Job) -> Iterator[Finding]:
-    from batchdigit.reader import Reader
+    from batchdigit.reading.reader import Reader
     from batchdigit.sources.find import list_images
 
     _save_digits(folder, 1)

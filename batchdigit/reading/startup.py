@@ -12,6 +12,8 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
+import sys
+
 from batchdigit.system.processes import end_with_parent, obey_parent
 
 
@@ -66,3 +68,20 @@ def settle_in() -> None:
     # Beside the kernel, which knows nothing of the parent of those that a forkserver starts; the
     # thread alone would not do, for it does not run while C code holds the interpreter.
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def default_start_method() -> str:
+    """The cheapest safe way to start workers in this process.
+
+    ``fork`` needs no second import of torch (seconds for each worker) but copies the locks of
+    every thread in whatever state they are, and a CUDA context not at all; so it is chosen on
+    Linux as long as this process runs one Python thread and has not touched CUDA. Processes that
+    replace others are forked as the first were, beside threads that compute: they only read files,
+    and touch neither those threads' library nor anything that these could have locked.
+    """
+    if sys.platform != "linux":
+        return "spawn"
+    torch = sys.modules.get("torch")  # without it nobody has touched CUDA
+    if threading.active_count() > 1 or (torch and torch.cuda.is_initialized()):
+        return "forkserver"
+    return "fork"

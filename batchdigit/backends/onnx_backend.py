@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.backends.ahead import predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import BatchdigitError, DeviceError
-from batchdigit.lookahead import predicted_in_threads
 from batchdigit.modelfiles.file import ONNX, read_model_file
 from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.models.weights import read_weights
-from batchdigit.pool import Pool
+from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.system.machine import available_cores
 from batchdigit.system.signals import signals_held
 from batchdigit.system.stopwatch import Laps
@@ -53,7 +53,7 @@ class OnnxBackend:
     device = "cpu"
     on_cpu = True
     precision = "fp32"
-    open_workers = Pool
+    open_workers = PipeWorkers
 
     def __init__(self) -> None:
         try:

@@ -1,81 +1,17 @@
-"""What computes: PyTorch or ONNX Runtime."""
+"""Which backend computes: PyTorch or ONNX Runtime."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable
-from pathlib import Path
-from typing import Any, Protocol
 
-from batchdigit.batches import Batch, Predictions
+from batchdigit.backends.base import Backend
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.job import Job
 from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import has_bfloat16_units, may_have_gpu
-from batchdigit.workers import OpenWorkers
 
 _LOG = logging.getLogger(__name__)
-
-
-class Model(Protocol):
-    """A model that a backend has loaded."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes K."""
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file, in hexadecimal."""
-
-    @property
-    def kind(self) -> str:
-        """How the weights were saved."""
-
-    @property
-    def format(self) -> str:
-        """In which file format."""
-
-
-class Predictor(Protocol):
-    """A model, ready to label batches."""
-
-    def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
-        """The predictions of each batch, in order."""
-
-
-class Backend(Protocol):
-    """A way to compute, on one device.
-
-    ``device`` and ``processor`` say on what, ``precision`` in what (chosen by then, where it was
-    ``auto`` and a model is loaded), ``open_workers`` which processes read for it.
-    """
-
-    name: str
-    device: str
-    on_cpu: bool
-    precision: str
-
-    @property
-    def processor(self) -> str:
-        """The kind of processor, of which results depend."""
-
-    @property
-    def open_workers(self) -> OpenWorkers:
-        """What starts processes that read."""
-
-    def load(self, path: Path, class_name: str | None) -> Any:
-        """The model in a file; raises CheckpointError."""
-
-    def batch_size(self, model: Any, /) -> tuple[int, str]:
-        """A good number of images in a batch, and where it comes from."""
-
-    def predictor(self, model: Any, k: int) -> Predictor:
-        """What predicts batches with the k likeliest labels."""
-
-    def details(self) -> dict[str, Any]:
-        """For the account of a run: JSON data."""
 
 
 def open_backend(job: Job) -> Backend:
@@ -86,7 +22,7 @@ def open_backend(job: Job) -> Backend:
     """
     chosen, may_be_torch = choose_backend(job)
     if chosen == "onnxruntime":
-        from batchdigit.onnxbackend import OnnxBackend
+        from batchdigit.backends.onnx_backend import OnnxBackend
 
         try:
             return OnnxBackend()
@@ -95,7 +31,9 @@ def open_backend(job: Job) -> Backend:
                 raise
             _LOG.warning("%s; PyTorch computes instead", error.problem)
     with loading("PyTorch", "torch"):
-        from batchdigit.torchbackend import TorchBackend  # it imports torch, which takes a second
+        from batchdigit.backends.torch_backend import (
+            TorchBackend,  # it imports torch, which takes a second
+        )
 
     return TorchBackend(job.device, job.precision)
 

@@ -18,9 +18,9 @@ from batchdigit.batches import Batch
 from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import settle_in
+from batchdigit.reading.workers import Files, Plan, WorkerDied
 from batchdigit.system.processes import SECONDS_BETWEEN_LOOKS, end_processes, starting_processes
 from batchdigit.system.signals import signals_blocked
-from batchdigit.workers import Files, Plan, WorkerDied
 
 try:
     import fcntl
@@ -31,7 +31,7 @@ BYTES_IN_A_PIPE = 1 << 20  # what Linux gives to anybody
 _LENGTH = 8
 
 
-class Pool:
+class PipeWorkers:
     """Iterates once over the batches of ``plan``, in order, read by ``count`` processes.
 
     They take turns, so that it is known whose pipe the next batch comes through. Nobody else

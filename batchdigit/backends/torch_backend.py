@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from batchdigit.backends.torch_device import choose_device, describe_device
+from batchdigit.backends.torch_predictor import Predictor
+from batchdigit.backends.tuning import best_batch_size, remembered
 from batchdigit.batches import Batch
-from batchdigit.device import choose_device, describe_device
-from batchdigit.loader import Loader
 from batchdigit.models.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.network import IMAGE_SIZE
-from batchdigit.predictor import Predictor
+from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.system.machine import available_cores, has_bfloat16_units
-from batchdigit.tuning import best_batch_size, remembered
 
 CPU_BATCH_SIZE = 256  # is computed in parts
 MPS_BATCH_SIZE = 2048
@@ -34,7 +34,7 @@ class TorchBackend:
     """
 
     name = "torch"
-    open_workers = Loader
+    open_workers = TorchWorkers
 
     def __init__(self, device: str, precision: str) -> None:
         self._device = choose_device(device)

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from batchdigit.backends.ahead import LARGEST_PART, predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
-from batchdigit.lookahead import LARGEST_PART, predicted_in_threads
 from batchdigit.models.cnn import CNN, fold_batchnorm
 from batchdigit.system.stopwatch import Laps, add_up
 

@@ -21,19 +21,19 @@ from batchdigit.batches import Batch
 from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import settle_in
+from batchdigit.reading.workers import Files, Plan, WorkerDied
 from batchdigit.system.processes import (
     SECONDS_BETWEEN_LOOKS,
     SECONDS_TO_DIE,
     end_processes,
     starting_processes,
 )
-from batchdigit.workers import Files, Plan, WorkerDied
 
 if TYPE_CHECKING:
     from torch.utils.data._utils.worker import WorkerInfo
 
 
-class Loader:
+class TorchWorkers:
     """Iterates once over the batches of ``plan``, in order, read by ``count`` processes.
 
     One that is at a file for longer than ``seconds`` is stuck.
