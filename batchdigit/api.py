@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from batchdigit import pipeline
 from batchdigit.batches import Predictions
 from batchdigit.job import Job
+from batchdigit.reports.table import Columns, Tabulator
 from batchdigit.system.stopwatch import Stopwatch
-from batchdigit.writer import Columns, Tabulator
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,22 +17,22 @@ from batchdigit.backends.base import Backend, Model, Predictor
 from batchdigit.backends.choice import open_backend
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import AccountingError, ExitCode, UsageError
-from batchdigit.fittedimages import check_outside, save_images
 from batchdigit.job import Job
-from batchdigit.outputs import open_outputs
 from batchdigit.reading.reader import Reader
+from batchdigit.reports.fitted_images import check_outside, save_images
+from batchdigit.reports.outputs import open_outputs
 from batchdigit.reports.summary import RunSummary
+from batchdigit.reports.survey import Survey
+from batchdigit.reports.table import Layout, needs_review
 from batchdigit.resume.past import Past
 from batchdigit.resume.update import merge
 from batchdigit.settings import choose_batch_size, choose_workers, seconds_to_read
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import Listing, find_images
-from batchdigit.survey import Survey
 from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.signals import check_signals
 from batchdigit.system.stopwatch import Stopwatch
 from batchdigit.version import versions
-from batchdigit.writer import Layout, needs_review
 
 Recall = Callable[[FileList, Mapping[str, Any], int], Past]
 Find = Callable[[Job], Listing]

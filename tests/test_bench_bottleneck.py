@@ -14,9 +14,9 @@ from batchdigit.bench.probes import timed_run
 from batchdigit.bench.records import Point, Setting
 from batchdigit.job import Job
 from batchdigit.reading import dataset
+from batchdigit.reports.writer import ReportWriter
 from batchdigit.resume.journal import Journal
 from batchdigit.sources.filelist import FileList
-from batchdigit.writer import ReportWriter
 from tests.conftest import SAMPLES
 from tests.measurements import GPU, ONNX, TORCH, point, sample
 

@@ -2,8 +2,8 @@ import numpy as np
 
 from batchdigit.batches import Failure, Predictions, Treatment
 from batchdigit.reports.summary import FolderNote
+from batchdigit.reports.survey import Survey
 from batchdigit.sources.filelist import FileList
-from batchdigit.survey import Survey
 from tests.conftest import as_they_are
 
 

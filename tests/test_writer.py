@@ -16,8 +16,9 @@ import pytest
 from batchdigit import AccountingError, Failure, Job, Predictions, job, unescape_filename
 from batchdigit.batches import Treatment
 from batchdigit.job import REVIEW_BELOW
+from batchdigit.reports.table import Layout
+from batchdigit.reports.writer import ReportWriter
 from batchdigit.sources.filelist import FileList
-from batchdigit.writer import Layout, ReportWriter
 from tests.conftest import as_they_are
 from tests.test_filenames import ODD_NAMES
 
@@ -242,7 +243,7 @@ def test_parquet_has_real_types_and_the_account() -> None:
 
 
 def test_parquet_keeps_its_row_groups_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchdigit.writer.PARQUET_ROWS_PER_GROUP", 10)
+    monkeypatch.setattr("batchdigit.reports.formats.PARQUET_ROWS_PER_GROUP", 10)
     names = [b"%d.png" % number for number in range(25)]
     data = written("parquet", names, *(predictions_for(1, start=start) for start in range(25)))
     metadata = pyarrow.parquet.read_metadata(io.BytesIO(data))

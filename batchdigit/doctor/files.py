@@ -83,7 +83,7 @@ def output(job: Job, _earlier: Earlier) -> Iterator[Finding]:
         yield from _working_folder()
         return
     # What a run opens before it does anything, so that what it would meet is met here.
-    from batchdigit.outputs import open_outputs
+    from batchdigit.reports.outputs import open_outputs
 
     try:
         with open_outputs(job):

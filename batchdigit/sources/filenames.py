@@ -12,10 +12,6 @@ one to the other without loss and leaves every ordinary name as it is:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")

@@ -16,6 +16,8 @@ from batchdigit.errors import AccountingError, OutputError
 from batchdigit.job import Job
 from batchdigit.places import STDOUT, account_path, state_path
 from batchdigit.reports.summary import RunSummary
+from batchdigit.reports.table import Layout
+from batchdigit.reports.writer import ReportWriter
 from batchdigit.resume.journal import Journal
 from batchdigit.resume.last_report import StateWriter
 from batchdigit.resume.past import Past
@@ -24,7 +26,6 @@ from batchdigit.sources.stamps import stamp_files
 from batchdigit.system.lock import hold_output
 from batchdigit.system.publish import Publication, writing
 from batchdigit.system.signals import signals_held, too_late_to_stop
-from batchdigit.writer import Layout, ReportWriter
 
 _LOG = logging.getLogger(__name__)
 
