@@ -15,7 +15,7 @@ from batchdigit.training.job import TrainJob
 if TYPE_CHECKING:
     from batchdigit.models.convert import Conversion
     from batchdigit.models.inspection import Inspection
-    from batchdigit.train import TrainSummary
+    from batchdigit.training.train import TrainSummary
 
 MOST_NOTES = 5
 _MEANING = {"blank": "are blank", "inverted": "are dark ink on a light ground"}

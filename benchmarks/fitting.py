@@ -19,7 +19,7 @@ from PIL import Image
 
 from batchdigit.errors import ImageError
 from batchdigit.images.fit import fit
-from batchdigit.variants import drawn, in_another_hand, photographed, variant
+from batchdigit.training.variants import drawn, in_another_hand, photographed, variant
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
 ROUNDS = 7

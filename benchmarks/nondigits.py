@@ -18,7 +18,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from batchdigit.variants import in_another_hand, on_paper, placed, rules, shadow
+from batchdigit.training.variants import in_another_hand, on_paper, placed, rules, shadow
 from benchmarks.fitting import samples
 from benchmarks.handwriting import add_options, options_of, report
 

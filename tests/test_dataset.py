@@ -10,8 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from batchdigit import SourceError, dataset
-from batchdigit.dataset import MNIST_VALIDATION, Digits, _fitted_variants, load_splits, variants_of
+from batchdigit import SourceError
+from batchdigit.training import digits
+from batchdigit.training.digits import (
+    MNIST_VALIDATION,
+    Digits,
+    _fitted_variants,
+    load_splits,
+    variants_of,
+)
 from tests.conftest import SAMPLES
 
 
@@ -139,8 +146,8 @@ def some_digits() -> Digits:
 def test_variants_are_the_same_however_many_processes_make_them(
     some_digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "VARIANTS_AT_ONCE", 10)
-    monkeypatch.setattr(dataset, "available_cores", lambda: 2)
+    monkeypatch.setattr(digits, "VARIANTS_AT_ONCE", 10)
+    monkeypatch.setattr(digits, "available_cores", lambda: 2)
     made, others = variants_of(some_digits, 3), variants_of(some_digits, 4)
     assert multiprocessing.active_children() == []
     alone = [
@@ -162,7 +169,7 @@ def test_no_images_have_no_variants(some_digits: Digits) -> None:
 def test_variant_without_strokes_is_the_image_itself(
     some_digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "variant", lambda *_: np.zeros((28, 28), np.uint8))
+    monkeypatch.setattr(digits, "variant", lambda *_: np.zeros((28, 28), np.uint8))
     assert torch.equal(variants_of(some_digits, 3).images, some_digits.images)
 
 
@@ -175,12 +182,12 @@ def die(_part):
     os.kill(os.getpid(), signal.SIGKILL)
 
 # By the name that the forked process looks for, and finds as changed as it is here.
-die.__module__, die.__qualname__ = dataset.__name__, "_fitted_variants"
-dataset._fitted_variants = die
-dataset.VARIANTS_AT_ONCE = 10
+die.__module__, die.__qualname__ = digits.__name__, "_fitted_variants"
+digits._fitted_variants = die
+digits.VARIANTS_AT_ONCE = 10
 before = cv2.getNumThreads()
 try:
-    dataset.variants_of(dataset.Digits(torch.zeros(30, 1, 28, 28), torch.zeros(30)), 3)
+    digits.variants_of(digits.Digits(torch.zeros(30, 1, 28, 28), torch.zeros(30)), 3)
 except WorkerError as error:
     print(error)
 print(multiprocessing.active_children(), cv2.getNumThreads() == before)

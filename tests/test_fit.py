@@ -19,7 +19,7 @@ from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_mode
 from batchdigit.images.strokes import without_lines
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
-from batchdigit.variants import rules, shadow
+from batchdigit.training.variants import rules, shadow
 
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.Generator], Image.Image]

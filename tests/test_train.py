@@ -11,12 +11,14 @@ from typer.testing import CliRunner
 
 from batchdigit import BatchdigitError, CheckpointError, UsageError, run
 from batchdigit.cli import app
-from batchdigit.dataset import Digits, load_splits
 from batchdigit.job import PACKAGED_WEIGHTS, Job
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.models.cnn import CNN
-from batchdigit.train import augmentation, calibrate, train
+from batchdigit.training.augment import augmentation
+from batchdigit.training.digits import Digits, load_splits
 from batchdigit.training.job import TrainJob
+from batchdigit.training.scores import calibrate
+from batchdigit.training.train import train
 from tests.conftest import SAMPLES
 
 

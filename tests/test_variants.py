@@ -10,7 +10,7 @@ from PIL import Image
 from batchdigit import Job, run
 from batchdigit.images.ink import ink_is_dark
 from batchdigit.job import PACKAGED_WEIGHTS
-from batchdigit.variants import variant
+from batchdigit.training.variants import variant
 from tests.conftest import SAMPLES
 
 Pixels = NDArray[np.uint8]

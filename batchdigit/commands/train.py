@@ -101,7 +101,7 @@ def train(
             fresh=fresh,
         )
         with loading("PyTorch", "torch"):
-            from batchdigit import train as training  # it imports torch, which takes seconds
+            from batchdigit.training import train as training  # torch takes seconds to import
 
         with show_progress(sys.stderr, quiet=quiet, unit="batches") as progress:
             summary = training.train(

@@ -26,7 +26,7 @@ from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import list_images
 from batchdigit.system.machine import available_cores
-from batchdigit.variants import variant
+from batchdigit.training.variants import variant
 
 MNIST_VALIDATION = 5_000
 VARIANTS_AT_ONCE = 500

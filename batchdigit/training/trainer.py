@@ -1,0 +1,187 @@
+"""A training in progress: everything that the next epoch depends on.
+
+B batch, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from batchdigit.errors import BatchdigitError, CheckpointError
+from batchdigit.models.checkpoint import load_checkpoint
+from batchdigit.models.cnn import CNN
+from batchdigit.models.network import CLASSES
+from batchdigit.system.progress import OnProgress
+from batchdigit.system.publish import Publication, writing
+from batchdigit.training.augment import augmentation
+from batchdigit.training.digits import Digits, Splits
+from batchdigit.training.job import TrainJob
+from batchdigit.training.scores import Score, evaluate, to_float
+from batchdigit.version import versions
+
+GROUP = 8  # images of a batch that share one random transformation
+# What must be equal for a training to go on where another stopped.
+BINDING = (
+    *("epochs", "batch_size", "learning_rate", "weight_decay", "average_decay"),
+    *("augment", "variants", "preprocess", "seed"),
+)
+
+
+class Trainer:
+    """A training in progress: everything that the next epoch depends on."""
+
+    def __init__(self, job: TrainJob, device: torch.device, splits: Splits) -> None:
+        torch.manual_seed(job.seed)
+        self.job = job
+        self.data_sha256 = splits.sha256()
+        self.device = device
+        self.transform = augmentation() if job.augment else _as_it_is
+        self.model, self.start_sha256 = CNN(), ""
+        if job.start is not None:
+            start = load_checkpoint(job.start)
+            if start.classes != CLASSES:
+                raise CheckpointError(
+                    f"{job.start} knows {start.classes} classes, not {CLASSES}",
+                    "begin with another model, or without --start",
+                )
+            self.model, self.start_sha256 = start.model, start.sha256
+            self.model.requires_grad_(requires_grad=True)
+        self.model.to(device).to(memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.model, avg_fn=_moving_average(job.average_decay), use_buffers=True
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=job.learning_rate, weight_decay=job.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            max_lr=job.learning_rate,
+            epochs=job.epochs,
+            steps_per_epoch=-(-len(splits.train) * (2 if job.variants else 1) // job.batch_size),
+        )
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_state: dict[str, torch.Tensor] = {}
+        self.history: list[dict[str, float]] = []
+
+    def run_epoch(self, digits: Digits, on_progress: OnProgress) -> None:
+        """One pass over ``digits`` in an order and with transformations fixed by the seed."""
+        torch.manual_seed(self.job.seed + 1_000_003 * (self.epoch + 1))
+        self.model.train()
+        batches = torch.randperm(len(digits)).split(self.job.batch_size)
+        for step, chosen in enumerate(batches, start=1):
+            batch = digits[chosen]
+            images_BCHW = batch.images.to(self.device)
+            images_BCHW = torch.cat([self.transform(part) for part in images_BCHW.split(GROUP)])
+            logits_BK = self.model(to_float(images_BCHW))
+            loss = nn.functional.cross_entropy(logits_BK, batch.labels.to(self.device))
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            self.average.update_parameters(self.model)
+            done = self.epoch * len(batches) + step
+            on_progress(done, 0, self.job.epochs * len(batches))
+        self.epoch += 1
+
+    def judge(self, validation: Digits) -> Score:
+        """Score the averaged weights, and keep them if none before had a lower loss."""
+        score = evaluate(self.average.module, validation, self.device)
+        if not math.isfinite(score.loss):
+            raise BatchdigitError(
+                f"the training went astray: the loss of epoch {self.epoch} is not finite",
+                "try a lower --learning-rate",
+            )
+        self.history.append({"loss": score.loss, "errors": score.errors})
+        if score.loss <= min(entry["loss"] for entry in self.history):
+            self.best_epoch = self.epoch
+            self.best_state = {
+                key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for key, value in self.average.module.state_dict().items()
+            }
+        return score
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to ``path``, atomically."""
+        with Publication() as publication:
+            with writing(path):
+                publication.create(path).write(
+                    saved(
+                        {
+                            "settings": self._settings(),
+                            "model": self.model.state_dict(),
+                            "average": self.average.state_dict(),
+                            "optimizer": self.optimizer.state_dict(),
+                            "schedule": self.schedule.state_dict(),
+                            "epoch": self.epoch,
+                            "best_epoch": self.best_epoch,
+                            "best_state": self.best_state,
+                            "history": self.history,
+                        }
+                    )
+                )
+            publication.publish()
+
+    def load(self, path: Path) -> None:
+        """Go on from the state at ``path``, if there is one."""
+        if not path.exists():
+            return
+        remedy = "give --fresh to start over"
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            settings = state["settings"]
+        except Exception as error:
+            raise CheckpointError(f"{path} is damaged", remedy) from error
+        if settings != self._settings():
+            raise CheckpointError(
+                f"{path} belongs to a training with other settings, other images or versions",
+                remedy,
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.epoch = state["epoch"]
+        self.best_epoch = state["best_epoch"]
+        self.best_state = state["best_state"]
+        self.history = state["history"]
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {name: getattr(self.job, name) for name in BINDING}
+        settings |= {"data_sha256": self.data_sha256, "start_sha256": self.start_sha256}
+        return settings | {"versions": versions()}
+
+
+def _moving_average(decay: float) -> Callable[..., torch.Tensor]:
+    """An exponential moving average that forgets its random start quickly.
+
+    The decay of step n is the lesser of ``decay`` and (1 + n) / (10 + n).
+    """
+
+    def average(
+        averaged: torch.Tensor, current: torch.Tensor, steps: torch.Tensor | int
+    ) -> torch.Tensor:
+        if not averaged.is_floating_point():  # BatchNorm's count of batches
+            return current
+        return averaged.lerp(current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+
+    return average
+
+
+def saved(content: object) -> bytes:
+    """What torch.save writes; to memory first, since it tells a full disk by a RuntimeError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _as_it_is(images: torch.Tensor) -> torch.Tensor:
+    return images
