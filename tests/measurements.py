@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchdigit.bench.records import (
-    Check,
-    Measurement,
-    Parity,
-    Point,
-    Sample,
-    Setting,
-    Start,
-)
+from batchdigit.bench.measurement import Check, Measurement, Parity, Point, Sample, Setting, Start
 
 TORCH = Setting("torch", "cpu", "fp32")
 ONNX = Setting("onnxruntime", "cpu", "fp32")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from batchdigit.bench.records import Measurement, Parity, Point, Sample, Setting, Start
+from batchdigit.bench.measurement import Measurement, Parity, Point, Sample, Setting, Start
 
 ENGINES = (
     ("onnxruntime", "cpu", "fp32"),

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.bench.advice import Command, best_points, done_first, leading_points
-from batchdigit.bench.records import Setting, Start
+from batchdigit.bench.analysis.advice import Command, best_points, done_first, leading_points
+from batchdigit.bench.measurement import Setting, Start
 from tests.measurements import GPU, ONNX, TORCH, point, sample
 
 COMMANDS = st.builds(Command, st.floats(0.01, 10), st.floats(1, 1e6))

@@ -9,9 +9,9 @@ import pytest
 
 from batchdigit.backends import onnx_backend
 from batchdigit.backends.torch_predictor import Predictor
-from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, own_stages
-from batchdigit.bench.probes import timed_run
-from batchdigit.bench.records import Point, Setting
+from batchdigit.bench.analysis.bottleneck import bottleneck, median_sample, occupants, own_stages
+from batchdigit.bench.measurement import Point, Setting
+from batchdigit.bench.measuring.probes import timed_run
 from batchdigit.job import Job
 from batchdigit.reading import dataset
 from batchdigit.reports.writer import ReportWriter

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit.bench import energy
-from batchdigit.bench.energy import EnergyMeter
+from batchdigit.bench.measuring import energy
+from batchdigit.bench.measuring.energy import EnergyMeter
 
 
 @pytest.fixture

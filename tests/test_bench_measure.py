@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit.bench import rounds
-from batchdigit.bench.engine import Engine, run_command
-from batchdigit.bench.images import digits_in_a_folder, evenly, links_to
 from batchdigit.bench.job import BenchJob
-from batchdigit.bench.measure import measure
-from batchdigit.bench.probes import network_rate, reading_rate, warm_up
-from batchdigit.bench.records import Measurement
+from batchdigit.bench.measurement import Measurement
+from batchdigit.bench.measuring import rounds
+from batchdigit.bench.measuring.engine import Engine, run_command
+from batchdigit.bench.measuring.images import digits_in_a_folder, evenly, links_to
+from batchdigit.bench.measuring.measure import measure
+from batchdigit.bench.measuring.probes import network_rate, reading_rate, warm_up
 from batchdigit.errors import BatchdigitError, CheckpointError, SourceError
 from batchdigit.job import Job
 from batchdigit.sources.filelist import FileList

@@ -1,8 +1,8 @@
 import numpy as np
 
-from batchdigit.bench.parity import parity_of
-from batchdigit.bench.probes import Outcomes
-from batchdigit.bench.records import Parity, Setting
+from batchdigit.bench.measurement import Parity, Setting
+from batchdigit.bench.measuring.parity import parity_of
+from batchdigit.bench.measuring.probes import Outcomes
 from tests.measurements import GPU, ONNX, TORCH
 
 

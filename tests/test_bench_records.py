@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.bench.records import Measurement, percentile
+from batchdigit.bench.measurement import Measurement, percentile
 from tests.measurements import GPU, ONNX, TORCH, measurement, point, sample
 
 WHOLE = measurement(

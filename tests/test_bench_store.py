@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batchdigit.bench.records import Measurement
+from batchdigit.bench.measurement import Measurement
 from batchdigit.bench.store import check_data_path, write_data
 from batchdigit.errors import OutputError, UsageError
 from tests.measurements import GPU, ONNX, TORCH, measurement, point

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit.bench import sweep
 from batchdigit.bench.job import BenchJob
-from batchdigit.bench.records import Setting
-from batchdigit.bench.sweep import settings_to_try
+from batchdigit.bench.measurement import Setting
+from batchdigit.bench.measuring import sweep
+from batchdigit.bench.measuring.sweep import settings_to_try
 from batchdigit.errors import UsageError
 
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
-from batchdigit.bench.records import Setting
-from batchdigit.bench.table import measurement_lines
+from batchdigit.bench.measurement import Setting
+from batchdigit.bench.views.table import measurement_lines
 from tests.measurements import GPU, ONNX, TORCH, measurement, point, sample
 
 

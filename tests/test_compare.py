@@ -14,11 +14,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from batchdigit.bench.compare import compare
-from batchdigit.bench.comparisonlines import comparison_lines
-from batchdigit.bench.ranks import holm, rank_test, smallest_p
-from batchdigit.bench.records import Measurement
+from batchdigit.bench.analysis.compare import compare
+from batchdigit.bench.analysis.ranks import holm, rank_test, smallest_p
+from batchdigit.bench.measurement import Measurement
 from batchdigit.bench.store import read_measurement
+from batchdigit.bench.views.comparison_lines import comparison_lines
 from batchdigit.cli import app
 from batchdigit.errors import UsageError
 from tests.sweeps import measurement, point, sweep

@@ -176,7 +176,8 @@ def test_variant_without_strokes_is_the_image_itself(
 KILLED = """
 import multiprocessing, os, signal
 import cv2, torch
-from batchdigit import WorkerError, dataset
+from batchdigit import WorkerError
+from batchdigit.training import digits
 
 def die(_part):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchdigit.bench.advice import Command
-from batchdigit.bench.plots.breakeven import crossings
-from batchdigit.bench.plots.plot import FORMATS, check_plot_path, draw
-from batchdigit.bench.records import Measurement, Point, Start
+from batchdigit.bench.analysis.advice import Command
+from batchdigit.bench.measurement import Measurement, Point, Start
+from batchdigit.bench.views.breakeven import crossings
+from batchdigit.bench.views.plot import FORMATS, check_plot_path, draw
 from batchdigit.errors import BatchdigitError, OutputError, UsageError
 from tests.sweeps import measurement, point, sweep
 from tests.test_public import imported_by
@@ -240,7 +240,7 @@ DRAW = """
 import logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.WARNING)
-from batchdigit.bench.plots.plot import draw
+from batchdigit.bench.views.plot import draw
 from tests.sweeps import sweep
 try:
     draw(sweep(1, (64,), (2,)), Path(sys.argv[1]))
@@ -282,9 +282,9 @@ def test_missing_matplotlib_is_one_line_with_its_remedy(tmp_path: Path) -> None:
 
 def test_matplotlib_is_imported_for_drawing_only_and_never_pyplot() -> None:
     modules = ("matplotlib", "matplotlib.pyplot")
-    assert imported_by("import batchdigit.bench.plots.plot", modules) == set()
+    assert imported_by("import batchdigit.bench.views.plot", modules) == set()
     code = (
-        "from pathlib import Path; import batchdigit.bench.plots.plot as plot; "
+        "from pathlib import Path; import batchdigit.bench.views.plot as plot; "
         "plot.check_plot_path(Path('plot.svg'))"
     )
     assert imported_by(code, modules) == {"matplotlib"}

@@ -16,7 +16,16 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from batchdigit.bench.records import FORMAT, LOOP, START, WORK, Check, Measurement, Sample, Start
+from batchdigit.bench.measurement import (
+    FORMAT,
+    LOOP,
+    START,
+    WORK,
+    Check,
+    Measurement,
+    Sample,
+    Start,
+)
 from batchdigit.errors import UsageError, one_line
 from batchdigit.system.publish import Publication, check_target, writing
 

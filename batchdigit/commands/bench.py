@@ -136,11 +136,11 @@ def measure(
             workers=_numbers("--workers", workers),
         )
         with loading("numpy, Pillow and OpenCV", "numpy pillow opencv-python-headless"):
-            from batchdigit.bench.engine import run_command
-            from batchdigit.bench.measure import measure as measure_all
-            from batchdigit.bench.plots.plot import check_plot_path, draw
+            from batchdigit.bench.measuring.engine import run_command
+            from batchdigit.bench.measuring.measure import measure as measure_all
             from batchdigit.bench.store import check_data_path, write_data
-            from batchdigit.bench.table import measurement_lines
+            from batchdigit.bench.views.plot import check_plot_path, draw
+            from batchdigit.bench.views.table import measurement_lines
 
         if out is not None:
             check_data_path(out)

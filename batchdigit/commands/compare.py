@@ -43,9 +43,9 @@ def compare(
     with command("nothing was changed"):
         limit = _share(fail_over)
         with loading("numpy", "numpy"):
-            from batchdigit.bench import compare as comparing
-            from batchdigit.bench.comparisonlines import comparison_lines
+            from batchdigit.bench.analysis import compare as comparing
             from batchdigit.bench.store import read_measurement
+            from batchdigit.bench.views.comparison_lines import comparison_lines
 
         comparison = comparing.compare(read_measurement(old), read_measurement(new), limit)
         if as_json:

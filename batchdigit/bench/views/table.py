@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from batchdigit.bench.advice import Best, Command, best_points, done_first, leading_points
-from batchdigit.bench.bottleneck import bottleneck, median_sample, occupants, own_stages
-from batchdigit.bench.records import WORK, Check, Measurement, Point, Setting, percentile
+from batchdigit.bench.analysis.advice import Best, Command, best_points, done_first, leading_points
+from batchdigit.bench.analysis.bottleneck import bottleneck, median_sample, occupants, own_stages
+from batchdigit.bench.measurement import WORK, Check, Measurement, Point, Setting, percentile
 from batchdigit.errors import one_line
 
 MEGABYTE = 1e6

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from batchdigit.bench.analysis.ranks import holm, rank_test, smallest_p
 from batchdigit.bench.facts import facts
-from batchdigit.bench.ranks import holm, rank_test, smallest_p
-from batchdigit.bench.records import Measurement, Point, Setting
+from batchdigit.bench.measurement import Measurement, Point, Setting
 from batchdigit.errors import UsageError
 
 LEVEL, GROUP_LEVEL = 0.02, 0.05  # chances of a finding among alike settings, and engines

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchdigit.bench.plots.page import page
-from batchdigit.bench.plots.shown import Shown
-from batchdigit.bench.records import Measurement
+from batchdigit.bench.measurement import Measurement
+from batchdigit.bench.views.page import page
+from batchdigit.bench.views.shown import Shown
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.system.publish import Publication, check_target, writing
 
@@ -115,9 +115,9 @@ def _figure(shown: Shown) -> Figure:
     """The whole plot. By no means of pyplot, which keeps figures and looks for a display."""
     from matplotlib.figure import Figure
 
-    from batchdigit.bench.plots.breakeven import draw_break_even
-    from batchdigit.bench.plots.stages import draw_stages
-    from batchdigit.bench.plots.throughput import draw_throughput
+    from batchdigit.bench.views.breakeven import draw_break_even
+    from batchdigit.bench.views.stages import draw_stages
+    from batchdigit.bench.views.throughput import draw_throughput
 
     notes = textwrap.wrap(" ".join(shown.notes), 180)
     below = max(3.2, 0.8 * len(shown.engines) + 0.2)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from batchdigit.backends.choice import open_backend
 from batchdigit.batches import Batch
-from batchdigit.bench.energy import EnergyMeter
-from batchdigit.bench.records import READING, Sample
+from batchdigit.bench.measurement import READING, Sample
+from batchdigit.bench.measuring.energy import EnergyMeter
 from batchdigit.job import Job
 from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.pipeline import Find, open_session, run

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from batchdigit.bench.job import BenchJob
-from batchdigit.bench.probes import do_nothing, in_a_fork, preload, settle
-from batchdigit.bench.records import Setting
+from batchdigit.bench.measurement import Setting
+from batchdigit.bench.measuring.probes import do_nothing, in_a_fork, preload, settle
 from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.job import Job
 from batchdigit.system.processes import starting_processes

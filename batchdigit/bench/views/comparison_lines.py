@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from batchdigit.bench.compare import MOST_NAMED, Change, Comparison
+from batchdigit.bench.analysis.compare import MOST_NAMED, Change, Comparison
 from batchdigit.errors import LONGEST_PROBLEM, one_line
 
 MOST_WARNINGS = 8

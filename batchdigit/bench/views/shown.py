@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
-from batchdigit.bench.advice import leading_points
+from batchdigit.bench.analysis.advice import leading_points
 from batchdigit.bench.facts import facts
-from batchdigit.bench.records import Measurement, Point, percentile
+from batchdigit.bench.measurement import Measurement, Point, percentile
 from batchdigit.errors import BatchdigitError, one_line
 
 MOST_ENGINES = 7  # as many colours can be told apart, also by colour-blind eyes

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from batchdigit.bench.facts import facts
-from batchdigit.bench.plots.shown import Shown, ends, short
-from batchdigit.bench.records import Point
+from batchdigit.bench.measurement import Point
+from batchdigit.bench.views.shown import Shown, ends, short
 
 # Nothing may be loaded, from wherever: data: is in the page itself. The styles are those of this
 # page and of its plot.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from batchdigit.bench.records import Point, Start
+from batchdigit.bench.measurement import Point, Start
 
 AS_FAST = 0.97  # of the fastest rate: a simpler setting that reaches it is the better one
 MOST_FLIPS = 0.001  # share of labels that may differ

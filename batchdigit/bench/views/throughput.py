@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from batchdigit.bench.plots.looks import GREY, MARKERS, colour_of, heading, marker_of, plain_number
-from batchdigit.bench.plots.shown import Shown, ends, in_words, short
-from batchdigit.bench.records import Point, percentile
+from batchdigit.bench.measurement import Point, percentile
+from batchdigit.bench.views.looks import GREY, MARKERS, colour_of, heading, marker_of, plain_number
+from batchdigit.bench.views.shown import Shown, ends, in_words, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

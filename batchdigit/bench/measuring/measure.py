@@ -10,13 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from batchdigit.bench.advice import best_points
-from batchdigit.bench.engine import run_job
-from batchdigit.bench.images import digits_in_a_folder
+from batchdigit.bench.analysis.advice import best_points
 from batchdigit.bench.job import BenchJob
-from batchdigit.bench.records import Measurement
-from batchdigit.bench.rounds import Bench, Clock, Say
-from batchdigit.bench.sweep import settings_to_try
+from batchdigit.bench.measurement import Measurement
+from batchdigit.bench.measuring.engine import run_job
+from batchdigit.bench.measuring.images import digits_in_a_folder
+from batchdigit.bench.measuring.rounds import Bench, Clock, Say
+from batchdigit.bench.measuring.sweep import settings_to_try
 from batchdigit.sources.find import find_images
 from batchdigit.system.machine import CPUINFO, available_cores
 from batchdigit.system.progress import OnProgress, no_progress

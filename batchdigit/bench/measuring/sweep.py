@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from batchdigit.bench.job import BenchJob
-from batchdigit.bench.records import Setting
+from batchdigit.bench.measurement import Setting
 from batchdigit.errors import UsageError
 from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from batchdigit.bench.advice import Command, done_first
-from batchdigit.bench.plots.looks import GREY, colour_of, heading, ink, plain_number
-from batchdigit.bench.plots.shown import Shown, short
+from batchdigit.bench.analysis.advice import Command, done_first
+from batchdigit.bench.views.looks import GREY, colour_of, heading, ink, plain_number
+from batchdigit.bench.views.shown import Shown, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from batchdigit.bench.plots.looks import colour_of, heading, ink, plain_number
-from batchdigit.bench.plots.shown import Shown, in_words, per_image, short
-from batchdigit.bench.records import Point, percentile
+from batchdigit.bench.measurement import Point, percentile
+from batchdigit.bench.views.looks import colour_of, heading, ink, plain_number
+from batchdigit.bench.views.shown import Shown, in_words, per_image, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

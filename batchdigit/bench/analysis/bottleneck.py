@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from batchdigit.bench.records import LOOP, READING, WORK, Point, Sample
+from batchdigit.bench.measurement import LOOP, READING, WORK, Point, Sample
 
 COMPUTING = ("transfer", "network")
 WAITING = ("read", "predict")  # stages in which the main thread waits for others

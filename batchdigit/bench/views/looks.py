@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchdigit.bench.plots.shown import Shown
+from batchdigit.bench.views.shown import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

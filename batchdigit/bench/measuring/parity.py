@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from batchdigit.bench.probes import Outcomes
-from batchdigit.bench.records import Parity, Setting
+from batchdigit.bench.measurement import Parity, Setting
+from batchdigit.bench.measuring.probes import Outcomes
 
 
 def parity_of(

@@ -11,19 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchdigit.bench.advice import leading_points
-from batchdigit.bench.engine import (
+from batchdigit.bench.analysis.advice import leading_points
+from batchdigit.bench.job import BenchJob
+from batchdigit.bench.measurement import Check, Point, Sample, Setting, Start
+from batchdigit.bench.measuring.engine import (
     Engine,
     EngineDiedError,
     run_command,
     run_job,
     seconds_of_command,
 )
-from batchdigit.bench.images import evenly, links_to
-from batchdigit.bench.job import BenchJob
-from batchdigit.bench.parity import parity_of
-from batchdigit.bench.probes import Outcomes, network_rate, reading_rate, timed_run, warm_up
-from batchdigit.bench.records import Check, Point, Sample, Setting, Start
+from batchdigit.bench.measuring.images import evenly, links_to
+from batchdigit.bench.measuring.parity import parity_of
+from batchdigit.bench.measuring.probes import (
+    Outcomes,
+    network_rate,
+    reading_rate,
+    timed_run,
+    warm_up,
+)
 from batchdigit.errors import BatchdigitError, SourceError
 from batchdigit.settings import seconds_to_read
 from batchdigit.sources.filelist import FileList

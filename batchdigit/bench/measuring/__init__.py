@@ -1,0 +1,1 @@
+"""Measuring: what is tried, in which turns, by which processes."""

@@ -1,1 +1,0 @@
-"""A measurement in pictures: PNG, SVG, or a page of HTML."""

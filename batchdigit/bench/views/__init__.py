@@ -1,0 +1,1 @@
+"""A measurement as text, plots and pages."""
