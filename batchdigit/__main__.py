@@ -14,10 +14,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     gc.disable()  # imports leave no garbage; who looks for it takes a tenth of the start
-    from batchdigit import cli  # which takes a tenth of a second
+    from batchdigit.cli import app  # which takes a tenth of a second
 
     try:
-        cli.main()
+        app.main()
     except SystemExit as ending:
         _exit(ending)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from batchdigit.auto import choose_batch_size, choose_workers, seconds_to_read
 from batchdigit.backends.base import Backend, Model, Predictor
 from batchdigit.backends.choice import open_backend
 from batchdigit.batches import Batch, Predictions
@@ -26,7 +27,6 @@ from batchdigit.reports.survey import Survey
 from batchdigit.reports.table import Layout, needs_review
 from batchdigit.resume.past import Past
 from batchdigit.resume.update import merge
-from batchdigit.settings import choose_batch_size, choose_workers, seconds_to_read
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import Listing, find_images
 from batchdigit.system.progress import OnProgress, no_progress

@@ -31,7 +31,7 @@ import pyarrow.parquet
 import torch
 from PIL import Image
 
-from batchdigit import cli
+from batchdigit.cli import app as cli
 from batchdigit.errors import ExitCode
 from batchdigit.resume import journal
 from batchdigit.system import publish

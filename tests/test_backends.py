@@ -120,7 +120,7 @@ def test_run_by_onnx_runtime_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "sys.modules['torch'] = None  # an import would fail\n"
-        "from batchdigit.cli import main\n"
+        "from batchdigit.cli.app import main\n"
         "main()"
     )
     subprocess.run(

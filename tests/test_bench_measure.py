@@ -243,7 +243,7 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    code = "import sys; from batchdigit.cli import main; sys.argv[1:] = sys.argv[2:]; main()"
+    code = "import sys; from batchdigit.cli.app import main; sys.argv[1:] = sys.argv[2:]; main()"
     bench = subprocess.Popen(
         [sys.executable, "-c", code, "", "bench", str(SAMPLES), "--backends", "onnxruntime", "-q"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 import batchdigit
 from batchdigit import errors
-from batchdigit.cli import app
+from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.system.lock import hold_output
 from tests.conftest import SAMPLES, Program
@@ -222,7 +222,7 @@ WRONG_USAGE = [
 def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['batchdigit', *{arguments}]\n"
-        "from batchdigit.cli import main\n"
+        "from batchdigit.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'pandas', 'torchvision', 'numpy'} & set(sys.modules)"
@@ -421,8 +421,8 @@ def test_reader_that_has_seen_enough_ends_the_run_quietly(digits: Path, tmp_path
 # A run that closes a part of its journal after each batch, for else a fast machine has none by the
 # time that it is done.
 HASTY = """
-from batchdigit import journal
-from batchdigit.cli import main
+from batchdigit.resume import journal
+from batchdigit.cli.app import main
 
 journal.SECONDS_IN_A_PART = journal.SHARE_IN_A_PART = 0.0
 main()
@@ -526,7 +526,7 @@ def test_log_and_metrics_are_files_of_their_own(
 def test_busy_output_is_found_before_anything_is_loaded(digits: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from batchdigit.cli import main\n"
+        "from batchdigit.cli.app import main\n"
         "try:\n"
         "    main()\n"
         "finally:\n"
@@ -589,7 +589,7 @@ def test_full_standard_output_is_73_whatever_the_format(program: Program, digits
 # The same, killed when it has closed its fifth part.
 DOOMED = """
 import os, signal
-from batchdigit import journal
+from batchdigit.resume import journal
 
 flush = journal.Journal.flush
 

@@ -19,7 +19,7 @@ from batchdigit.bench.analysis.ranks import holm, rank_test, smallest_p
 from batchdigit.bench.measurement import Measurement
 from batchdigit.bench.store import read_measurement
 from batchdigit.bench.views.comparison_lines import comparison_lines
-from batchdigit.cli import app
+from batchdigit.cli.app import app
 from batchdigit.errors import UsageError
 from tests.sweeps import measurement, point, sweep
 

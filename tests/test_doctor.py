@@ -61,7 +61,9 @@ def without_gpu(folder: Path, *arguments: str, **modules: str) -> tuple[int, lis
     for name, code in modules.items():
         (folder / "broken" / f"{name}.py").write_text(code)
     program = (
-        "import pathlib; from batchdigit import cli; from batchdigit.system import machine\n"
+        "import pathlib\n"
+        "from batchdigit.cli import app as cli\n"
+        "from batchdigit.system import machine\n"
         "machine.GPU_DEVICES = (pathlib.Path('none'),)\n"
         "cli.main()"
     )

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from batchdigit import CNN, CheckpointError, inspect_model
+from batchdigit.cli.lines import inspection_lines
 from batchdigit.job import PACKAGED_WEIGHTS
-from batchdigit.outcome import inspection_lines
 from tests import oracle
 from tests.conftest import Program
 

@@ -134,7 +134,7 @@ def test_contenders_exclude_each_other(tmp_path: Path) -> None:
     number.write_text("0")
     code = f"""
 from pathlib import Path
-from batchdigit import lock
+from batchdigit.system import lock
 lock.SECONDS_BETWEEN_TRIES = 0.0005
 number = Path({str(number)!r})
 for _ in range(100):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import OutputError, UsageError
-from batchdigit.messages import log_to_file, show_messages
+from batchdigit.cli.messages import log_to_file, show_messages
 
 LOG = logging.getLogger("batchdigit.somewhere")
 

@@ -8,8 +8,8 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchdigit import Job, OutputError, run
+from batchdigit.cli.prometheus import write_metrics
 from batchdigit.errors import StoppedBySignal
-from batchdigit.metrics import write_metrics
 
 
 def read(path: Path) -> dict[tuple[str, ...], float]:

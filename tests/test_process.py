@@ -11,7 +11,7 @@ import time
 import pytest
 import typer
 
-from batchdigit.process import command
+from batchdigit.cli.process import command
 
 
 def test_stopped_command_leaves_no_process_that_is_deaf_to_being_asked() -> None:
@@ -45,7 +45,7 @@ def test_garbage_is_collected_once_the_program_has_started() -> None:
 def test_numpy_and_opencv_start_no_threads(given: str | None) -> None:
     code = """
 import os
-from batchdigit.loading import loading
+from batchdigit.system.imports import loading
 with loading("numpy and OpenCV", "numpy opencv-python-headless"):
     import numpy, cv2
 print(len(os.listdir("/proc/self/task")), os.environ.get("OPENBLAS_NUM_THREADS"))
@@ -65,9 +65,10 @@ def test_interrupt_before_the_program_is_loaded_shows_no_traceback() -> None:
     code = """
 import os, signal, sys, types
 import batchdigit
-loading = types.ModuleType("batchdigit.cli")
+loading = types.ModuleType("batchdigit.cli.app")
 loading.main = lambda: os.kill(os.getpid(), signal.SIGINT)
-batchdigit.cli = sys.modules["batchdigit.cli"] = loading
+import batchdigit.cli
+batchdigit.cli.app = sys.modules["batchdigit.cli.app"] = loading
 from batchdigit.__main__ import main
 main()
 """

@@ -59,7 +59,7 @@ def test_every_error_has_an_exit_code_and_stands_in_the_tree() -> None:
     [
         "import batchdigit",
         "from batchdigit import Job, BatchdigitError, escape_filename",
-        "import batchdigit.cli",
+        "import batchdigit.cli.app",
     ],
 )
 def test_import_is_cheap(code: str) -> None:

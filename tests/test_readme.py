@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from batchdigit import errors
-from batchdigit.cli import app
+from batchdigit.cli.app import app
 from tests import oracle
 from tests.conftest import REPOSITORY, SAMPLES
 

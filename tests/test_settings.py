@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit import Job, settings
+from batchdigit import Job, auto
 from batchdigit.sources.filelist import FileList
 from tests.conftest import SAMPLES
 
@@ -43,25 +43,25 @@ def test_as_many_workers_as_there_is_to_read(
     count: int,
     workers: int,
 ) -> None:
-    monkeypatch.setattr(settings, "available_cores", lambda: cores)
-    monkeypatch.setattr(settings, "default_start_method", lambda: "fork")
-    monkeypatch.setattr(settings.sys, "platform", "linux")
+    monkeypatch.setattr(auto, "available_cores", lambda: cores)
+    monkeypatch.setattr(auto, "default_start_method", lambda: "fork")
+    monkeypatch.setattr(auto.sys, "platform", "linux")
     job = Job((SAMPLES,))
-    assert settings.choose_workers(job, Computer(on_cpu=on_cpu), seconds, count, 10**6) == workers
-    assert settings.choose_workers(Job((SAMPLES,), workers=5), Computer(), seconds, count, 9) == 5
+    assert auto.choose_workers(job, Computer(on_cpu=on_cpu), seconds, count, 10**6) == workers
+    assert auto.choose_workers(Job((SAMPLES,), workers=5), Computer(), seconds, count, 9) == 5
 
 
 def test_no_worker_where_starting_one_takes_longer_than_it_saves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(settings, "default_start_method", lambda: "spawn")
-    assert settings.choose_workers(Job((SAMPLES,)), Computer(), SMALL, 100, 1) == 0
+    monkeypatch.setattr(auto, "default_start_method", lambda: "spawn")
+    assert auto.choose_workers(Job((SAMPLES,)), Computer(), SMALL, 100, 1) == 0
 
 
 def test_no_more_workers_than_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "available_cores", lambda: 16)
-    monkeypatch.setattr(settings, "default_start_method", lambda: "fork")
-    assert settings.choose_workers(Job((SAMPLES,)), Computer(), PHOTO, 100, 3) == 3
+    monkeypatch.setattr(auto, "available_cores", lambda: 16)
+    monkeypatch.setattr(auto, "default_start_method", lambda: "fork")
+    assert auto.choose_workers(Job((SAMPLES,)), Computer(), PHOTO, 100, 3) == 3
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ def test_batch_of_large_files_is_read_soon_and_by_all_cores(
     cores: int,
     expected: tuple[int, str],
 ) -> None:
-    monkeypatch.setattr(settings, "available_cores", lambda: cores)
+    monkeypatch.setattr(auto, "available_cores", lambda: cores)
     job = Job((SAMPLES,), batch_size=given)
-    assert settings.choose_batch_size(job, Computer(), None, seconds, count) == expected
+    assert auto.choose_batch_size(job, Computer(), None, seconds, count) == expected
 
 
 def test_time_to_read_is_guessed_by_size(tmp_path: Path) -> None:
     job = Job((SAMPLES,))
     small = FileList(os.fsencode(SAMPLES), [os.fsencode(p.name) for p in SAMPLES.glob("*.png")])
-    assert 40e-6 < settings.seconds_to_read(job, small) < 200e-6
+    assert 40e-6 < auto.seconds_to_read(job, small) < 200e-6
     (tmp_path / "photo.jpg").write_bytes(bytes(200_000))
     large = FileList(os.fsencode(tmp_path), [b"photo.jpg", b"missing.jpg"])
-    assert 10e-3 < settings.seconds_to_read(job, large) < 50e-3
+    assert 10e-3 < auto.seconds_to_read(job, large) < 50e-3
     missing = FileList(os.fsencode(tmp_path), [b"missing.jpg"])
-    assert settings.seconds_to_read(job, missing) == settings.SECONDS_TO_READ
+    assert auto.seconds_to_read(job, missing) == auto.SECONDS_TO_READ
 
 
 def test_one_huge_file_and_what_is_not_read_do_not_count(tmp_path: Path) -> None:
@@ -105,12 +105,12 @@ def test_one_huge_file_and_what_is_not_read_do_not_count(tmp_path: Path) -> None
     (tmp_path / "small.png").write_bytes(bytes(300))
     names = [b"huge.png", *[b"small.png"] * 4]
     files = FileList(os.fsencode(tmp_path), names)
-    assert settings.seconds_to_read(Job((tmp_path,)), files) < 100e-6
+    assert auto.seconds_to_read(Job((tmp_path,)), files) < 100e-6
     for names, job in (
         ([b"link.png"], Job((tmp_path,))),
         ([b"huge.png"], Job((tmp_path,), max_bytes=1_000_000)),
     ):
         files = FileList(os.fsencode(tmp_path), names)
-        assert settings.seconds_to_read(job, files) < 100e-6
+        assert auto.seconds_to_read(job, files) < 100e-6
     linked = FileList(os.fsencode(tmp_path), [b"link.png"])
-    assert settings.seconds_to_read(Job((tmp_path,), follow_symlinks=True), linked) > 100e-3
+    assert auto.seconds_to_read(Job((tmp_path,), follow_symlinks=True), linked) > 100e-3

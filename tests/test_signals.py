@@ -115,7 +115,7 @@ def test_one_program_does_not_inherit_the_signals_of_the_one_before() -> None:
 def test_second_interrupt_ends_the_program_at_once() -> None:
     code = """
 import multiprocessing, os, signal, sys, time
-from batchdigit.signals import signals_as_exceptions
+from batchdigit.system.signals import signals_as_exceptions
 child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
 child.start()
 with signals_as_exceptions():

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from batchdigit import BatchdigitError, CheckpointError, UsageError, run
-from batchdigit.cli import app
+from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS, Job
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.models.cnn import CNN
@@ -156,7 +156,7 @@ def test_calibration_undoes_a_wrong_temperature(data: Path, factor: float) -> No
 def test_full_disk_is_an_error(data: Path, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys\n"
-        "from batchdigit.cli import main\n"
+        "from batchdigit.cli.app import main\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         f"sys.argv = ['batchdigit', 'train', '--data', {str(data)!r}, '--out', 'CNN.pt']\n"

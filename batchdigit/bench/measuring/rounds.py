@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchdigit.auto import seconds_to_read
 from batchdigit.bench.analysis.advice import leading_points
 from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measurement import Check, Point, Sample, Setting, Start
@@ -31,7 +32,6 @@ from batchdigit.bench.measuring.probes import (
     warm_up,
 )
 from batchdigit.errors import BatchdigitError, SourceError
-from batchdigit.settings import seconds_to_read
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.progress import OnProgress
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from batchdigit.commands.options import log
+from batchdigit.cli.lines import training_lines
+from batchdigit.cli.options import log
+from batchdigit.cli.process import command
 from batchdigit.job import PREPROCESSING
-from batchdigit.outcome import training_lines
-from batchdigit.process import command
 from batchdigit.system.imports import loading
 from batchdigit.system.progress import show_progress
 from batchdigit.training.job import TrainJob

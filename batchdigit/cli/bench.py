@@ -10,9 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from batchdigit.bench.job import BenchJob
-from batchdigit.commands.compare import EXIT_CODES as COMPARE_EXIT_CODES
-from batchdigit.commands.compare import compare
-from batchdigit.commands.options import (
+from batchdigit.cli.bench_compare import EXIT_CODES as COMPARE_EXIT_CODES
+from batchdigit.cli.bench_compare import compare
+from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
     ModelOption,
@@ -22,9 +22,9 @@ from batchdigit.commands.options import (
     print_lines,
     source_paths,
 )
+from batchdigit.cli.process import command
 from batchdigit.errors import UsageError
 from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING, default_model
-from batchdigit.process import command
 from batchdigit.system.imports import loading
 from batchdigit.system.progress import show_progress
 

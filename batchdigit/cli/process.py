@@ -14,8 +14,8 @@ from pathlib import Path
 
 import typer
 
+from batchdigit.cli.messages import log_to_file, show_messages
 from batchdigit.errors import BatchdigitError, ExitCode, StoppedBySignal
-from batchdigit.messages import log_to_file, show_messages
 from batchdigit.system.signals import signals_as_exceptions
 
 _LOG = logging.getLogger(__name__)

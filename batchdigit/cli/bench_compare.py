@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from batchdigit.commands.options import JsonOption, print_json, print_lines
+from batchdigit.cli.options import JsonOption, print_json, print_lines
+from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode, UsageError
-from batchdigit.process import command
 from batchdigit.system.imports import loading
 
 EXIT_CODES = """\b

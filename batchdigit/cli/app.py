@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from batchdigit.commands.bench import benches
-from batchdigit.commands.doctor import doctor
-from batchdigit.commands.model import models
-from batchdigit.commands.options import DOCTOR_EXIT_CODES, EXIT_CODES, VersionOption
-from batchdigit.commands.run import RUN_EXAMPLES, run
-from batchdigit.commands.train import train
+from batchdigit.cli.bench import benches
+from batchdigit.cli.doctor import doctor
+from batchdigit.cli.model import models
+from batchdigit.cli.options import DOCTOR_EXIT_CODES, EXIT_CODES, VersionOption
+from batchdigit.cli.process import give_up_stdout, occupy_standard_streams
+from batchdigit.cli.run import RUN_EXAMPLES, run
+from batchdigit.cli.train import train
 from batchdigit.errors import ExitCode, OutputError
-from batchdigit.process import give_up_stdout, occupy_standard_streams
 
 app = typer.Typer(
     help="Which digit does each image show? Batch inference with a CNN over folders of images.",

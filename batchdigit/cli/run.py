@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
-from batchdigit.commands.options import (
+from batchdigit.cli.lines import run_complaints, run_details, run_lines
+from batchdigit.cli.messages import LOG_FORMATS
+from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
     ModelOption,
@@ -23,6 +25,8 @@ from batchdigit.commands.options import (
     print_json,
     source_paths,
 )
+from batchdigit.cli.process import Ending, command
+from batchdigit.cli.prometheus import Metrics, write_metrics
 from batchdigit.errors import UsageError
 from batchdigit.job import (
     BACKENDS,
@@ -34,11 +38,7 @@ from batchdigit.job import (
     default_model,
 )
 from batchdigit.labels import read_labels
-from batchdigit.messages import LOG_FORMATS
-from batchdigit.metrics import Metrics, write_metrics
-from batchdigit.outcome import run_complaints, run_details, run_lines
 from batchdigit.places import STDOUT
-from batchdigit.process import Ending, command
 from batchdigit.system.imports import loading
 from batchdigit.system.lock import hold_output
 from batchdigit.system.processes import keep_memory

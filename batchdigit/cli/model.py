@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from batchdigit.commands.options import (
+from batchdigit.cli.lines import conversion_lines, inspection_lines
+from batchdigit.cli.options import (
     MODEL_EXIT_CODES,
     ClassNameOption,
     JsonOption,
@@ -16,9 +17,8 @@ from batchdigit.commands.options import (
     print_json,
     print_lines,
 )
+from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
-from batchdigit.outcome import conversion_lines, inspection_lines
-from batchdigit.process import command
 from batchdigit.system.imports import loading
 
 models = typer.Typer(

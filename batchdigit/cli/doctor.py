@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from batchdigit.commands.options import (
+from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
     ModelOption,
@@ -16,10 +16,10 @@ from batchdigit.commands.options import (
     print_lines,
     source_paths,
 )
+from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
 from batchdigit.job import Job, default_model
 from batchdigit.places import STDOUT
-from batchdigit.process import command
 
 
 def doctor(
