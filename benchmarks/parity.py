@@ -18,7 +18,7 @@ from pathlib import Path
 
 from batchdigit.job import PACKAGED_WEIGHTS
 from benchmarks.mnist import write_test_images
-from tests.oracle import seed_loop
+from tests.support.oracle import seed_loop
 
 
 def main() -> int:

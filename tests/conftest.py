@@ -4,24 +4,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from batchdigit.backends.onnx_backend import OnnxPredictor
-from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.job import PACKAGED_WEIGHTS
-from tests.modelfiles import save_the_tutorials_way
-from tests.oracle import SeedRow, seed_loop
-
-REPOSITORY = Path(__file__).parent.parent
-SAMPLES = REPOSITORY / "sample_images"
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.modelfiles import save_the_tutorials_way
+from tests.support.oracle import SeedRow, seed_loop
+from tests.support.samples import SAMPLES, Program, age
 
 
 @pytest.fixture(scope="session")
@@ -36,14 +27,6 @@ def seed_rows(sample_paths: list[Path]) -> list[SeedRow]:
     return seed_loop(sample_paths, PACKAGED_WEIGHTS)
 
 
-def as_they_are(count: int) -> dict[str, np.ndarray]:
-    """What a batch says of ``count`` images that nobody fitted."""
-    return {
-        "treatments": np.zeros(count, np.uint8),
-        "ink": np.full(count, np.nan, np.float32),
-    }
-
-
 @pytest.fixture
 def digits(tmp_path: Path, sample_paths: list[Path]) -> Path:
     """A folder with ten digits of its own, ``00.png`` to ``09.png``, an hour old."""
@@ -53,12 +36,6 @@ def digits(tmp_path: Path, sample_paths: list[Path]) -> Path:
         (folder / f"{number:02}.png").write_bytes(path.read_bytes())
         age(folder / f"{number:02}.png")
     return folder
-
-
-def age(path: Path, hours: float = 1.0) -> None:
-    """Make a file older than it is: what was just written counts as unsettled."""
-    then = time.time() - 3600 * hours
-    os.utime(path, (then, then))
 
 
 @pytest.fixture
@@ -83,24 +60,6 @@ def open_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o777)
         yield folder
-
-
-def lose_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever predicts leaves its last batch out."""
-    for predictor in (Predictor, OnnxPredictor):
-        complete = predictor.predict
-        monkeypatch.setattr(
-            predictor,
-            "predict",
-            lambda self, batches, complete=complete: list(complete(self, batches))[:-1],
-        )
-
-
-def save_grey(path: Path, seed: int = 0, size: tuple[int, int] = (28, 28)) -> np.ndarray:
-    """Write random grey pixels as an image and return them."""
-    pixels = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
 
 
 @pytest.fixture(scope="session")

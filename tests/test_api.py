@@ -12,8 +12,8 @@ from PIL import Image
 import batchdigit
 from batchdigit import AccountingError, CheckpointError, Predictions, SourceError
 from batchdigit.images import decode
-from tests.conftest import SAMPLES, lose_the_last_batch
-from tests.oracle import SeedRow
+from tests.support.oracle import SeedRow
+from tests.support.samples import SAMPLES, lose_the_last_batch
 
 
 def test_predict_gives_the_rows_of_the_plain_loop(seed_rows: list[SeedRow]) -> None:

@@ -1,4 +1,4 @@
-"""The campaign's short form. The long one: ``python -m tests.campaign FOLDER``."""
+"""The campaign's short form. The long one: ``python -m tests.support.campaign FOLDER``."""
 
 import subprocess
 import sys
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.samples import REPOSITORY
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans through /proc")
 def test_no_fault_makes_a_report_wrong(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.campaign", tmp_path / "work",
+        [sys.executable, "-m", "tests.support.campaign", tmp_path / "work",
          "--scale", "0.02", "--images", "400"],
         check=False, capture_output=True, text=True, cwd=REPOSITORY, timeout=900,
     )  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import batchdigit
-from tests.conftest import SAMPLES
-from tests.oracle import SeedRow
+from tests.support.oracle import SeedRow
+from tests.support.samples import SAMPLES
 
 pytestmark = [
     pytest.mark.gpu,

@@ -20,8 +20,8 @@ from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
 from batchdigit.errors import AccountingError, ExitCode
 from batchdigit.reading import dataset
 from batchdigit.reports.summary import FolderNote
-from tests.conftest import SAMPLES, lose_the_last_batch
-from tests.oracle import SeedRow
+from tests.support.oracle import SeedRow
+from tests.support.samples import SAMPLES, lose_the_last_batch
 
 
 def report(out: Path) -> list[dict[str, str]]:

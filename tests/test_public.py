@@ -11,7 +11,7 @@ import pytest
 
 import batchdigit
 from batchdigit import errors
-from tests.conftest import REPOSITORY
+from tests.support.samples import REPOSITORY
 
 HEAVY = ("torch", "torchvision", "pandas", "pyarrow", "numpy", "PIL", "tqdm", "rich")
 

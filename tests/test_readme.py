@@ -13,8 +13,8 @@ import pytest
 
 from batchdigit import errors
 from batchdigit.cli.app import app
-from tests import oracle
-from tests.conftest import REPOSITORY, SAMPLES
+from tests.support import oracle
+from tests.support.samples import REPOSITORY, SAMPLES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(<!-- setup: [\w ]+ -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.oracle import CNN
+    from tests.support.oracle import CNN
 
 WEIGHTS = Path(__file__).parents[2] / "batchdigit" / "weights" / "CNN.pt"
 BATCH_SIZE = 256
@@ -20,7 +20,7 @@ Row = tuple[str, int, float]
 def load_model() -> CNN:
     import torch  # here, because one rival does without
 
-    from tests.oracle import CNN
+    from tests.support.oracle import CNN
 
     model = CNN()
     model.load_state_dict(torch.load(WEIGHTS, weights_only=True))

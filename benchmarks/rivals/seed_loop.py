@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.rivals.common import WEIGHTS, write_csv
-from tests.oracle import seed_loop
+from tests.support.oracle import seed_loop
 
 if __name__ == "__main__":
     folder, out = sys.argv[1:]

@@ -1,0 +1,249 @@
+"""Model files that attack whoever loads them carelessly. None may do anything here."""
+
+import builtins
+import functools
+import importlib
+import os
+import pickle
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from batchdigit import CheckpointError, inspect_model, load_checkpoint
+from tests.support.modelfiles import archive, old_format
+from tests.support.samples import Program
+
+Pickler = Callable[[Path], bytes]
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.reduced = (function, arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reduced
+
+
+def pickled(content: Callable[[Path], object], protocol: int = 2) -> Pickler:
+    return lambda canary: pickle.dumps(content(canary), protocol)
+
+
+def touch(canary: Path) -> Call:
+    return Call(os.system, f"touch {canary}")
+
+
+def unicode(text: str) -> bytes:
+    return b"X" + len(text.encode()).to_bytes(4, "little") + text.encode()
+
+
+def script(canary: Path) -> Path:
+    path = canary.with_suffix(".py")
+    path.write_text(f"import pathlib; pathlib.Path({os.fspath(canary)!r}).touch()")
+    return path
+
+
+def module(canary: Path) -> str:
+    script(canary)
+    return canary.stem
+
+
+def second_file(canary: Path) -> Path:
+    path = canary.with_suffix(".second")
+    path.write_bytes(archive(pickle.dumps(touch(canary), 2)))
+    return path
+
+
+def by_build(canary: Path) -> bytes:
+    """An object's state gives it a ``__setstate__``, which the next state is given to."""
+    state = {"__setstate__": os.system}
+    return (
+        b"\x80\x02ctypes\nSimpleNamespace\n)R"
+        + pickle.dumps(state, 2)[2:-1] + b"b" + unicode(f"touch {canary}") + b"b."
+    )  # fmt: skip
+
+
+def by_newobj(canary: Path) -> bytes:
+    """``functools.partial(os.system, ...)`` by NEWOBJ, then called."""
+    command = unicode(f"touch {canary}")
+    return b"\x80\x02cfunctools\npartial\ncposix\nsystem\n" + command + b"\x86\x81)R."
+
+
+def by_inst(canary: Path) -> bytes:
+    return f"(S'touch {canary}'\niposix\nsystem\n.".encode()
+
+
+def by_obj(canary: Path) -> bytes:
+    return b"\x80\x02(cposix\nsystem\n" + unicode(f"touch {canary}") + b"o."
+
+
+def by_stack_global(canary: Path) -> bytes:
+    return (
+        b"\x80\x04" + unicode("posixpath") + unicode("os.system") + b"\x93"
+        + unicode(f"touch {canary}") + b"\x85R."
+    )  # fmt: skip
+
+
+def dropped(canary: Path) -> bytes:
+    """The call's result is thrown away; what is left is an empty dictionary."""
+    return b"\x80\x02cposix\nsystem\n" + unicode(f"touch {canary}") + b"\x85R0}."
+
+
+def below_the_top(canary: Path) -> bytes:
+    """As before, but without an instruction that torch does not know."""
+    return b"\x80\x02cposix\nsystem\n" + unicode(f"touch {canary}") + b"\x85R}."
+
+
+def by_getattr(canary: Path) -> bytes:
+    """No dangerous name stands in the file: it is put together."""
+    return (
+        b"\x80\x02c__builtin__\ngetattr\nc__builtin__\n__import__\n" + unicode("os") + b"\x85R"
+        + unicode("system") + b"\x86R" + unicode(f"touch {canary}") + b"\x85R."
+    )  # fmt: skip
+
+
+load_unsafely = functools.partial(torch.load, weights_only=False)
+
+ATTACKS: dict[str, Pickler] = {
+    "os.system": pickled(touch),
+    "eval": pickled(lambda canary: Call(builtins.eval, f"open({os.fspath(canary)!r}, 'w')")),
+    "exec": pickled(lambda canary: Call(builtins.exec, f"open({os.fspath(canary)!r}, 'w')")),
+    "open": pickled(lambda canary: Call(builtins.open, os.fspath(canary), "w")),
+    "popen": pickled(lambda canary: Call(subprocess.check_call, ["touch", os.fspath(canary)])),
+    "torch.load": pickled(lambda canary: Call(load_unsafely, os.fspath(second_file(canary)))),
+    "runpy": pickled(lambda canary: Call(runpy.run_path, os.fspath(script(canary)))),
+    "importlib": pickled(lambda canary: Call(importlib.import_module, module(canary))),
+    "nested": pickled(lambda canary: {"state_dict": [({"a": (1, touch(canary))},)]}),
+    "among tensors' names": pickled(lambda canary: {"layer1.0.weight": touch(canary)}),
+    "as a state": pickled(lambda canary: Call(dict, [["a", touch(canary)]])),
+    "protocol 0": pickled(touch, protocol=0),
+    "protocol 4": pickled(touch, protocol=4),
+    "by BUILD": by_build,
+    "by NEWOBJ": by_newobj,
+    "by INST": by_inst,
+    "by OBJ": by_obj,
+    "by STACK_GLOBAL": by_stack_global,
+    "dropped": dropped,
+    "below the top": below_the_top,
+    "by getattr": by_getattr,
+}
+PLACES = ("content", "magic", "version", "system", "keys")
+
+Kind = tuple[str, str]
+KINDS: list[Kind] = [
+    *(("archive", name) for name in ATTACKS),
+    *(("content", name) for name in ATTACKS),
+    *((place, "os.system") for place in PLACES[1:]),
+]
+EMPTY = pickle.dumps({}, 2)
+
+
+def write_attack(folder: Path, kind: Kind) -> tuple[Path, Path]:
+    """A model file, and the file that comes to be where it has its way."""
+    where, name = kind
+    stem = f"{where}_{name}".replace(" ", "_").replace(".", "_").replace("'", "")
+    path, canary = folder / f"{stem}.pt", folder / f"canary_{stem}"
+    attack = ATTACKS[name](canary)
+    if where == "archive":
+        path.write_bytes(archive(attack))
+    elif where == "content":
+        path.write_bytes(old_format(attack))
+    else:
+        path.write_bytes(old_format(EMPTY, **{where: attack}))
+    return path, canary
+
+
+CARELESS = """
+import glob, os, sys, warnings
+import torch
+warnings.simplefilter("ignore")
+sys.path.insert(0, "")
+for path in glob.glob("*.pt"):
+    try:
+        torch.load(path, weights_only=False)
+    except Exception:
+        pass
+"""
+
+
+@pytest.fixture(scope="module")
+def hit(tmp_path_factory: pytest.TempPathFactory) -> set[Kind]:
+    """The attacks that do what they are meant to when a file is loaded carelessly."""
+    folder = tmp_path_factory.mktemp("careless")
+    canaries = {kind: write_attack(folder, kind)[1] for kind in KINDS}
+    assert not any(canary.exists() for canary in canaries.values())
+    subprocess.run([sys.executable, "-c", CARELESS], cwd=folder, check=True, capture_output=True)
+    return {kind for kind, canary in canaries.items() if canary.exists()}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=" ".join)
+@pytest.mark.parametrize("forced", ["0", "1"])
+def test_attack_is_refused_and_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hit: set[Kind], kind: Kind, forced: str
+) -> None:
+    assert kind in hit, "the attack itself does not work"
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    path, canary = write_attack(tmp_path, kind)
+    for class_name in (None, "system"):
+        with pytest.raises(CheckpointError) as refused:
+            load_checkpoint(path, class_name)
+        message = str(refused.value)
+        assert os.fspath(path) in message
+        assert refused.value.remedy
+        assert "weights_only" not in message
+        inspection = inspect_model(path, class_name)
+        assert not inspection.usable
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_inspection_marks_what_an_attack_would_call(tmp_path: Path, name: str) -> None:
+    path, _ = write_attack(tmp_path, ("archive", name))
+    inspection = inspect_model(path)
+    assert "" in inspection.globals.values()
+    assert "would call " in inspection.problem
+
+
+def test_program_refuses_an_attack_before_it_reads_an_image(
+    tmp_path: Path, program: Program, digits: Path
+) -> None:
+    path, canary = write_attack(tmp_path, ("archive", "os.system"))
+    out = tmp_path / "preds.csv"
+    out.write_text("the old report")
+    for image in digits.iterdir():
+        image.unlink()
+        os.mkfifo(image)  # whoever reads it waits for ever
+    done = program("run", digits, "--model", path, "--out", out)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "posix.system" in done.stderr
+    assert "save the weights alone" in done.stderr
+    assert out.read_text() == "the old report"
+    assert not canary.exists()
+
+
+def test_module_that_a_file_names_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like a CNN is only ever a stand-in."""
+    monkeypatch.syspath_prepend(tmp_path)
+    canary = tmp_path / "evil"
+    script(canary)
+    attack = b"\x80\x02cevil\nCNN\n)\x81}b."
+    path = tmp_path / "CNN.pt"
+    path.write_bytes(archive(attack))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+    assert not canary.exists()
+    with pytest.raises(AttributeError):  # the control: imported, and no CNN in it
+        pickle.loads(attack)
+    assert canary.exists()

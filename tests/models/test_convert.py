@@ -1,0 +1,218 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from batchdigit import CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
+from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.models.digits import packaged_digits
+from batchdigit.models.onnx_graph import onnx_model
+from batchdigit.models.weights import Weights
+from tests.support import oracle
+from tests.support.samples import SAMPLES, Program
+
+WEIGHTS = torch.load(PACKAGED_WEIGHTS, weights_only=True)
+
+
+def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return list(ours) == list(theirs) and all(
+        tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name])
+        for name, tensor in ours.items()
+    )
+
+
+def test_there_and_back_again_the_tensors_are_identical(tmp_path: Path) -> None:
+    first, second = tmp_path / "CNN.safetensors", tmp_path / "again.pt"
+    convert_model(PACKAGED_WEIGHTS, first)
+    convert_model(first, second)
+    assert equal(torch.load(second, weights_only=True), WEIGHTS)
+    with safe_open(first, "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_precision_is_kept(tmp_path: Path, dtype: torch.dtype, suffix: str) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in WEIGHTS.items()}
+    torch.save(state, tmp_path / "in.pt")
+    convert_model(tmp_path / "in.pt", tmp_path / f"out{suffix}")
+    convert_model(tmp_path / f"out{suffix}", tmp_path / "again.pt")
+    assert equal(torch.load(tmp_path / "again.pt", weights_only=True), state)
+
+
+@pytest.mark.parametrize("name", ["cpu-new-whole", "cpu-old-whole", "cuda-new-parallel-whole"])
+def test_whole_model_becomes_a_plain_state_dict(
+    tutorial_files: Path, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / "CNN.pt"
+    done = convert_model(tutorial_files / f"{name}.pt", target)
+    assert done.kind == "whole model __main__.CNN"
+    assert equal(torch.load(target, weights_only=True), WEIGHTS)
+    assert done.bytes == target.stat().st_size
+
+
+def test_views_are_written_without_what_lies_beside_them(tmp_path: Path) -> None:
+    wide = torch.zeros(2_000_000)
+    torch.save(WEIGHTS | {"fc.4.bias": wide[:10], "fc.2.bias": wide[10:138]}, tmp_path / "in.pt")
+    for name in ("out.pt", "out.safetensors"):
+        convert_model(tmp_path / "in.pt", tmp_path / name)
+        assert (tmp_path / name).stat().st_size < 10_000_000
+
+
+def digits_1000() -> np.ndarray:
+    """Real digits at ten places each, independent of those that the package carries."""
+    with_borders = []
+    for path in sorted(SAMPLES.glob("*.png")):
+        with Image.open(path) as image:
+            pixels = np.asarray(image, dtype=np.float32) / 255
+        with_borders += [np.roll(pixels, (dy, dx), (0, 1)) for dy in range(-2, 3) for dx in (0, 1)]
+    return np.stack(with_borders)[:, None]
+
+
+@pytest.mark.parametrize("classes", [10, 36])
+def test_onnx_agrees_with_the_tutorials_network_on_a_thousand_digits(
+    tmp_path: Path, classes: int
+) -> None:
+    source, target = PACKAGED_WEIGHTS, tmp_path / "CNN.onnx"
+    theirs = oracle.CNN()
+    theirs.load_state_dict(WEIGHTS)
+    if classes != 10:
+        torch.manual_seed(0)
+        theirs.fc[4] = torch.nn.Linear(128, classes)
+        source = tmp_path / "CNN.pt"
+        torch.save(theirs.state_dict(), source)
+    theirs.eval()
+    done = convert_model(source, target)
+    assert "opset 18" in done.checked
+
+    images = digits_1000()
+    assert len(images) == 1000
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(images)).softmax(1).numpy()
+    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+    for part in (slice(0, 1), slice(1, 8), slice(8, 1000)):
+        (logits,) = session.run(["logits"], {"images": images[part]})
+        probs = torch.from_numpy(logits).softmax(1).numpy()
+        assert np.abs(probs - expected[part]).max() < 1e-5
+        assert (probs.argmax(1) == expected[part].argmax(1)).all()
+
+
+def test_onnx_says_what_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "CNN.onnx"
+    convert_model(PACKAGED_WEIGHTS, target)
+    model = onnx.load(target)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties == {
+        "source_sha256": load_checkpoint(PACKAGED_WEIGHTS).sha256,
+        "classes": "10",
+    }
+    (images,) = model.graph.input
+    assert images.name == "images"
+    assert [size.dim_value for size in images.type.tensor_type.shape.dim][1:] == [1, 28, 28]
+    assert images.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert os.fspath(tmp_path) not in str(target.read_bytes())
+
+
+def test_onnx_that_disagrees_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batchdigit import BatchdigitError
+    from batchdigit.models import convert
+
+    def other_model(weights: Weights) -> bytes:
+        other = {name: array * 1.001 for name, array in weights.stored.items()}
+        return onnx_model(replace(weights, stored=other))
+
+    monkeypatch.setattr(convert, "onnx_model", other_model)
+    target = tmp_path / "CNN.onnx"
+    with pytest.raises(BatchdigitError, match="would differ"):
+        convert_model(PACKAGED_WEIGHTS, target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_carried_digits_are_a_thousand_that_the_model_reads() -> None:
+    digits = packaged_digits()
+    assert digits.shape == (1000, 1, 28, 28)
+    assert (digits.dtype, digits.min(), digits.max()) == (np.uint8, 0, 255)
+    images = torch.from_numpy(digits).float() / 255
+    with torch.inference_mode():
+        found = load_checkpoint(PACKAGED_WEIGHTS).model(images).argmax(1)
+    labels = torch.arange(1000) % 10
+    assert (found == labels).sum() > 990
+
+
+# What does not come to be
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".onnx"])
+def test_existing_file_is_replaced_only_by_force(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"CNN{suffix}"
+    target.write_text("mine")
+    with pytest.raises(OutputError, match="exists already.*--force"):
+        convert_model(PACKAGED_WEIGHTS, target)
+    assert target.read_text() == "mine"
+    convert_model(PACKAGED_WEIGHTS, target, force=True)
+    assert target.stat().st_size > 9_000_000
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_model_can_be_converted_in_its_place(tutorial_files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "CNN.pt"
+    path.write_bytes((tutorial_files / "cpu-old-whole.pt").read_bytes())
+    convert_model(path, path, force=True)
+    assert equal(torch.load(path, weights_only=True), WEIGHTS)
+
+
+@pytest.mark.parametrize("name", ["CNN", "CNN.bin", "CNN.pt.gz"])
+def test_unknown_extension_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=".pt, .pth, .safetensors, .onnx"):
+        convert_model(PACKAGED_WEIGHTS, tmp_path / name)
+
+
+def test_source_that_cannot_be_used_leaves_nothing_behind(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "in.pt")
+    with pytest.raises(CheckpointError):
+        convert_model(tmp_path / "in.pt", tmp_path / "out.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.pt"]
+
+
+def test_program_converts_and_says_how_it_checked(program: Program, tutorial_files: Path) -> None:
+    source = tutorial_files / "cpu-new-whole.pt"
+    done = program("model", "convert", source, "CNN.safetensors")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "34 tensors, read again and equal" in done.stderr
+    again = program("model", "convert", source, "CNN.safetensors")
+    assert again.returncode == 73
+    assert len(again.stderr.splitlines()) == 1
+    quiet = program("model", "convert", source, "CNN.safetensors", "--force", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_program_says_only_that_of_an_onnx_model(program: Program) -> None:
+    done = program("model", "convert", PACKAGED_WEIGHTS, "CNN.onnx")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("missing", "target"), [("onnxruntime", "CNN.onnx"), ("safetensors", "CNN.safetensors")]
+)
+def test_missing_package_is_an_error_with_a_remedy(
+    tmp_path: Path, program: Program, missing: str, target: str
+) -> None:
+    (tmp_path / f"{missing}.py").write_text("raise ImportError")
+    environment = os.environ | {"PYTHONPATH": os.fspath(tmp_path)}
+    done = program("model", "convert", PACKAGED_WEIGHTS, target, env=environment)
+    assert done.returncode == 1
+    assert "pip install" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / target).exists()

@@ -1,0 +1,63 @@
+"""Random damage to a model file: it loads the very weights, or it is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from batchdigit.job import PACKAGED_WEIGHTS
+from tests.support.samples import REPOSITORY
+
+MOST_SECONDS = 10
+MOST_BYTES = 2 << 30
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packaged weights in half precision, half the bytes to read."""
+    folder = tmp_path_factory.mktemp("half")
+    weights = torch.load(PACKAGED_WEIGHTS, weights_only=True)
+    state = {name: tensor.half() for name, tensor in weights.items()}
+    torch.save(state, folder / "CNN.pt")
+    torch.save(state, folder / "old.pt", _use_new_zipfile_serialization=False)
+    save_file(state, folder / "CNN.safetensors")
+    return folder
+
+
+def mutate(path: Path, count: int, *exact: str) -> list[dict[str, float]]:
+    """What became of ``count`` mutations, by two processes at a time."""
+    command = [sys.executable, "-m", "tests.support.mutate", str(path)]
+    children = [
+        subprocess.Popen(
+            [*command, str(seed), str(count // 2), *exact],
+            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for seed in (1, 2)
+    ]  # fmt: skip
+    results = []
+    for child in children:
+        output, errors = child.communicate()
+        assert child.returncode == 0, errors
+        results.append(json.loads(output))
+    for result in results:
+        assert result["slowest_seconds"] < MOST_SECONDS
+        assert result["peak_bytes"] < MOST_BYTES
+    return results
+
+
+def test_ten_thousand_mutations_load_the_same_or_are_refused(half: Path) -> None:
+    for result in mutate(half / "CNN.pt", 10_000):
+        assert result["equal"] > 0
+        assert result["refused"] > result["equal"]
+        assert result["equal"] + result["refused"] == 5_000
+
+
+@pytest.mark.parametrize("name", ["old.pt", "CNN.safetensors"])
+def test_mutations_without_checksums_crash_nothing(half: Path, name: str) -> None:
+    """Neither format can tell a flipped bit in a weight."""
+    for result in mutate(half / name, 1_000, "0"):
+        assert result["refused"] > 100

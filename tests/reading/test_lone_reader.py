@@ -1,0 +1,80 @@
+"""A process that reads one file at a time: what it ends of is told apart from what it reads."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from batchdigit.batches import Batch
+from batchdigit.errors import StoppedBySignal, WorkerError
+from batchdigit.reading.lone_reader import LoneReader
+from batchdigit.system.signals import signals_as_exceptions
+from tests.support.samples import as_they_are
+
+
+def read(indices: list[int]) -> Batch:
+    if indices == [1]:
+        time.sleep(60)
+    if indices == [2]:
+        os._exit(7)
+    return Batch(np.array(indices), np.zeros((1, 1, 28, 28), np.uint8), **as_they_are(1))
+
+
+def lone_reader(function: Callable[[list[int]], Batch] = read) -> LoneReader:
+    return LoneReader(function, seconds=2, start_method="fork")
+
+
+def test_files_after_one_that_stalls_or_ends_the_process_are_read() -> None:
+    reader = lone_reader()
+    batches = [reader.read(index) for index in range(4)]
+    assert [len(batch) for batch in batches] == [1, 0, 0, 1]
+    assert batches[1].failures[0].text == "timeout: not read within 2 s"
+    assert batches[2].failures[0].text == "decode: crashed the process that read it (exit code 7)"
+    reader.end()
+    assert multiprocessing.active_children() == []
+
+
+def test_file_is_not_blamed_for_a_process_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batchdigit.reading.lone_reader._serve", lambda *_: os._exit(1))
+    with pytest.raises(WorkerError, match="end as soon as they start"):
+        lone_reader().read(0)
+    assert multiprocessing.active_children() == []
+
+
+def test_time_that_the_program_sleeps_is_no_files_time() -> None:
+    """As between Ctrl-Z and fg: the file would be read in a second."""
+    slow = LoneReader(read_slowly, seconds=2, start_method="fork")
+    slow.ready()
+    sleeper = f"sleep 0.5; kill -STOP {os.getpid()}; sleep 4; kill -CONT {os.getpid()}"
+    worker = multiprocessing.active_children()[-1].pid
+    with subprocess.Popen(["sh", "-c", sleeper.replace("-STOP ", f"-STOP {worker} ")
+                           .replace("-CONT ", f"-CONT {worker} ")]):  # fmt: skip
+        assert len(slow.read(0)) == 1
+    slow.end()
+
+
+def read_slowly(indices: list[int]) -> Batch:
+    time.sleep(1)
+    return read(indices)
+
+
+def test_signal_leaves_no_stalled_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = lone_reader()
+    reader.ready()
+    join = multiprocessing.process.BaseProcess.join
+
+    def join_and_be_stopped(self: multiprocessing.process.BaseProcess, *seconds: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        join(self, *seconds)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "join", join_and_be_stopped)
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        reader.read(1)
+    assert multiprocessing.active_children() == []

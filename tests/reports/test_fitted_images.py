@@ -1,0 +1,46 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batchdigit import Job, OutputError, UsageError, run
+from batchdigit.images.preprocess import to_model_input
+from tests.support.samples import Program
+
+
+def test_saved_image_is_what_the_network_saw(digits: Path, tmp_path: Path) -> None:
+    (digits / "sub").mkdir()
+    inverted = Image.fromarray(~np.asarray(Image.open(digits / "03.png"))).resize((90, 90))
+    inverted.save(digits / "sub" / "3.jpg")
+    (digits / "damaged.png").write_bytes(b"damaged")
+    run(Job((digits,), tmp_path / "out.csv", save_fitted=tmp_path / "a" / "fitted"))
+    saved = sorted(str(p.relative_to(tmp_path / "a")) for p in tmp_path.glob("a/**/*.png"))
+    names = [f"fitted/{number:02}.png.fitted.png" for number in range(10)]
+    assert saved == [*names, "fitted/sub/3.jpg.fitted.png"]
+    for name in ("00.png", "sub/3.jpg"):
+        seen = to_model_input(Image.open(digits / name)).pixels
+        stored = Image.open(tmp_path / "a" / "fitted" / f"{name}.fitted.png")
+        assert stored.mode == "L"
+        assert np.array_equal(np.asarray(stored), seen)
+
+
+@pytest.mark.parametrize("inside", ["fitted", "."])
+def test_folder_in_the_source_is_refused(digits: Path, tmp_path: Path, inside: str) -> None:
+    with pytest.raises(UsageError, match="next run would read it"):
+        run(Job((digits,), tmp_path / "out.csv", save_fitted=digits / inside))
+    assert sorted(os.listdir(tmp_path)) == ["digits"]
+
+
+def test_folder_that_cannot_be_written_keeps_the_old_report(
+    program: Program, digits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "file").touch()
+    done = program("run", digits, "--out", "out.csv", "--save-fitted", "file/fitted")
+    assert done.returncode == 73
+    assert "file/fitted" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "out.csv").read_text() == "old"
+    with pytest.raises(OutputError):
+        run(Job((digits,), tmp_path / "out.csv", save_fitted=tmp_path / "file"))

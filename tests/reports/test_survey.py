@@ -1,0 +1,33 @@
+import numpy as np
+
+from batchdigit.batches import Failure, Predictions, Treatment
+from batchdigit.reports.summary import FolderNote
+from batchdigit.reports.survey import Survey
+from batchdigit.sources.filelist import FileList
+from tests.support.samples import as_they_are
+
+
+def surveyed(names: list[bytes], dark: set[int] = frozenset(), blank: set[int] = frozenset()):
+    good = np.array([index for index in range(len(names)) if index not in blank], np.int64)
+    seen = as_they_are(len(good))
+    seen["treatments"][np.isin(good, list(dark))] = Treatment.DARK | Treatment.FITTED
+    failures = tuple(Failure(index, "blank", "no strokes found") for index in sorted(blank))
+    nothing = np.zeros((len(good), 1))
+    survey = Survey(FileList(b"/", names))
+    survey.count(Predictions(good, nothing.astype(int), nothing, **seen, failures=failures))
+    return survey.notes()
+
+
+def test_folder_of_one_kind_is_named_and_others_are_not() -> None:
+    names = [b"a/%d.png" % number for number in range(10)] + [b"b/%d.png" % n for n in range(10)]
+    assert surveyed(names) == ()
+    assert surveyed(names, dark=set(range(9))) == (FolderNote("a", 10, "inverted", 9),)
+    assert surveyed(names, dark=set(range(8))) == ()
+    assert surveyed(names, blank=set(range(10, 20))) == (FolderNote("b", 10, "blank", 10),)
+    assert [note.folder for note in surveyed(names, dark=set(range(20)))] == ["a", "b"]
+
+
+def test_few_images_are_no_folder_of_one_kind() -> None:
+    assert surveyed([b"%d.png" % n for n in range(4)], dark={0, 1, 2, 3}) == ()
+    notes = surveyed([b"%d.png" % n for n in range(5)], dark={0, 1, 2, 3, 4})
+    assert notes == (FolderNote(".", 5, "inverted", 5),)

@@ -1,0 +1,99 @@
+"""Model files for the tests: as people save them, and as nobody should."""
+
+import inspect
+import io
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.support import oracle
+
+# The tutorial's way, in a program of its own whose CNN is __main__.CNN.
+SAVE = """
+weights = torch.load(sys.argv[1], weights_only=True)
+model = CNN()
+model.load_state_dict(weights)
+model.eval()
+parallel = nn.DataParallel(model)
+
+def save_all(where):
+    for age, options in ("new", {}), ("old", {"_use_new_zipfile_serialization": False}):
+        torch.save(model.state_dict(), f"{where}-{age}-state.pt", **options)
+        torch.save(model, f"{where}-{age}-whole.pt", **options)
+        torch.save(parallel.state_dict(), f"{where}-{age}-parallel-state.pt", **options)
+        torch.save(parallel, f"{where}-{age}-parallel-whole.pt", **options)
+
+save_all("cpu")
+# What torch.save writes of a storage's place is all that a file from a GPU has of its own.
+torch.serialization.location_tag = lambda storage: "cuda:3"
+save_all("cuda")
+"""
+HEADER = "import sys\nimport torch\nfrom torch import nn\n\n"
+
+
+def save_the_tutorials_way(folder: Path, weights: Path) -> None:
+    """Write sixteen files into ``folder`` by a program that defines CNN in ``__main__``."""
+    script = folder / "tutorial.py"
+    script.write_text(HEADER + inspect.getsource(oracle.CNN) + SAVE)
+    run(script, weights, folder=folder)
+
+
+def run(script: Path, *arguments: Path | str, folder: Path) -> str:
+    """What a Python program prints that knows nothing of this project."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, *map(str, arguments)],
+        cwd=folder, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def archive(content: bytes, records: dict[str, bytes] | None = None) -> bytes:
+    """PyTorch's archive around a pickle, with the bytes of its storages."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as file:
+        file.writestr("archive/data.pkl", content)
+        file.writestr("archive/byteorder", b"little")
+        for key, data in (records or {}).items():
+            file.writestr(f"archive/data/{key}", data)
+        file.writestr("archive/version", b"3\n")
+    return stream.getvalue()
+
+
+def pushed(*values: object) -> bytes:
+    """The instructions of a pickle that push plain values."""
+    return b"".join(pickle.dumps(value, 2)[2:-1] for value in values)
+
+
+def reference(elements: int, key: str | bytes = "0", kind: bytes = b"FloatStorage") -> bytes:
+    """The instructions for a storage as torch writes it; bytes as ``key`` are its instructions."""
+    name = pushed(key) if isinstance(key, str) else key
+    start = b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"\n"
+    return start + name + pushed("cpu", elements) + b"tQ"
+
+
+def rebuild(storage: bytes, offset: int, shape: object, strides: object) -> bytes:
+    """The pickle of one tensor as torch writes it."""
+    sizes = pushed(offset, shape, strides)
+    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + sizes + b"\x89}tR."
+
+
+def old_format(
+    content: bytes,
+    records: dict[str, tuple[int, bytes]] | None = None,
+    **replaced: bytes,
+) -> bytes:
+    """PyTorch's old format around a pickle; a storage is its number of elements and its bytes."""
+    records = records or {}
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+    parts = {
+        "magic": pickle.dumps(0x1950A86A20F9469CFC6C, 2),
+        "version": pickle.dumps(1001, 2),
+        "system": pickle.dumps(system, 2),
+        "content": content,
+        "keys": pickle.dumps(list(records), 2),
+    }
+    storages = [struct.pack("<q", count) + data for count, data in records.values()]
+    return b"".join([*(parts | replaced).values(), *storages])

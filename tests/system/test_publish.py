@@ -1,0 +1,164 @@
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchdigit import OutputError
+from batchdigit.system.publish import Publication, check_target
+from tests.support.samples import REPOSITORY
+
+
+def test_file_appears_when_published_and_not_before(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    with Publication() as publication:
+        publication.create(out).write(b"new")
+        assert out.read_text() == "old"
+        publication.publish()
+    assert out.read_text() == "new"
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
+def test_nothing_stays_of_what_was_not_published(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    with pytest.raises(KeyError), Publication() as publication:
+        publication.create(out).write(b"new")
+        publication.create(tmp_path / "second")
+        raise KeyError
+    assert out.read_text() == "old"
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
+def test_new_file_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with Publication() as publication:
+            publication.create(tmp_path / "out.csv")
+            publication.publish()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(tmp_path / "out.csv").st_mode) == 0o640
+
+
+def test_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.touch()
+    out.chmod(0o604)
+    with Publication() as publication:
+        publication.create(out)
+        publication.publish()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o604
+
+
+def test_link_keeps_pointing_at_the_replaced_file(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "out.csv").write_text("old")
+    os.symlink("real/out.csv", tmp_path / "link.csv")
+    with Publication() as publication:
+        publication.create(tmp_path / "link.csv").write(b"new")
+        publication.publish()
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real" / "out.csv").read_text() == "new"
+
+
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with Publication() as publication, pytest.raises(OutputError, match="create its folder"):
+        publication.create(tmp_path / "missing" / "out.csv")
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_what_is_not_a_regular_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out.csv"
+    out.mkdir() if kind == "folder" else os.mkfifo(out)
+    with Publication() as publication, pytest.raises(OutputError, match="not a regular file"):
+        publication.create(out)
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
+@pytest.mark.parametrize("path", ["/", "/dev/stdout", "/dev/null"])
+def test_what_cannot_be_replaced_is_found_at_once(path: str) -> None:
+    read, write = os.pipe()
+    before, descriptor = os.dup(1), os.dup2(write, 1)
+    try:
+        with pytest.raises(OutputError, match="is a folder|not a regular file"):
+            check_target(Path(path))
+    finally:
+        os.dup2(before, descriptor)
+        for opened in (read, write, before):
+            os.close(opened)
+
+
+as_root = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file, or changes user, as root"
+)
+
+
+@as_root
+def test_file_that_is_a_mount_point_is_found_at_once(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    (tmp_path / "out file.csv").touch()
+    code = (
+        "import batchdigit.system.publish as p, pathlib\n"
+        "try: p.check_target(pathlib.Path('out file.csv'))\n"
+        "except p.OutputError as error: print(error)"
+    )
+    (tmp_path / "code.py").write_text(code)
+    mount = "mount --make-rprivate / && mount --bind other 'out file.csv'"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{mount} && {sys.executable} code.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    if "unshare failed" in done.stderr or "permission denied" in done.stderr:
+        pytest.skip(done.stderr)
+    assert "mount its folder instead" in done.stdout, done.stderr
+
+
+@as_root
+def test_file_of_another_user_in_a_sticky_folder_is_found_at_once(open_folder: Path) -> None:
+    (open_folder / "out.csv").touch()
+    open_folder.chmod(0o1777)
+    pid = os.fork()
+    if not pid:
+        os.setuid(54321)
+        try:
+            check_target(open_folder / "out.csv")
+        except OutputError as error:
+            os._exit(0 if "another user's" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_failing_system_call_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"), Publication() as publication:
+        publication.create(out).write(b"new")
+        monkeypatch.setattr(os, call, fail)
+        publication.publish()
+    assert out.read_text() == "old"
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
+def test_full_disk_at_the_last_flush_leaves_the_old_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    with pytest.raises(OutputError, match="No space left"), Publication() as publication:
+        handle = publication.create(out)
+        with open("/dev/full", "wb") as full:
+            os.dup2(full.fileno(), handle.fileno())  # the disk fills up
+        handle.write(b"new")
+        publication.publish()
+    assert out.read_text() == "old"
+    assert os.listdir(tmp_path) == ["out.csv"]
