@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchdigit import pipeline
 from batchdigit.batches import Predictions
-from batchdigit.job import Job
-from batchdigit.reports.table import Columns, Tabulator
+from batchdigit.job import Job, Resuming
+from batchdigit.reports.formats import Columns
+from batchdigit.reports.table import Tabulator
 from batchdigit.system.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-_ONLY_FOR_REPORTS = (
-    "out",
-    "format",
-    "max_bad",
-    "update",
-    "retry_errors",
-    "fresh",
-    "wait",
-    "save_fitted",
-)
+# What concerns a report in a file.
+_ONLY_FOR_REPORTS = {
+    *("out", "format", "max_bad", "save_fitted"),
+    *(option.name for option in fields(Resuming)),
+}
 
 
 def predict(
@@ -51,7 +48,7 @@ def predict(
     """
     job = _job(source, model, options)
     with pipeline.open_session(job, Stopwatch()) as session:
-        tabulator = Tabulator(session.files, session.layout)
+        tabulator = Tabulator(session.source.images, session.layout)
         parts = [tabulator.tabulate(predictions) for predictions in session.predictions()]
         return _data_frame(parts, tabulator.columns)
 
@@ -68,13 +65,11 @@ def stream(
 
 
 def _job(source: Source, model: str | os.PathLike[str] | None, options: dict[str, Any]) -> Job:
-    for name in _ONLY_FOR_REPORTS:
-        if name in options:
-            raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
-    sources = [source] if isinstance(source, str | os.PathLike) else source
+    for name in _ONLY_FOR_REPORTS & options.keys():
+        raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
     if model is not None:
         options["model"] = Path(model)
-    return Job(source=tuple(Path(part) for part in sources), **options)
+    return Job(source, **options)  # type: ignore[arg-type]  # which Job makes text of
 
 
 def _data_frame(parts: list[Columns], columns: dict[str, type]) -> pd.DataFrame:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import statistics
 import sys
 
 from batchdigit.backends.base import Backend, Model
-from batchdigit.job import Job
+from batchdigit.job import Computing, Reading
+from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.reading.startup import default_start_method
-from batchdigit.sources.filelist import FileList
+from batchdigit.reading.workers import OpenWorkers
+from batchdigit.sources.base import Source
 from batchdigit.system.machine import available_cores
 
 MOST_WORKERS = 16
@@ -25,19 +25,17 @@ SECONDS_TO_READ_A_BYTE = 120e-9
 SECONDS_TO_COMPUTE = 150e-6
 
 
-def seconds_to_read(job: Job, files: FileList) -> float:
-    """A guess at how long one core reads a file, by the sizes of some of them."""
-    sizes = [0]
-    for index in range(0, len(files), max(1, len(files) // FILES_TO_LOOK_AT)):
-        with contextlib.suppress(OSError):
-            status = os.stat(files.path(index), follow_symlinks=job.follow_symlinks)
-            # What is larger than allowed is not read.
-            sizes.append(status.st_size if status.st_size <= job.max_bytes else 0)
-    return SECONDS_TO_READ + SECONDS_TO_READ_A_BYTE * statistics.median_high(sizes)
+def seconds_to_read(job: Reading, source: Source) -> float:
+    """A guess at how long one core reads an image, by the sizes of some of them."""
+    count = len(source)
+    sizes = source.stamps(range(0, count, max(1, count // FILES_TO_LOOK_AT))).sizes
+    # What is larger than allowed is not read.
+    read = [size if size <= job.max_bytes else 0 for size in sizes.tolist() if size >= 0]
+    return SECONDS_TO_READ + SECONDS_TO_READ_A_BYTE * statistics.median_high([0, *read])
 
 
 def choose_batch_size(
-    job: Job, backend: Backend, model: Model, seconds: float, count: int
+    job: Computing, backend: Backend, model: Model, seconds: float, count: int
 ) -> tuple[int, str]:
     """How many of ``count`` images are in a batch, and why; to read one takes ``seconds``."""
     if job.batch_size is not None:
@@ -52,7 +50,9 @@ def choose_batch_size(
     return (few, "time to read") if few < size else (size, why)
 
 
-def choose_workers(job: Job, backend: Backend, seconds: float, count: int, batches: int) -> int:
+def choose_workers(
+    job: Reading, backend: Backend, seconds: float, *, count: int, batches: int
+) -> int:
     """Worker processes that read ``count`` files of ``seconds`` each, in ``batches``.
 
     Where reading takes more work than the network, or a GPU does the network's, all cores read;
@@ -68,3 +68,13 @@ def choose_workers(job: Job, backend: Backend, seconds: float, count: int, batch
     wanted = cores if seconds > SECONDS_TO_COMPUTE or not backend.on_cpu else cores // 2
     most = min(wanted, MOST_WORKERS, batches, int(count * seconds / SECONDS_WORTH_A_WORKER))
     return max(most, 1 if default_start_method() == "fork" else 0)
+
+
+def choose_reader(backend: Backend) -> OpenWorkers:
+    """Which processes read: PyTorch's DataLoader where PyTorch computes, else those without it."""
+    if backend.name == "torch":
+        # It imports PyTorch, which the backend has done already.
+        from batchdigit.reading.torch_workers import TorchWorkers
+
+        return TorchWorkers
+    return PipeWorkers

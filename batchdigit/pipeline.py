@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import platform
 from collections import Counter
@@ -13,38 +12,41 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from batchdigit.auto import choose_batch_size, choose_workers, seconds_to_read
-from batchdigit.backends.base import Backend, Model, Predictor
-from batchdigit.backends.choice import open_backend
-from batchdigit.batches import Batch, Predictions
+from batchdigit.batches import Predictions
+from batchdigit.engines.base import Engine, OpenEngine
+from batchdigit.engines.local import LocalEngine
 from batchdigit.errors import AccountingError, ExitCode, UsageError
 from batchdigit.job import Job
-from batchdigit.reading.reader import Reader
-from batchdigit.reports.fitted_images import check_outside, save_images
+from batchdigit.reports.fitted_images import check_outside
 from batchdigit.reports.outputs import open_outputs
 from batchdigit.reports.summary import RunSummary
 from batchdigit.reports.survey import Survey
 from batchdigit.reports.table import Layout, needs_review
 from batchdigit.resume.past import Past
 from batchdigit.resume.update import merge
-from batchdigit.sources.filelist import FileList
-from batchdigit.sources.find import Listing, find_images
+from batchdigit.sources.base import Source
+from batchdigit.sources.find import find_images
 from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.signals import check_signals
 from batchdigit.system.stopwatch import Stopwatch
-from batchdigit.version import versions
 
-Recall = Callable[[FileList, Mapping[str, Any], int], Past]
-Find = Callable[[Job], Listing]
+Find = Callable[[Job], Source]
+Recall = Callable[[Source, Mapping[str, Any], int], Past]
 
 
-def run(job: Job, *, on_progress: OnProgress = no_progress, find: Find = find_images) -> RunSummary:
+def run(
+    job: Job,
+    *,
+    on_progress: OnProgress = no_progress,
+    find: Find = find_images,
+    open_engine: OpenEngine = LocalEngine,
+) -> RunSummary:
     """Predict every image of ``job.source`` and publish the report at ``job.out``.
 
-    ``find`` may name other images instead. ``on_progress(done, failed, found)`` is called after
-    each batch. The account of the run goes to ``job.out`` with ``.run.json`` added, except for a
-    report on standard output. A run that does not end leaves a journal, from which the same job
-    goes on.
+    ``find`` may name other images instead, ``open_engine`` somebody else who computes.
+    ``on_progress(done, failed, found)`` is called after each batch. The account of the run goes to
+    ``job.out`` with ``.run.json`` added, except for a report on standard output. A run that does
+    not end leaves a journal, from which the same job goes on.
 
     Raises UsageError, CheckpointError, SourceError, OutputError, OutputBusyError, DeviceError,
     WorkerError or AccountingError; whichever it is, ``job.out`` is as it was before. (Should the
@@ -52,20 +54,20 @@ def run(job: Job, *, on_progress: OnProgress = no_progress, find: Find = find_im
     """
     started = datetime.now(timezone.utc)
     stopwatch = Stopwatch()
-    failures: Counter[str] = Counter()
     with (
         stopwatch.around("write", open_outputs(job)) as outputs,
-        open_session(job, stopwatch, outputs.recall, find) as session,
+        open_session(
+            job, stopwatch, recall=outputs.recall, find=find, open_engine=open_engine
+        ) as session,
         stopwatch.around("write", outputs.open_table(session.past, session.layout)) as table,
     ):
         for predictions in session.predictions():
             with stopwatch.stage("write"):
                 table.write(predictions)
-            failures.update(failure.stage for failure in predictions.failures)
-            on_progress(table.rows, failures.total(), len(session.files))
+            on_progress(table.rows, session.tally.failures.total(), len(session.source))
 
         with stopwatch.stage("write"):
-            summary = _summarize(session, failures, started)
+            summary = _summarize(session, started)
             _check_sums(summary, table.rows)
             table.finish(summary)
             outputs.publish()
@@ -80,222 +82,159 @@ def stream(job: Job) -> Iterator[Predictions]:
     """
     with open_session(job, Stopwatch()) as session:
         for predictions in session.predictions():
-            yield replace(predictions, files=session.files)
+            yield replace(predictions, files=session.source.images)
+
+
+@dataclass
+class Tally:
+    """How many rows came to which end so far; ``failures`` by their stage."""
+
+    predicted: int = 0
+    reused: int = 0
+    failed: int = 0
+    to_review: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def counting(self, end: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
+        """Pass ``parts`` on, their images counted as ``predicted`` or ``reused``."""
+        for predictions in parts:
+            setattr(self, end, getattr(self, end) + len(predictions))
+            self.failed += len(predictions.failures)
+            yield predictions
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.predicted + self.reused + self.failed
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is ready to go: images listed, model on its device, workers reading."""
+    """A run that is ready to go: images listed, model loaded, work begun."""
 
     job: Job
-    listing: Listing
+    source: Source
     past: Past
-    backend: Backend
-    model: Model
-    reader: Reader
-    predictor: Predictor
+    engine: Engine
+    computed: Iterator[Predictions]
     stopwatch: Stopwatch
     survey: Survey
-    batch_size_by: str
-    counts: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def files(self) -> FileList:
-        """The images found."""
-        return self.listing.images
+    tally: Tally
 
     @property
     def layout(self) -> Layout:
         """The report's columns."""
-        return Layout(
-            self.model.classes,
-            topk=self.job.topk,
-            probs=self.job.probs,
-            labels=self.job.labels,
-            review_below=self.job.review_below,
-            explain=self.job.explain,
-        )
+        return Layout.of(self.job, self.engine.classes)
 
     def predictions(self) -> Iterator[Predictions]:
-        """What became of every file, in order and by batches, while the stopwatch runs.
+        """What became of every image, in order: the rows that are reused among those computed.
 
-        Raises AccountingError at the end when that is not what became of every file.
+        What is computed goes through the journal, behind what an earlier run has done of it.
+        Raises AccountingError at the end when that is not what became of every image.
         """
-        batches = self._read()
-        if self.job.save_fitted is not None:
-            saved = save_images(batches, self.files, self.job.save_fitted)
-            batches = self.stopwatch.each("save", saved)
-        predicted = self._busy(self.stopwatch.each("predict", self.predictor.predict(batches)))
-        fresh = self._count("predicted", self.past.resume(predicted))
-        reused = self._count("reused", self.past.reused())
-        for predictions in self.stopwatch.each("journal", merge(reused, fresh)):
+        reused = self.tally.counting("reused", self.past.reused())
+        computed = self.tally.counting("predicted", self.past.resume(self.computed))
+        for predictions in self.stopwatch.each("journal", merge(reused, computed)):
             check_signals()
+            self.stopwatch.add_work(predictions.busy)
             self.survey.count(predictions)
-            below = self.job.review_below
-            self.counts["to review"] += int(needs_review(predictions, below).sum())
+            self.tally.failures.update(failure.stage for failure in predictions.failures)
+            self.tally.to_review += needs_review(predictions, self.job.review_below).sum()
             yield predictions
-        rows = self.counts["predicted"] + self.counts["reused"] + self.counts["failed"]
-        if rows != len(self.files):
+        found = len(self.source)
+        if self.tally.rows != found:
             raise AccountingError(
-                f"found {len(self.files)} images, but {rows} have an outcome",
+                f"found {found} images, but {self.tally.rows} have an outcome",
                 "please report this as a bug",
             )
-
-    def _read(self) -> Iterator[Batch]:
-        for number, batch in enumerate(self.stopwatch.each("read", self.reader)):
-            if not number:
-                # What the first one took beyond being read, those who read took to start.
-                waited = self.stopwatch.seconds()["read"]
-                late = max(waited - sum(batch.busy.values()), 0.0)
-                self.stopwatch.shift("read", "start", late)
-            yield batch
-
-    def _busy(self, parts: Iterator[Predictions]) -> Iterator[Predictions]:
-        for predictions in parts:
-            self.stopwatch.add_work(predictions.busy)
-            yield predictions
-
-    def _count(self, outcome: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
-        for predictions in parts:
-            self.counts[outcome] += len(predictions)
-            self.counts["failed"] += len(predictions.failures)
-            yield predictions
-
-    def account(self) -> dict[str, Any]:
-        """From what predictions are made and how: JSON data."""
-        return {
-            "versions": versions(self.backend.name) | {"python": platform.python_version()},
-            # Not platform.platform(), which runs another program for what is not said here.
-            "platform": "-".join([platform.system(), platform.release(), platform.machine()]),
-            "model": {
-                "path": str(self.job.model),
-                "sha256": self.model.sha256,
-                "kind": self.model.kind,
-                "format": self.model.format,
-                "classes": self.model.classes,
-            },
-            "options": json.loads(json.dumps(asdict(self.job), default=str)),
-            "computed": {
-                "backend": self.backend.name,
-                "device": self.backend.device,
-                "precision": self.backend.precision,
-                **self.backend.details(),
-            },
-            "reader": {
-                "batch_size": self.reader.batch_size,
-                "batch_size_by": self.batch_size_by,
-                "workers": self.reader.workers,
-                "start_method": self.reader.start_method,
-            },
-        }
 
 
 @contextlib.contextmanager
 def open_session(
-    job: Job, stopwatch: Stopwatch, recall: Recall | None = None, find: Find = find_images
+    job: Job,
+    stopwatch: Stopwatch,
+    *,
+    recall: Recall | None = None,
+    find: Find = find_images,
+    open_engine: OpenEngine = LocalEngine,
 ) -> Iterator[Session]:
-    """Get everything ready that ``job`` needs, cheapest checks first; end the workers after.
+    """Get everything ready that ``job`` needs, cheapest checks first; end the work after.
 
-    ``recall(files, binding, batch_size)``, where given, says what need not be predicted again.
+    ``recall(source, binding, batch_size)``, where given, says what need not be computed again.
     """
     if job.save_fitted is not None:
         check_outside(job.save_fitted, job.source)
-    with stopwatch.stage("import"):
-        backend = open_backend(job)
-    with stopwatch.stage("load"):
-        model = backend.load(job.model, job.class_name)
-    if job.labels and len(job.labels) != model.classes:
+    engine = open_engine(job, stopwatch)
+    _check_classes(job, engine.classes)
+    with stopwatch.stage("list"):
+        source = find(job)
+    batch_size = engine.batch_size(source)
+    with stopwatch.stage("list"):
+        past = Past.nothing(source)
+        if recall is not None:
+            past = recall(source, _binding(job, engine, source), batch_size)
+    with engine.predictions(source, past.places) as computed:
+        survey = Survey(source.images)
+        yield Session(job, source, past, engine, computed, stopwatch, survey, Tally())
+
+
+def _check_classes(job: Job, classes: int) -> None:
+    if job.labels and len(job.labels) != classes:
         raise UsageError(
-            f"{len(job.labels)} labels do not name the model's {model.classes} classes",
+            f"{len(job.labels)} labels do not name the model's {classes} classes",
             "give one name for each class, in their order",
         )
-    if job.topk > model.classes:
+    if job.topk > classes:
         raise UsageError(
-            f"--topk {job.topk} is more than the model's {model.classes} classes",
+            f"--topk {job.topk} is more than the model's {classes} classes",
             "ask for fewer labels",
         )
-    k = model.classes if job.probs else min(max(job.topk, 2), model.classes)
-    with stopwatch.stage("list"):
-        listing = find(job)
-        seconds = seconds_to_read(job, listing.images)
-    with stopwatch.stage("load"):
-        batch_size, batch_size_by = choose_batch_size(
-            job, backend, model, seconds, len(listing.images)
-        )
-    with stopwatch.stage("list"):
-        past = Past.nothing(listing.images)
-        if recall is not None:
-            past = recall(listing.images, _binding(job, backend, model, k, listing), batch_size)
-    reader = Reader(
-        listing.images,
-        batch_size=batch_size,
-        workers=choose_workers(
-            *(job, backend, seconds, len(past.places)),
-            batches=math.ceil(len(past.places) / batch_size),
-        ),
-        start_method=job.start_method,
-        reading=job.reading,
-        places=past.places,
-        open_workers=backend.open_workers,
-    )
-    with contextlib.ExitStack() as reading:
-        with stopwatch.stage("start"):
-            reading.enter_context(reader)
-        with stopwatch.stage("load"):
-            predictor = backend.predictor(model, k)
-        yield Session(
-            *(job, listing, past, backend, model, reader, predictor, stopwatch),
-            survey=Survey(listing.images),
-            batch_size_by=batch_size_by,
-        )
-        with stopwatch.stage("end"):
-            reading.close()
 
 
-def _binding(job: Job, backend: Backend, model: Model, k: int, listing: Listing) -> dict[str, Any]:
-    """What a row depends on beside its file, each under the name that it has in a message."""
+def _binding(job: Job, engine: Engine, source: Source) -> dict[str, Any]:
+    """What a row depends on besides its image, each under the name that it has in a message."""
     return {
-        "--backend": backend.name,
-        "versions": versions(backend.name),
-        "model": model.sha256,
-        "folder": os.fsdecode(listing.images.root),
-        "device": backend.device,
-        # Another kind of processor rounds in another order.
-        "processor": backend.processor,
-        "--precision": backend.precision,
-        "--topk or --probs": k,
+        **engine.binding,
+        **source.binding,
         "--preprocess": job.preprocess,
         # No row depends on it, but the first run into a folder must not leave out what is known.
         "--save-fitted": os.path.realpath(job.save_fitted) if job.save_fitted else "",
-        "limits (--max-bytes, --max-pixels, --timeout, --follow-symlinks)": [
-            *(job.max_bytes, job.max_pixels, job.timeout, job.follow_symlinks)
+        "limits (--max-bytes, --max-pixels, --timeout)": [
+            job.max_bytes,
+            job.max_pixels,
+            job.timeout,
         ],
     }
 
 
-def _judge(job: Job, failed: int, found: int) -> ExitCode:
-    return ExitCode.OK if job.max_bad.allows(failed, found) else ExitCode.BAD_IMAGES
-
-
-def _summarize(session: Session, failures: Mapping[str, int], started: datetime) -> RunSummary:
-    counts, comparison = session.counts, session.past.comparison
+def _summarize(session: Session, started: datetime) -> RunSummary:
+    job, tally, engine = session.job, session.tally, session.engine
+    found = len(session.source)
+    comparison = session.past.comparison
+    fine = job.max_bad.allows(tally.failed, found)
     return RunSummary(
-        found=len(session.files),
-        predicted=counts["predicted"],
-        reused=counts["reused"],
-        failed=counts["failed"],
+        found=found,
+        predicted=tally.predicted,
+        reused=tally.reused,
+        failed=tally.failed,
         resumed=session.past.resumed,
         update=comparison.counts() if comparison else None,
-        ignored=session.listing.ignored,
-        failures_by_stage=dict(failures),
-        to_review=counts["to review"],
+        ignored=session.source.ignored,
+        failures_by_stage=dict(tally.failures),
+        to_review=int(tally.to_review),
         notes=session.survey.notes(),
         seconds=session.stopwatch.seconds(),
         busy=session.stopwatch.busy,
-        backend=session.backend.name,
-        device=session.backend.device,
-        exit_code=_judge(session.job, counts["failed"], len(session.files)),
-        account={"started": started.isoformat(timespec="seconds"), **session.account()},
+        backend=engine.backend,
+        device=engine.device,
+        exit_code=ExitCode.OK if fine else ExitCode.BAD_IMAGES,
+        account={
+            "started": started.isoformat(timespec="seconds"),
+            # Not platform.platform(), which runs another program for what is not said here.
+            "platform": "-".join([platform.system(), platform.release(), platform.machine()]),
+            "options": json.loads(json.dumps(asdict(job), default=str)),
+            **engine.account(),
+        },
     )
 
 

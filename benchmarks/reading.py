@@ -20,8 +20,8 @@ import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Grayscale, ToTensor
 
-from batchdigit.reading.dataset import DigitFiles
-from batchdigit.sources.find import list_images
+from batchdigit.reading.dataset import DigitImages
+from batchdigit.sources.folder import open_folders
 from benchmarks.images import add_options, make_images
 from benchmarks.machine import in_words, machine
 
@@ -34,8 +34,8 @@ def image_folder(root: Path) -> None:
 
 
 def batchdigit(root: Path) -> None:
-    files = list_images([root]).images
-    dataset = DigitFiles(files)
+    files = open_folders([root])
+    dataset = DigitImages(files)
     for start in range(0, len(files), BATCH_SIZE):
         batch = dataset.__getitems__(range(start, min(len(files), start + BATCH_SIZE)))
         torch.from_numpy(batch.images).float().div_(255)

@@ -26,8 +26,8 @@ from torch import nn
 from batchdigit import CNN, convert_model, load_checkpoint
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.batches import Batch
-from batchdigit.reading.dataset import DigitFiles
-from batchdigit.sources.find import list_images
+from batchdigit.reading.dataset import DigitImages
+from batchdigit.sources.folder import open_folders
 from benchmarks.images import REPOSITORY, add_options, make_images
 from benchmarks.machine import in_words, machine
 from benchmarks.rivals.common import BATCH_SIZE, WEIGHTS
@@ -61,8 +61,8 @@ def flops_of_an_image(model: CNN) -> int:
 
 
 def read_batches(folder: Path) -> list[Batch]:
-    files = list_images([folder]).images
-    dataset = DigitFiles(files)
+    files = open_folders([folder])
+    dataset = DigitImages(files)
     return [
         dataset.__getitems__(range(start, min(len(files), start + BATCH_SIZE)))
         for start in range(0, len(files), BATCH_SIZE)

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import Job, auto
-from batchdigit.sources.filelist import FileList
-from tests.support.samples import SAMPLES
+from tests.support.samples import SAMPLES, files_in
 
 
 class Computer:
@@ -47,21 +46,27 @@ def test_as_many_workers_as_there_is_to_read(
     monkeypatch.setattr(auto, "default_start_method", lambda: "fork")
     monkeypatch.setattr(auto.sys, "platform", "linux")
     job = Job((SAMPLES,))
-    assert auto.choose_workers(job, Computer(on_cpu=on_cpu), seconds, count, 10**6) == workers
-    assert auto.choose_workers(Job((SAMPLES,), workers=5), Computer(), seconds, count, 9) == 5
+    assert (
+        auto.choose_workers(job, Computer(on_cpu=on_cpu), seconds, count=count, batches=10**6)
+        == workers
+    )
+    assert (
+        auto.choose_workers(Job((SAMPLES,), workers=5), Computer(), seconds, count=count, batches=9)
+        == 5
+    )
 
 
 def test_no_worker_where_starting_one_takes_longer_than_it_saves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(auto, "default_start_method", lambda: "spawn")
-    assert auto.choose_workers(Job((SAMPLES,)), Computer(), SMALL, 100, 1) == 0
+    assert auto.choose_workers(Job((SAMPLES,)), Computer(), SMALL, count=100, batches=1) == 0
 
 
 def test_no_more_workers_than_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "available_cores", lambda: 16)
     monkeypatch.setattr(auto, "default_start_method", lambda: "fork")
-    assert auto.choose_workers(Job((SAMPLES,)), Computer(), PHOTO, 100, 3) == 3
+    assert auto.choose_workers(Job((SAMPLES,)), Computer(), PHOTO, count=100, batches=3) == 3
 
 
 @pytest.mark.parametrize(
@@ -90,12 +95,12 @@ def test_batch_of_large_files_is_read_soon_and_by_all_cores(
 
 def test_time_to_read_is_guessed_by_size(tmp_path: Path) -> None:
     job = Job((SAMPLES,))
-    small = FileList(os.fsencode(SAMPLES), [os.fsencode(p.name) for p in SAMPLES.glob("*.png")])
+    small = files_in(SAMPLES, [os.fsencode(p.name) for p in SAMPLES.glob("*.png")])
     assert 40e-6 < auto.seconds_to_read(job, small) < 200e-6
     (tmp_path / "photo.jpg").write_bytes(bytes(200_000))
-    large = FileList(os.fsencode(tmp_path), [b"photo.jpg", b"missing.jpg"])
+    large = files_in(tmp_path, [b"photo.jpg", b"missing.jpg"])
     assert 10e-3 < auto.seconds_to_read(job, large) < 50e-3
-    missing = FileList(os.fsencode(tmp_path), [b"missing.jpg"])
+    missing = files_in(tmp_path, [b"missing.jpg"])
     assert auto.seconds_to_read(job, missing) == auto.SECONDS_TO_READ
 
 
@@ -104,13 +109,13 @@ def test_one_huge_file_and_what_is_not_read_do_not_count(tmp_path: Path) -> None
     (tmp_path / "link.png").symlink_to("huge.png")
     (tmp_path / "small.png").write_bytes(bytes(300))
     names = [b"huge.png", *[b"small.png"] * 4]
-    files = FileList(os.fsencode(tmp_path), names)
+    files = files_in(tmp_path, names)
     assert auto.seconds_to_read(Job((tmp_path,)), files) < 100e-6
     for names, job in (
         ([b"link.png"], Job((tmp_path,))),
         ([b"huge.png"], Job((tmp_path,), max_bytes=1_000_000)),
     ):
-        files = FileList(os.fsencode(tmp_path), names)
+        files = files_in(tmp_path, names)
         assert auto.seconds_to_read(job, files) < 100e-6
-    linked = FileList(os.fsencode(tmp_path), [b"link.png"])
+    linked = files_in(tmp_path, [b"link.png"], follow_symlinks=True)
     assert auto.seconds_to_read(Job((tmp_path,), follow_symlinks=True), linked) > 100e-3

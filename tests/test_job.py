@@ -1,41 +1,14 @@
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batchdigit import Job, Tolerance, UsageError
+from batchdigit.job import Computing, Reading, Reporting, Resuming
 from batchdigit.training.job import TrainJob
 
 SOURCE = (Path("images"),)
-
-
-@pytest.mark.parametrize(
-    ("out", "expected"),
-    [
-        ("a.csv", ("csv", False)),
-        ("a.CSV", ("csv", False)),
-        ("a.tsv", ("tsv", False)),
-        ("a.parquet", ("parquet", False)),
-        ("a.jsonl", ("jsonl", False)),
-        ("a.csv.gz", ("csv", True)),
-        ("a.b.jsonl.gz", ("jsonl", True)),
-        ("-", ("csv", False)),
-    ],
-)
-def test_format_follows_the_extension(out: str, expected: tuple[str, bool]) -> None:
-    assert Job(SOURCE, Path(out)).report_format == expected
-
-
-def test_given_format_overrides_the_extension() -> None:
-    assert Job(SOURCE, Path("a.txt"), format="tsv").report_format == ("tsv", False)
-    assert Job(SOURCE, Path("a.csv"), format="jsonl").report_format == ("jsonl", False)
-    assert Job(SOURCE, Path("-"), format="jsonl").report_format == ("jsonl", False)
-    assert Job(SOURCE, Path("a.txt.gz"), format="csv").report_format == ("csv", True)
-
-
-@pytest.mark.parametrize("out", ["a", "a.xlsx", "a.gz", "a.parquet.gz"])
-def test_extension_that_says_no_format_is_an_error(out: str) -> None:
-    with pytest.raises(UsageError):
-        Job(SOURCE, Path(out))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +19,8 @@ def test_extension_that_says_no_format_is_an_error(out: str) -> None:
         {"batch_size": 0},
         {"batch_size": 10**20},
         {"device": "tpu"},
-        {"out": Path("report.xls")},
         {"workers": -1},
-        {"format": "xml"},
+        {"source": ("images", "")},
         {"precision": "fp8"},
         {"start_method": "thread"},
     ],
@@ -89,3 +61,25 @@ def test_training_on_variants_takes_fitting() -> None:
     with pytest.raises(UsageError, match="--variants 0"):
         TrainJob(Path("data"), Path("CNN.pt"), preprocess="exact")
     TrainJob(Path("data"), Path("CNN.pt"), preprocess="exact", variants=0)
+
+
+@pytest.mark.parametrize("source", ["images", Path("images"), ["images"], (Path("images"),)])
+def test_sources_are_text_whatever_they_are_given_as(source: Any) -> None:
+    assert Job(source).source == ("images",)
+
+
+def test_address_keeps_its_slashes() -> None:
+    assert Job("s3://bucket/images").source == ("s3://bucket/images",)  # type: ignore[arg-type]
+
+
+def test_every_option_belongs_to_one_part() -> None:
+    parts = [Reading, Computing, Reporting, Resuming]
+    names = [option.name for part in parts for option in fields(part)]
+    assert len(names) == len(set(names))
+    assert {option.name for option in fields(Job)} == {"source", "out", *names}
+
+
+def test_job_hands_its_parts_on() -> None:
+    job = Job(("a",), follow_symlinks=True, max_pixels=7, topk=3)
+    assert job.reading == Reading(follow_symlinks=True, max_pixels=7)
+    assert type(job.reading) is Reading

@@ -269,7 +269,7 @@ def test_no_images_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
 def test_unwritable_folder_is_found_before_any_work(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchdigit.sources.find.list_images", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("batchdigit.sources.find.open_folders", lambda *_, **__: 1 / 0)
     with pytest.raises(OutputError):
         run(Job((digits,), tmp_path / "missing" / "out.csv"))
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from pathlib import Path
 from typing import Any, Protocol
 
 from batchdigit.batches import Batch, Predictions
-from batchdigit.reading.workers import OpenWorkers
+from batchdigit.modelfiles.file import ModelFile
 
 
 class Model(Protocol):
@@ -40,8 +39,8 @@ class Predictor(Protocol):
 class Backend(Protocol):
     """A way to compute, on one device.
 
-    ``device`` and ``processor`` say on what, ``precision`` in what (chosen by then, where it was
-    ``auto`` and a model is loaded), ``open_workers`` which processes read for it.
+    ``device`` and ``processor`` say on what, ``precision`` in what: chosen once a model is loaded,
+    where it was ``auto``.
     """
 
     name: str
@@ -51,13 +50,9 @@ class Backend(Protocol):
 
     @property
     def processor(self) -> str:
-        """The kind of processor, of which results depend."""
+        """The kind of processor, which results depend on."""
 
-    @property
-    def open_workers(self) -> OpenWorkers:
-        """What starts processes that read."""
-
-    def load(self, path: Path, class_name: str | None) -> Any:
+    def load(self, file: ModelFile, class_name: str | None) -> Any:
         """The model in a file; raises CheckpointError."""
 
     def batch_size(self, model: Any, /) -> tuple[int, str]:

@@ -6,21 +6,21 @@ import logging
 
 from batchdigit.backends.base import Backend
 from batchdigit.errors import BatchdigitError, UsageError
-from batchdigit.job import Job
-from batchdigit.modelfiles.file import is_onnx_file
+from batchdigit.job import Computing
+from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import has_bfloat16_units, may_have_gpu
 
 _LOG = logging.getLogger(__name__)
 
 
-def open_backend(job: Job) -> Backend:
-    """What computes ``job``; its packages are imported here, those of others are not.
+def open_backend(job: Computing, file: ModelFile) -> Backend:
+    """What computes ``job`` with the model in ``file``; only its own packages are imported.
 
     Raises UsageError for a combination that makes no sense, DeviceError for a device that is not
     there, BatchdigitError for a package that is missing.
     """
-    chosen, may_be_torch = choose_backend(job)
+    chosen, may_be_torch = choose_backend(job, is_onnx=file.format == ONNX)
     if chosen == "onnxruntime":
         from batchdigit.backends.onnx_backend import OnnxBackend
 
@@ -38,8 +38,10 @@ def open_backend(job: Job) -> Backend:
     return TorchBackend(job.device, job.precision)
 
 
-def choose_backend(job: Job) -> tuple[str, bool]:
+def choose_backend(job: Computing, *, is_onnx: bool) -> tuple[str, bool]:
     """``torch`` or ``onnxruntime``, and whether PyTorch would do as well.
+
+    ``is_onnx`` says whether the model file is in that format.
 
     ``auto`` takes ONNX Runtime where it is installed and can do the job: on a CPU it is the faster
     one, and a small job is done before PyTorch is even imported. GPUs, and precisions below single,
@@ -47,7 +49,7 @@ def choose_backend(job: Job) -> tuple[str, bool]:
     """
     wants_gpu = job.device not in ("auto", "cpu")
     wants_less = job.precision not in ("fp32", "auto")
-    if is_onnx_file(job.model):
+    if is_onnx:
         if job.backend == "torch" or wants_gpu or wants_less:
             raise UsageError(
                 f"{job.model} is an ONNX file, which ONNX Runtime computes, on the CPU and in fp32",

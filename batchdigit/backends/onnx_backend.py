@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,9 @@ from numpy.typing import NDArray
 from batchdigit.backends.ahead import predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import BatchdigitError, DeviceError
-from batchdigit.modelfiles.file import ONNX, read_model_file
+from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.models.weights import read_weights
-from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.system.machine import available_cores
 from batchdigit.system.signals import signals_held
 from batchdigit.system.stopwatch import Laps
@@ -53,7 +51,6 @@ class OnnxBackend:
     device = "cpu"
     on_cpu = True
     precision = "fp32"
-    open_workers = PipeWorkers
 
     def __init__(self) -> None:
         try:
@@ -72,27 +69,32 @@ class OnnxBackend:
 
     @property
     def processor(self) -> str:
-        """The kind of processor, of which results depend: the vector instructions it has."""
+        """The kind of processor, which results depend on: the vector instructions it has."""
         config = np.show_config(mode="dicts")  # which leaves out what is empty
         found = config.get("SIMD Extensions", {}).get("found", [])
         return " ".join([platform.machine(), *found])
 
-    def load(self, path: Path, class_name: str | None) -> OnnxModel:
+    def load(self, file: ModelFile, class_name: str | None) -> OnnxModel:
         """The model in a file that :func:`batchdigit.load_checkpoint` takes, or in an ONNX file.
 
         Raises CheckpointError for any other.
         """
-        file = read_model_file(path)
         if file.format == ONNX:
             network = checked_onnx(file)
             return OnnxModel(
-                *(file.sha256, "ONNX graph", ONNX, network.classes),
-                lambda: self._session(file.data),
+                sha256=file.sha256,
+                kind="ONNX graph",
+                format=ONNX,
+                classes=network.classes,
+                open=lambda: self._session(file.data),
             )
         weights = read_weights(file, class_name)
         return OnnxModel(
-            *(weights.sha256, weights.kind, weights.format, weights.classes),
-            lambda: self._session(onnx_model(weights)),
+            sha256=weights.sha256,
+            kind=weights.kind,
+            format=weights.format,
+            classes=weights.classes,
+            open=lambda: self._session(onnx_model(weights)),
         )
 
     def _session(self, data: bytes) -> Any:
@@ -152,15 +154,7 @@ class OnnxPredictor:
         labels_Bk = np.argsort(-probs_BK, axis=1, kind="stable")[:, : self._k]
         probs_Bk = np.take_along_axis(probs_BK, labels_Bk, axis=1)
         laps.enter(None)
-        return Predictions(
-            indices=batch.indices,
-            labels=labels_Bk,
-            probs=probs_Bk,
-            treatments=batch.treatments,
-            ink=batch.ink,
-            failures=batch.failures,
-            busy={**batch.busy, **laps.seconds},
-        )
+        return Predictions.of(batch, labels_Bk, probs_Bk, laps.seconds)
 
 
 def softmax(logits_BK: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from batchdigit.backends.torch_device import choose_device, describe_device
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.backends.tuning import best_batch_size, remembered
 from batchdigit.batches import Batch
-from batchdigit.models.checkpoint import Checkpoint, load_checkpoint
+from batchdigit.modelfiles.file import ModelFile
+from batchdigit.models.checkpoint import Checkpoint, build_model
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.network import IMAGE_SIZE
-from batchdigit.reading.torch_workers import TorchWorkers
+from batchdigit.models.weights import read_weights
 from batchdigit.system.machine import available_cores, has_bfloat16_units
 
 CPU_BATCH_SIZE = 256  # is computed in parts
@@ -34,7 +33,6 @@ class TorchBackend:
     """
 
     name = "torch"
-    open_workers = TorchWorkers
 
     def __init__(self, device: str, precision: str) -> None:
         self._device = choose_device(device)
@@ -50,12 +48,13 @@ class TorchBackend:
 
     @property
     def processor(self) -> str:
-        """The kind of processor, of which results depend."""
+        """The kind of processor, which results depend on."""
         return str(torch.backends.cpu.get_cpu_capability())
 
-    def load(self, path: Path, class_name: str | None) -> Checkpoint:
+    def load(self, file: ModelFile, class_name: str | None) -> Checkpoint:
         """The model in a file; see :func:`batchdigit.load_checkpoint`."""
-        checkpoint = load_checkpoint(path, class_name)
+        weights = read_weights(file, class_name)
+        checkpoint = Checkpoint(build_model(weights), weights)
         if self.precision == "auto":
             self.precision, self._flips = self._choose_precision(checkpoint)
         return checkpoint
@@ -73,7 +72,7 @@ class TorchBackend:
 
     def _label_flips(self, checkpoint: Checkpoint, precision: str) -> int:
         """How many of the thousand packaged digits get another label than in fp32."""
-        batch = _batch_of(packaged_digits())
+        batch = Batch.of(packaged_digits())
         exact, other = (
             next(Predictor(checkpoint.model, self._device, precision=name, k=1).predict([batch]))
             for name in ("fp32", precision)
@@ -96,7 +95,7 @@ class TorchBackend:
     def _rate(self, checkpoint: Checkpoint, size: int) -> float | None:
         """Images a second that the device predicts; None where that takes too much memory."""
         predictor = Predictor(checkpoint.model, self._device, precision=self.precision, k=2)
-        batch = _batch_of(np.zeros((size, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+        batch = Batch.of(np.zeros((size, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
         free, _ = torch.cuda.mem_get_info(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
         list(predictor.predict([batch]))  # the first one takes longer
@@ -124,8 +123,3 @@ class TorchBackend:
         if self._flips is not None:
             details["label_flips_in_1000"] = self._flips
         return details
-
-
-def _batch_of(images: NDArray[np.uint8]) -> Batch:
-    count = len(images)
-    return Batch(np.arange(count), images, np.zeros(count, np.uint8), np.zeros(count, np.float32))

@@ -157,14 +157,11 @@ class _InFlight:
             )
         k = self.result_B2k.shape[1] // 2
         probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)
-        return Predictions(
-            indices=self.batch.indices,
-            labels=labels_Bk.to(torch.int64).numpy(),
-            probs=probs_Bk.contiguous().numpy(),
-            treatments=self.batch.treatments,
-            ink=self.batch.ink,
-            failures=self.batch.failures,
-            busy={**self.batch.busy, **self.laps.seconds},
+        return Predictions.of(
+            self.batch,
+            labels_Bk.to(torch.int64).numpy(),
+            probs_Bk.contiguous().numpy(),
+            self.laps.seconds,
         )
 
 

@@ -14,12 +14,12 @@ from batchdigit.cli.options import (
     ModelOption,
     print_json,
     print_lines,
-    source_paths,
 )
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
 from batchdigit.job import Job, default_model
 from batchdigit.places import STDOUT
+from batchdigit.reports.formats import choose_format
 
 
 def doctor(
@@ -49,11 +49,12 @@ def doctor(
     """
     with command("nothing was changed"):
         job = Job(
-            source=source_paths(source or ["."]),
+            source=tuple(source or ["."]),
             out=out,
             model=model or default_model(),
             class_name=class_name,
         )
+        choose_format(job.out, job.format)  # raises for a name that says no format
         # Other commands need none of this.
         from batchdigit.doctor.examination import examine
         from batchdigit.doctor.findings import (

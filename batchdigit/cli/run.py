@@ -23,14 +23,12 @@ from batchdigit.cli.options import (
     log,
     number_or_auto,
     print_json,
-    source_paths,
 )
 from batchdigit.cli.process import Ending, command
 from batchdigit.cli.prometheus import Metrics, write_metrics
 from batchdigit.errors import UsageError
 from batchdigit.job import (
     BACKENDS,
-    FORMATS,
     PRECISIONS,
     PREPROCESSING,
     Job,
@@ -39,6 +37,7 @@ from batchdigit.job import (
 )
 from batchdigit.labels import read_labels
 from batchdigit.places import STDOUT
+from batchdigit.reports.formats import FORMATS, choose_format
 from batchdigit.system.imports import loading
 from batchdigit.system.lock import hold_output
 from batchdigit.system.processes import keep_memory
@@ -46,7 +45,7 @@ from batchdigit.system.progress import show_progress
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)
-RUN = Job(source=(Path("SOURCE"),))  # the defaults, for --help
+RUN = Job(source=("SOURCE",))  # the defaults, for --help
 RUN_EXAMPLES = """\b
 Examples:
   batchdigit run ./images --out preds.csv
@@ -206,7 +205,7 @@ def run(
         _log_and_metrics(ending, out, log_file, log_format, metrics) as measured,
     ):
         job = Job(
-            source=source_paths(source),
+            source=tuple(source),
             out=out,
             model=model or default_model(),
             class_name=class_name,
@@ -233,12 +232,13 @@ def run(
             fresh=fresh,
             wait=wait,
         )
+        form = choose_format(out, report_format)
         if out == STDOUT and as_json:
             raise UsageError(
                 "--json and the report would both go to standard output",
                 "give --out a file, or leave --json off",
             )
-        if out == STDOUT and job.report_format[0] == "parquet" and is_terminal(sys.stdout):
+        if out == STDOUT and form.name == "parquet" and is_terminal(sys.stdout):
             raise UsageError(
                 "Parquet is not for a terminal",
                 "redirect standard output, or give --out a file",

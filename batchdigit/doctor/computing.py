@@ -90,7 +90,7 @@ def backend(job: Job, earlier: Earlier) -> list[Finding]:
 def _backend(job: Job, earlier: Earlier) -> Iterator[Finding]:
     from batchdigit.backends.choice import choose_backend
 
-    chosen, may_be_torch = choose_backend(job)
+    chosen, may_be_torch = choose_backend(job, is_onnx=is_onnx_file(job.model))
     usable = {
         name
         for name in _NAMES

@@ -55,22 +55,20 @@ def source(job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _source(job: Job) -> Iterator[Finding]:
-    from batchdigit.sources.contents import read_file
     from batchdigit.sources.find import find_images
 
-    listing = find_images(job)
-    images = listing.images
-    text = f"{len(images)} images, {len(listing.ignored)} other files"
+    source = find_images(job)
+    images = source.images
+    text = f"{len(images)} images, {len(source.ignored)} other files"
     if closed := sum(name.endswith(b"/") for name in images):
         text = f"{len(images) - closed} images, {closed} folders that cannot be listed"
         yield warning("source", text, "let this user read them, or each is an error row")
         return
-    try:
-        read_file(images.path(0))
-    except ImageError as error:
+    first = next(source.contents([0], max_bytes=job.max_bytes))
+    if isinstance(first, ImageError):
         yield warning(
             "source",
-            f"{text}; {images.filename(0)}: {error.message}",
+            f"{text}; {images.filename(0)}: {first.message}",
             "let this user read the files, or each is an error row",
         )
     else:

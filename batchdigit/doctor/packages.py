@@ -13,6 +13,7 @@ from importlib import metadata
 from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
 from batchdigit.job import Job
+from batchdigit.reports.formats import choose_format
 from batchdigit.version import __version__
 
 Version = tuple[int, ...]
@@ -69,7 +70,7 @@ def _packages(job: Job) -> Iterator[Finding]:
             "batchdigit is not installed, so which versions it needs is not known",
             "pip install it from its folder",
         )
-    needed = {"pyarrow"} if job.report_format[0] == "parquet" else set()
+    needed = {"pyarrow"} if choose_format(job.out, job.format).name == "parquet" else set()
     fine = [f"batchdigit {__version__}"]
     faults = []
     for name, module in MODULES.items():

@@ -72,11 +72,10 @@ def workers(job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 def _workers(folder: Path, job: Job) -> Iterator[Finding]:
     from batchdigit.reading.reader import Reader
-    from batchdigit.sources.find import list_images
+    from batchdigit.sources.folder import open_folders
 
     _save_digits(folder, 1)
-    images = list_images([folder]).images
-    with Reader(images, batch_size=1, workers=1, reading=job.reading) as reader:
+    with Reader(open_folders([folder]), batch_size=1, workers=1, reading=job.reading) as reader:
         (batch,) = reader
     for failure in batch.failures:
         yield problem(
@@ -106,18 +105,18 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
 
     _save_digits(folder, DIGITS)
     # With a batch size, or a GPU's would be measured, which takes seconds.
-    job = replace(job, source=(folder,), batch_size=DIGITS // 2, workers=workers)
+    job = replace(job, source=(str(folder),), batch_size=DIGITS // 2, workers=workers)
     rows = right = 0
     finite = True
     with open_session(job, Stopwatch()) as session:
         for predictions in session.predictions():
             for failure in predictions.failures:
-                name = session.files.filename(failure.index)
+                name = session.source.images.filename(failure.index)
                 yield problem("trial", f"{name}: {failure.text}", "see to what it names")
             rows += len(predictions)
             right += int((predictions.labels[:, 0] == predictions.indices % 10).sum())
             finite = finite and bool(np.isfinite(predictions.probs).all())
-        how = f"by {session.backend.name} on {session.backend.device}"
+        how = f"by {session.engine.backend} on {session.engine.device}"
     if not finite:
         yield problem("trial", f"probabilities {how} are not finite", "use other weights")
     elif not is_packaged(job.model):

@@ -1,14 +1,14 @@
-"""The dataset: digit images by their position in a list of files, read a batch at a time."""
+"""The dataset: images of digits by their position in a source, read a batch at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchdigit.batches import Batch, Digit, Failure
+from batchdigit.batches import Batch, Digit, Failure, blank_facts
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
 from batchdigit.images.preprocess import (
@@ -20,22 +20,21 @@ from batchdigit.images.preprocess import (
 )
 from batchdigit.job import Reading
 from batchdigit.reading.clocks import FileClocks
-from batchdigit.sources.contents import read_file
-from batchdigit.sources.filelist import FileList
+from batchdigit.sources.base import Source
 from batchdigit.system.stopwatch import Laps
 
 DEFAULT_READING = Reading()
 JUDGED_AT_ONCE = 256  # images, so that judging takes little memory, however large a batch
 
 
-class DigitFiles:
-    """Digit images by their position in a file list; ``__getitems__`` reads a whole batch.
+class DigitImages:
+    """The images of a source by their position; ``__getitems__`` reads a whole batch.
 
     A map-style dataset for PyTorch's DataLoader, which need not be there.
     """
 
-    def __init__(self, files: FileList, reading: Reading = DEFAULT_READING) -> None:
-        self.files = files
+    def __init__(self, source: Source, reading: Reading = DEFAULT_READING) -> None:
+        self.source = source
         self.reading = reading
         self.report_to(FileClocks(1, None), 0)
 
@@ -46,17 +45,17 @@ class DigitFiles:
         clocks.stop(place)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.source.images)
 
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Read, decode and preprocess the files at ``indices``, one after another.
+        """Read, decode and preprocess the images at ``indices``, one after another.
 
         The DataLoader calls this with each batch's indices in place of ``__getitem__``.
         """
-        rows = _Rows(indices)
+        rows = _Rows(indices, self._contents(indices))
         laps = Laps()
         with strict_pillow(self.reading.max_pixels):
             for row in range(len(indices)):
@@ -68,10 +67,28 @@ class DigitFiles:
         self._clocks.stop(self._place)
         return rows.batch(laps.seconds)
 
+    def _contents(self, indices: Sequence[int]) -> Iterator[bytes | ImageError]:
+        """The bytes of each image, or what is wrong with it, whatever the source raises."""
+        done = 0
+        while done < len(indices):
+            try:
+                for content in self.source.contents(
+                    indices[done:], max_bytes=self.reading.max_bytes
+                ):
+                    done += 1
+                    yield content
+                problem = "the source ended before it"
+            except Exception as error:  # noqa: BLE001
+                # One image must not take the others along; the source is asked anew for these.
+                problem = one_line(f"{type(error).__name__}: {error}")
+            if done < len(indices):
+                done += 1
+                yield ImageError("read", problem)
+
     def _attempt(
         self, work: Callable[[_Rows, int, Laps], None], rows: _Rows, row: int, laps: Laps
     ) -> None:
-        """Do ``work`` on the file of a row; what is wrong with it becomes a failure."""
+        """Do ``work`` on the image of a row; what is wrong with it becomes a failure."""
         self._clocks.start(self._place, rows.indices[row])
         try:
             work(rows, row, laps)
@@ -82,14 +99,11 @@ class DigitFiles:
             rows.fail(row, "decode", one_line(f"{type(error).__name__}: {error}"))
 
     def _read(self, rows: _Rows, row: int, laps: Laps) -> None:
-        reading = self.reading
-        how = reading.preprocess
+        how = self.reading.preprocess
         laps.enter("read")
-        contents = read_file(
-            self.files.path(rows.indices[row]),
-            follow_symlinks=reading.follow_symlinks,
-            max_bytes=reading.max_bytes,
-        )
+        contents = next(rows.contents)
+        if isinstance(contents, ImageError):
+            raise contents
         laps.enter("decode")
         image: Image.Image | NDArray[np.uint8] | None = decode_plain_png(contents)
         if image is None:
@@ -110,23 +124,25 @@ def _fit(rows: _Rows, row: int, _laps: Laps) -> None:
 class _Rows:
     """The images of a batch while it is read: a row for each of ``indices``, or a failure.
 
-    Those that have the right size are judged together at the end, which takes a fraction of the
-    time.
+    ``contents`` gives the bytes of the images, in their order. Images that have the right size are
+    judged together at the end, which takes a fraction of the time.
     """
 
-    def __init__(self, indices: Sequence[int]) -> None:
+    def __init__(self, indices: Sequence[int], contents: Iterator[bytes | ImageError]) -> None:
         count = len(indices)
         self.indices = indices
+        self.contents = contents
         self._images = np.zeros((count, 1, *SIZE), np.uint8)
-        self._treatments = np.zeros(count, np.uint8)
-        self._ink = np.zeros(count, np.float32)
+        self._facts = blank_facts(count)
         self._usable = np.ones(count, np.bool_)
         self._failures: dict[int, Failure] = {}
         self._put_off: list[int] = []
 
     def put(self, row: int, digit: Digit) -> None:
         """The image of a row, as the network gets it."""
-        self._images[row, 0], self._treatments[row], self._ink[row] = digit
+        self._images[row, 0] = digit.pixels
+        self._facts["treatment"][row] = digit.treatment
+        self._facts["ink"][row] = digit.ink
 
     def put_off(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """The image of a row, uint8[28, 28], that is as the network gets it if it is like MNIST."""
@@ -144,12 +160,12 @@ class _Rows:
         self._failures[row] = Failure(self.indices[row], stage, message)
 
     def judge(self) -> list[int]:
-        """The rows that were put off and are to be fitted, for they do not look like MNIST's."""
+        """The rows that were put off and must be fitted, because they do not look like MNIST's."""
         unlike: list[int] = []
         for start in range(0, len(self._put_off), JUDGED_AT_ONCE):
             rows = np.array(self._put_off[start : start + JUDGED_AT_ONCE], np.int64)
             likeness = look_like_mnist(self._images[rows, 0])
-            self._ink[rows] = likeness.ink
+            self._facts["ink"][rows] = likeness.ink
             unlike += rows[~likeness.mnist].tolist()
         return unlike
 
@@ -160,8 +176,7 @@ class _Rows:
         return Batch(
             np.array(self.indices, np.int64)[usable],
             self._images[usable],
-            self._treatments[usable],
-            self._ink[usable],
-            tuple(self._failures[row] for row in sorted(self._failures)),
-            busy,
+            facts=self._facts[usable],
+            failures=tuple(self._failures[row] for row in sorted(self._failures)),
+            busy=busy,
         )

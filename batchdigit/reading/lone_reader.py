@@ -11,8 +11,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import numpy as np
-
 from batchdigit.batches import Batch, Failure
 from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import SECONDS_TO_START
@@ -55,13 +53,15 @@ class LoneReader:
                 pipe.send(index)
                 if not self._answers(pipe):
                     self.end()
-                    return _failed(index, "timeout", f"not read within {self._seconds:g} s")
+                    why = f"not read within {self._seconds:g} s"
+                    return Batch.failed(Failure(index, "timeout", why))
                 answer: Batch = pipe.recv()
             except (EOFError, OSError):
                 exit_code = self.end(SECONDS_TO_CRASH)
             else:
                 return answer
-        return _failed(index, "decode", f"crashed the process that read it ({_died(exit_code)})")
+        why = f"crashed the process that read it ({_died(exit_code)})"
+        return Batch.failed(Failure(index, "decode", why))
 
     def _answers(self, pipe: Connection) -> bool:
         """Whether an answer comes in time; what this process sleeps, stopped by Ctrl-Z, is none."""
@@ -118,16 +118,6 @@ def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
         pipe.send(None)
         while True:
             pipe.send(read([pipe.recv()]))
-
-
-def _failed(index: int, stage: str, message: str) -> Batch:
-    return Batch(
-        np.empty(0, np.int64),
-        np.empty((0, 1, 28, 28), np.uint8),
-        np.empty(0, np.uint8),
-        np.empty(0, np.float32),
-        (Failure(index, stage, message),),
-    )
 
 
 def _died(exit_code: int | None) -> str:

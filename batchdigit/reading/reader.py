@@ -1,4 +1,4 @@
-"""Batches of images from a list of files, in its order.
+"""Batches of images from a source, in its order.
 
 Worker processes read: PyTorch's DataLoader (:mod:`batchdigit.reading.torch_workers`), or where
 PyTorch is not wanted processes of our own (:mod:`batchdigit.reading.pipe_workers`). A worker sends
@@ -20,45 +20,46 @@ from numpy.typing import NDArray
 
 from batchdigit.batches import Batch, join_batches
 from batchdigit.job import Reading
-from batchdigit.reading.dataset import DEFAULT_READING, DigitFiles
+from batchdigit.reading.dataset import DEFAULT_READING, DigitImages
 from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.reading.startup import default_start_method, one_thread
 from batchdigit.reading.workers import OpenWorkers, Plan, WorkerDied, Workers
-from batchdigit.sources.filelist import FileList
+from batchdigit.sources.base import Source
 from batchdigit.system.processes import check_left_behind
 from batchdigit.system.signals import signals_blocked, signals_held
 
 
 class Reader:
-    """Iterates once over the batches of a file list, in its order.
+    """Iterates once over the batches of a source, in its order.
 
     A context manager: entering it starts the worker processes at once, so that they read while
     the caller loads its model, and before the caller starts threads of its own; leaving it ends
-    them. ``workers`` 0 reads in this process. ``places``, int64[N] ascending, are the positions
-    in the list to read, all where it is None. ``open_workers`` says which kind of processes read.
+    them. ``workers`` 0 reads in this process; a source that can only be read through is read by
+    one process at most. ``places``, int64[N] ascending, are the positions in the source to read,
+    all where it is None. ``open_workers`` says which kind of processes read.
 
     A worker that dies is replaced. What it was reading is read by itself, file after file, and a
     file that ends or stalls that process too becomes a failure. Raises WorkerError where
     processes cannot be started.
     """
 
-    def __init__(  # noqa: PLR0913  (all but one by name, each an option of its own)
+    def __init__(
         self,
-        files: FileList,
+        source: Source,
         *,
         batch_size: int,
         workers: int,
-        start_method: str | None = None,
         reading: Reading = DEFAULT_READING,
         places: NDArray[np.int64] | None = None,
         open_workers: OpenWorkers = PipeWorkers,
     ) -> None:
         self.batch_size = batch_size
-        self.workers = workers
-        self.start_method = (start_method or default_start_method()) if workers else None
-        self._dataset = DigitFiles(files, reading)
-        places = np.arange(len(files)) if places is None else places
+        self.workers = workers if source.random_access else min(workers, 1)
+        start_method = reading.start_method or default_start_method()
+        self.start_method = start_method if workers else None
+        self._dataset = DigitImages(source, reading)
+        places = np.arange(len(source)) if places is None else places
         self._all = Plan(places, batch_size, range(math.ceil(len(places) / batch_size)))
         self._open_workers = open_workers
         self._workers: Workers | None = None

@@ -21,7 +21,7 @@ ENDING = b".fitted.png"
 def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iterator[Batch]:
     """Pass ``batches`` on, and save each image as ``folder/NAME.fitted.png``, 8-bit grey.
 
-    ``NAME`` is the file's path relative to the root of ``files``, cut and with a digest where the
+    ``NAME`` is the file's path relative to the root of its source, cut and with a digest where the
     result would be too long for a file system; folders in it are made, and what an earlier run
     saved is replaced. Raises OutputError.
     """
@@ -41,7 +41,7 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 
 
 def _name(files: FileList, index: int) -> bytes:
-    folder, name = os.path.split(files[index] or os.path.basename(files.root))
+    folder, name = os.path.split(files[index])
     if len(name + ENDING) > LONGEST_NAME:
         # Without the rest of a character of UTF-8, which some file systems refuse.
         name = (
@@ -52,7 +52,7 @@ def _name(files: FileList, index: int) -> bytes:
     return os.path.join(folder, name + ENDING)
 
 
-def check_outside(folder: Path, sources: Iterable[Path]) -> None:
+def check_outside(folder: Path, sources: Iterable[str]) -> None:
     """Raise UsageError for a folder in which the next run would find what was saved."""
     inside = Path(os.path.realpath(folder))
     for source in sources:

@@ -1,15 +1,22 @@
-"""The formats that a report is written in."""
+"""The formats that a report is written in.
+
+To add one, write a class that fulfils :class:`Format` and give it a line in FORMATS.
+"""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Protocol
 
-from batchdigit.reports.table import Columns
+from batchdigit.errors import UsageError
+from batchdigit.places import STDOUT
+
+Column = list[Any]
+Columns = dict[str, Column]
 
 PARQUET_ROWS_PER_GROUP = 65_536
 _CSV_TRUTH = {True: "true", False: "false", None: None}
@@ -17,7 +24,14 @@ ACCOUNT_KEY = "batchdigit.run"
 
 
 class Format(Protocol):
-    """Writes a table to a stream."""
+    """Writes a table to a stream, gzipped on request, for columns with the types of their cells.
+
+    One that is ``compressed`` already is never asked to gzip.
+    """
+
+    compressed: ClassVar[bool]
+
+    def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type], /) -> None: ...
 
     def write(self, columns: Columns) -> None:
         """Append rows, given column by column."""
@@ -26,14 +40,48 @@ class Format(Protocol):
         """Write whatever closes the table."""
 
 
-def open_format(name: str, gzipped: bool, stream: BinaryIO, columns: Mapping[str, type]) -> Format:
-    """Give the writer for ``csv``, ``tsv``, ``jsonl`` or ``parquet``."""
-    if name == "parquet":
-        return _ParquetFormat(stream, columns)
-    text = _TextStream(stream, gzipped)
-    if name == "jsonl":
-        return _JsonLinesFormat(text)
-    return _DelimitedFormat(text, columns, "\t" if name == "tsv" else ",")
+@dataclass(frozen=True)
+class ReportFormat:
+    """A format by its name, a key of FORMATS, and whether the report is gzipped.
+
+    Raises UsageError for a format that does not exist, and where both would compress.
+    """
+
+    name: str
+    gzipped: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in FORMATS:
+            raise UsageError(
+                f"--format {self.name!r} is unknown", f"choose from {', '.join(FORMATS)}"
+            )
+        if self.gzipped and FORMATS[self.name].compressed:
+            raise UsageError(
+                f"a {self.name} report is compressed already", "leave .gz off its name"
+            )
+
+    def open(self, stream: BinaryIO, columns: Mapping[str, type]) -> Format:
+        """What writes a table with these columns to ``stream``."""
+        return FORMATS[self.name](stream, self.gzipped, columns)
+
+
+def choose_format(out: Path, name: str | None) -> ReportFormat:
+    """The format called ``name``, or else the one that the extension of ``out`` names.
+
+    ``.gz`` after the extension asks for gzip. Standard output is CSV unless ``name`` says
+    otherwise. Raises UsageError for a format that does not exist.
+    """
+    file_name = out.name.lower()
+    gzipped = file_name.endswith(".gz")
+    suffix = Path(file_name.removesuffix(".gz")).suffix.removeprefix(".")
+    if out == STDOUT:
+        suffix, gzipped = "csv", False
+    if name is None and suffix not in FORMATS:
+        raise UsageError(
+            f"{out.name!r} does not say which format to write",
+            f"end it in .{', .'.join(FORMATS)} or give --format",
+        )
+    return ReportFormat(name or suffix, gzipped)
 
 
 class _TextStream(io.TextIOWrapper):
@@ -43,7 +91,11 @@ class _TextStream(io.TextIOWrapper):
     """
 
     def __init__(self, stream: BinaryIO, gzipped: bool) -> None:
-        self._gzip = gzip.GzipFile("", "wb", fileobj=stream, mtime=0) if gzipped else None
+        self._gzip = None
+        if gzipped:
+            import gzip
+
+            self._gzip = gzip.GzipFile("", "wb", fileobj=stream, mtime=0)
         super().__init__(self._gzip or stream, encoding="utf-8", newline="")
 
     def finish(self) -> None:
@@ -53,14 +105,19 @@ class _TextStream(io.TextIOWrapper):
             self._gzip.close()
 
 
-class _DelimitedFormat:
-    r"""CSV (RFC 4180 quoting, ``\n`` line ends) and TSV; an empty cell is an empty field."""
+class _CsvFormat:
+    r"""CSV (RFC 4180 quoting, ``\n`` line ends); an empty cell is an empty field."""
 
-    def __init__(self, text: _TextStream, columns: Mapping[str, type], delimiter: str) -> None:
-        self._text = text
+    compressed: ClassVar = False
+    delimiter = ","
+
+    def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type]) -> None:
+        import csv
+
+        self._text = _TextStream(stream, gzipped)
         self._truths = [name for name, kind in columns.items() if kind is bool]
         self._writer = csv.writer(
-            _LineFeeds(text), delimiter=delimiter, lineterminator=_LineFeeds.CRLF
+            _LineFeeds(self._text), delimiter=self.delimiter, lineterminator=_LineFeeds.CRLF
         )
         self._writer.writerow(columns)
 
@@ -70,6 +127,12 @@ class _DelimitedFormat:
 
     def finish(self, account: Mapping[str, Any]) -> None:
         self._text.finish()
+
+
+class _TsvFormat(_CsvFormat):
+    """The same with tabs."""
+
+    delimiter = "\t"
 
 
 class _LineFeeds:
@@ -91,8 +154,10 @@ class _LineFeeds:
 class _JsonLinesFormat:
     """One JSON object a line with every column; an empty cell is ``null``."""
 
-    def __init__(self, text: _TextStream) -> None:
-        self._text = text
+    compressed: ClassVar = False
+
+    def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type]) -> None:
+        self._text = _TextStream(stream, gzipped)
 
     def write(self, columns: Columns) -> None:
         for row in zip(*columns.values(), strict=True):
@@ -106,7 +171,9 @@ class _JsonLinesFormat:
 class _ParquetFormat:
     """Parquet: nullable int64, float32 and string columns, the run's account in its metadata."""
 
-    def __init__(self, stream: BinaryIO, columns: Mapping[str, type]) -> None:
+    compressed: ClassVar = True
+
+    def __init__(self, stream: BinaryIO, _gzipped: bool, columns: Mapping[str, type]) -> None:
         # Imported here: a run that writes text does without it.
         import pyarrow
         from pyarrow import parquet
@@ -137,3 +204,11 @@ class _ParquetFormat:
         if self._pending["filename"]:
             self._writer.write_batch(self._batch_of(self._pending, schema=self._schema))
             self._pending = {name: [] for name in self._pending}
+
+
+FORMATS: dict[str, type[Format]] = {
+    "csv": _CsvFormat,
+    "tsv": _TsvFormat,
+    "parquet": _ParquetFormat,
+    "jsonl": _JsonLinesFormat,
+}

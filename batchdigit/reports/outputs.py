@@ -15,14 +15,14 @@ from batchdigit.batches import Predictions
 from batchdigit.errors import AccountingError, OutputError
 from batchdigit.job import Job
 from batchdigit.places import STDOUT, account_path, state_path
+from batchdigit.reports.formats import choose_format
 from batchdigit.reports.summary import RunSummary
 from batchdigit.reports.table import Layout
 from batchdigit.reports.writer import ReportWriter
 from batchdigit.resume.journal import Journal
 from batchdigit.resume.last_report import StateWriter
 from batchdigit.resume.past import Past
-from batchdigit.sources.filelist import FileList
-from batchdigit.sources.stamps import stamp_files
+from batchdigit.sources.base import Source
 from batchdigit.system.lock import hold_output
 from batchdigit.system.publish import Publication, writing
 from batchdigit.system.signals import signals_held, too_late_to_stop
@@ -77,19 +77,19 @@ class Outputs:
 
     def __init__(self, job: Job, report: BinaryIO, beside: _Beside | None) -> None:
         self._job = job
+        self._format = choose_format(job.out, job.format)
         self._report = report
         self._beside = beside
 
-    def recall(self, files: FileList, binding: Mapping[str, Any], batch_size: int) -> Past:
-        """What earlier runs have done of ``files``, if their ``binding`` (JSON data) was the same.
+    def recall(self, source: Source, binding: Mapping[str, Any], batch_size: int) -> Past:
+        """What earlier runs have done of ``source``, if their ``binding`` (JSON data) was the same.
 
         What is to be predicted is so in batches of ``batch_size``, and taken up by whole ones.
         """
         if self._beside is None:
-            return Past.nothing(files)
+            return Past.nothing(source)
         job = self._job
-        stamps = stamp_files(files, follow_symlinks=job.follow_symlinks)
-        past = Past.nothing(files, stamps, binding)
+        past = Past.of(source, binding)
         if job.update:
             past = past.with_report(job.out, retry_errors=job.retry_errors)
         return past.with_journal(self._beside.journal, batch_size, fresh=job.fresh)
@@ -98,7 +98,7 @@ class Outputs:
     def open_table(self, past: Past, layout: Layout) -> Iterator[Table]:
         """The report's table, open for rows."""
         with writing(self._job.out):
-            report = ReportWriter(self._report, self._job.report_format, past.files, layout)
+            report = ReportWriter(self._report, self._format, past.files, layout)
         with report:
             yield Table(self._job.out, report, past, self._beside)
 

@@ -7,18 +7,16 @@ the shortest that identifies the float32 it came from, so text reports and Parqu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Predictions, Treatment
 from batchdigit.errors import AccountingError
-from batchdigit.job import REVIEW_BELOW
+from batchdigit.job import REVIEW_BELOW, Reporting
+from batchdigit.reports.formats import Column, Columns
 from batchdigit.sources.filelist import FileList
 
-Column = list[Any]
-Columns = dict[str, Column]
 _EXPLANATION: dict[str, type] = {"polarity": str, "fitted": bool, "ink": float}
 
 
@@ -39,6 +37,11 @@ class Layout:
     labels: tuple[str, ...] = ()
     review_below: float = REVIEW_BELOW
     explain: bool = False
+
+    @classmethod
+    def of(cls, job: Reporting, classes: int) -> Layout:
+        """The columns that a job asks for, with a model of ``classes``."""
+        return cls(classes, job.topk, job.probs, job.labels, job.review_below, explain=job.explain)
 
     @property
     def columns(self) -> dict[str, type]:

@@ -13,7 +13,7 @@ from batchdigit.sources.filelist import FileList
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-from batchdigit.reports.formats import open_format
+from batchdigit.reports.formats import ReportFormat
 from batchdigit.reports.table import Layout, Tabulator
 
 
@@ -57,16 +57,14 @@ class ReportWriter:
     def __init__(
         self,
         stream: BinaryIO,
-        report_format: tuple[str, bool],
+        report_format: ReportFormat,
         files: FileList,
         layout: Layout,
     ) -> None:
         self._tabulator = Tabulator(files, layout)
         self._stream = stream
         self._sink = _Sink(stream)
-        self._format = open_format(
-            *report_format, cast("BinaryIO", self._sink), self._tabulator.columns
-        )
+        self._format = report_format.open(cast("BinaryIO", self._sink), self._tabulator.columns)
 
     @property
     def rows(self) -> int:

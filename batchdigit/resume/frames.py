@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.batches import Failure, Predictions, join_predictions
+from batchdigit.batches import Predictions, join_predictions
 from batchdigit.errors import OutputError
 
 _LENGTH = 8
@@ -99,30 +98,11 @@ def reading_again(path: Path) -> Iterator[None]:
 
 def pack_predictions(parts: Sequence[Predictions]) -> bytes:
     """Predictions that follow one another as one payload; at least one."""
-    joined = join_predictions(parts)
-    failures = [[failure.index, failure.stage, failure.message] for failure in joined.failures]
-    return pack_arrays(
-        {
-            "indices": joined.indices,
-            "labels": joined.labels.astype(np.int16),  # a model has at most 1000 classes
-            "probs": joined.probs,
-            "treatments": joined.treatments,
-            "ink": joined.ink,
-            "failures": np.frombuffer(json.dumps(failures).encode(), dtype=np.uint8),
-        }
-    )
+    return pack_arrays(join_predictions(parts).as_arrays())
 
 
 def unpack_predictions(payload: bytes) -> Predictions:
     """Undo :func:`pack_predictions`; the parts come back as one. Raises DamagedFrameError."""
     arrays = unpack_arrays(payload)
     with decoding():
-        failures = json.loads(arrays["failures"].tobytes())
-        return Predictions(
-            indices=arrays["indices"],
-            labels=arrays["labels"].astype(np.int64),
-            probs=arrays["probs"],
-            treatments=arrays["treatments"],
-            ink=arrays["ink"],
-            failures=tuple(Failure(*failure) for failure in failures),
-        )
+        return Predictions.from_arrays(arrays)

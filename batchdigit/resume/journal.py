@@ -192,7 +192,7 @@ class Journal:
         rows = 0
         while self._path(self._parts).exists():
             try:
-                done = _rows_of(self._read(self._parts))
+                done = self._read(self._parts).all_indices
             except DamagedFrameError:
                 done = np.empty(0, np.int64)
             end = rows + len(done)
@@ -238,12 +238,6 @@ def _make_folder(folder: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
         flush_folder(folder.parent)
-
-
-def _rows_of(predictions: Predictions) -> NDArray[np.int64]:
-    """The positions of the files that these predictions are about, int64, ascending."""
-    failed = [failure.index for failure in predictions.failures]
-    return np.sort(np.concatenate([predictions.indices, np.array(failed, dtype=np.int64)]))
 
 
 def _difference(run: Path, binding: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def read_state(path: Path) -> State | None:
         made_with = json.loads(payloads[1])
         return State(
             path=path,
-            files=FileList.from_arrays(b"", arrays["names"], arrays["offsets"]),
+            files=FileList.from_arrays(arrays["names"], arrays["offsets"]),
             stamps=Stamps(arrays["sizes"], arrays["times"]),
             failed=arrays["failed"],
             unread=arrays["unread"],

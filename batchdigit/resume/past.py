@@ -20,8 +20,9 @@ from batchdigit.resume.frames import DamagedFrameError
 from batchdigit.resume.journal import Journal
 from batchdigit.resume.last_report import State, read_state
 from batchdigit.resume.update import Comparison, compare
+from batchdigit.sources.base import Source
 from batchdigit.sources.filelist import FileList
-from batchdigit.sources.stamps import UNSETTLED, Stamps
+from batchdigit.sources.stamps import Stamps
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,12 +44,18 @@ class Past:
     comparison: Comparison | None = None
 
     @classmethod
-    def nothing(
-        cls, files: FileList, stamps: Stamps | None = None, binding: Mapping[str, Any] | None = None
-    ) -> Past:
-        """Every file is to be predicted."""
-        places = np.arange(len(files), dtype=np.int64)
-        return cls(files, places, stamps or Stamps.unknown(len(files)), binding or {})
+    def nothing(cls, source: Source) -> Past:
+        """Every image is to be predicted, and nobody will ask for them again."""
+        count = len(source)
+        return cls(source.images, np.arange(count, dtype=np.int64), Stamps.unknown(count), {})
+
+    @classmethod
+    def of(cls, source: Source, binding: Mapping[str, Any]) -> Past:
+        """Every image is to be predicted, so far; ``binding`` is what rows depend on besides."""
+        count = len(source)
+        return cls(
+            source.images, np.arange(count, dtype=np.int64), source.stamps(range(count)), binding
+        )
 
     def with_report(self, out: Path, *, retry_errors: bool = False) -> Past:
         """The rows of the last report that still hold; says so when there is none to take over."""
@@ -130,7 +137,7 @@ def _is_as_published(out: Path, state: State) -> bool:
 def _digest_files(files: FileList, stamps: Stamps) -> str:
     """What identifies the files of a journal; one that may change unseen fits no other time."""
     names, offsets = files.as_arrays()
-    moment = time.time_ns() if (stamps.sizes == UNSETTLED).any() else 0
+    moment = time.time_ns() if not stamps.settled.all() else 0
     parts = [array.tobytes() for array in (names, offsets, stamps.sizes, stamps.times)]
     return _sha256([*parts, moment.to_bytes(8, "little")])
 

@@ -1,30 +1,29 @@
-"""The names of a million files in little memory."""
+"""The names of a million images in little memory."""
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from batchdigit.sources.filenames import escape_filename
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-from batchdigit.sources.filenames import escape_filename
 
 
 class FileList:
-    """The paths of many files below one root, held as one run of bytes and its offsets.
+    """The names of many images, held as one run of bytes and its offsets.
 
-    A Python list of a million paths is a million objects, which every worker process would copy
+    A name is that of the report, as bytes: for a file its path relative to the root of its source.
+    A Python list of a million names is a million objects, which every worker process would copy
     bit by bit as their reference counts change. This is two objects whatever the length.
     """
 
-    __slots__ = ("_names", "_offsets", "_start", "root")
+    __slots__ = ("_names", "_offsets")
 
-    def __init__(self, root: bytes, names: Iterable[bytes] = ()) -> None:
-        self.root = root
-        self._start = os.path.join(root, b"")  # joined once, not for each of a million
+    def __init__(self, names: Iterable[bytes] = ()) -> None:
         joined = bytearray()
         self._offsets = array("Q", [0])
         for name in names:
@@ -33,11 +32,9 @@ class FileList:
         self._names = bytes(joined)
 
     @classmethod
-    def from_arrays(
-        cls, root: bytes, names: NDArray[np.uint8], offsets: NDArray[np.uint64]
-    ) -> FileList:
+    def from_arrays(cls, names: NDArray[np.uint8], offsets: NDArray[np.uint64]) -> FileList:
         """Undo :meth:`as_arrays`. Raises ValueError when the two do not fit."""
-        files = cls(root)
+        files = cls()
         files._names = names.tobytes()
         files._offsets = array("Q", offsets.astype("u8").tobytes())
         ascending = bool((offsets[1:] >= offsets[:-1]).all())
@@ -55,18 +52,14 @@ class FileList:
         return len(self._offsets) - 1
 
     def __getitem__(self, index: int) -> bytes:
-        """The path of file ``index`` relative to the root, as the bytes on disk."""
-        if index < 0:  # too large a one has no offset
+        """The name of image ``index``."""
+        if index < 0:  # an index that is too large has no offset
             raise IndexError(index)
         return self._names[self._offsets[index] : self._offsets[index + 1]]
 
     def __iter__(self) -> Iterator[bytes]:
         return (self[index] for index in range(len(self)))
 
-    def path(self, index: int) -> bytes:
-        """The path that opens file ``index``."""
-        return self._start + self[index]
-
     def filename(self, index: int) -> str:
-        """What stands for file ``index`` in a report."""
+        """What stands for image ``index`` in a report."""
         return escape_filename(self[index])

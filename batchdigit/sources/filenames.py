@@ -13,6 +13,12 @@ from __future__ import annotations
 
 import re
 
+EXTENSIONS = (
+    *(b".png", b".jpg", b".jpeg", b".jpe", b".jfif", b".bmp", b".gif"),
+    *(b".tif", b".tiff", b".webp", b".pgm", b".ppm"),
+)
+"""How the names of images end, in any case."""
+
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

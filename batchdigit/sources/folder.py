@@ -1,20 +1,134 @@
-"""Folders of images: the files below one, in the order of their names."""
+"""Folders of images and single files, with their subfolders, in the order of their names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from batchdigit.errors import SourceError
+from batchdigit.errors import ImageError, SourceError
+from batchdigit.sources.contents import read_file
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.filenames import EXTENSIONS
+from batchdigit.sources.stamps import UNSETTLED, Stamps
 
-EXTENSIONS = (
-    *(b".png", b".jpg", b".jpeg", b".jpe", b".jfif", b".bmp", b".gif"),
-    *(b".tif", b".tiff", b".webp", b".pgm", b".ppm"),
-)
+NANOSECONDS_TO_SETTLE = 2_000_000_000
 
 
-def locate(source: Path) -> bytes:
+class FolderSource:
+    """Files below one folder, the ``root``; ``images`` and ``ignored`` are paths relative to it."""
+
+    random_access = True
+
+    def __init__(
+        self, root: bytes, images: FileList, ignored: FileList, *, follow_symlinks: bool = False
+    ) -> None:
+        self.root = root
+        self.images = images
+        self.ignored = ignored
+        self.follow_symlinks = follow_symlinks
+        self._start = os.path.join(root, b"")  # joined once, not for each of a million
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def path(self, index: int) -> bytes:
+        """The path that opens image ``index``."""
+        return self._start + self.images[index]
+
+    def at(self, places: Iterable[int]) -> FolderSource:
+        """The images at some places, each as often as it is named, and nothing that is ignored."""
+        images = FileList(self.images[place] for place in places)
+        return FolderSource(self.root, images, FileList(), follow_symlinks=self.follow_symlinks)
+
+    @property
+    def binding(self) -> dict[str, str | bool]:
+        """The root, and whether symbolic links are followed below it."""
+        return {"folder": os.fsdecode(self.root), "--follow-symlinks": self.follow_symlinks}
+
+    def contents(self, indices: Sequence[int], *, max_bytes: int) -> Iterator[bytes | ImageError]:
+        """The contents of the files at ``indices``, or what is wrong with them."""
+        for index in indices:
+            try:
+                yield read_file(
+                    self.path(index), follow_symlinks=self.follow_symlinks, max_bytes=max_bytes
+                )
+            except ImageError as error:
+                yield error
+
+    def stamps(self, indices: Sequence[int]) -> Stamps:
+        """The size and the time of the last modification of the files at ``indices``.
+
+        A file that was modified less than two seconds ago is UNSETTLED: it could be modified once
+        more without its time changing (FAT counts in two seconds, others in ticks of the kernel).
+        """
+        stamps = Stamps.unknown(len(indices))
+        for row, index in enumerate(indices):
+            try:
+                status = os.stat(self.path(index), follow_symlinks=self.follow_symlinks)
+            except OSError:
+                continue
+            settled = abs(time.time_ns() - status.st_mtime_ns) >= NANOSECONDS_TO_SETTLE
+            stamps.sizes[row] = status.st_size
+            stamps.times[row] = status.st_mtime_ns if settled else UNSETTLED
+        return stamps
+
+
+def open_folders(
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    follow_symlinks: bool = False,
+    exclude: Sequence[Path] = (),
+) -> FolderSource:
+    """Find the images in folders (recursively) and among single files.
+
+    An image is a file whose name ends in one of EXTENSIONS, in any case; other files are ignored
+    and listed. Names that start with a dot are hidden: neither listed nor entered. Links to
+    folders are entered only with ``follow_symlinks``, and never twice on one path. A folder that
+    has the name of an image is entered and listed as well; it will fail as an image. A folder that
+    cannot be listed stays in the list, with a slash at its end, and will fail as an image: an
+    unknown number of images must not vanish silently.
+
+    The root is the folder itself for one folder, the file's folder for one file, and the deepest
+    common folder for several sources. A file that several sources reach is listed once.
+
+    ``exclude`` names files to leave out, such as the run's own output.
+
+    Raises SourceError when a source is missing or unreadable.
+    """
+    places = [_locate(os.fspath(source)) for source in sources]
+    root = places[0] if len(places) == 1 else os.path.commonpath(places)
+    if not os.path.isdir(root):
+        root = os.path.dirname(root)
+    excluded = {os.path.realpath(os.fsencode(path)) for path in exclude}
+    excluded_names = {os.path.basename(path) for path in (*excluded, *map(os.fsencode, exclude))}
+
+    names: Iterable[bytes]
+    if len(places) == 1:
+        names = _walk(root, places[0], follow_symlinks)
+    else:
+        names = sorted({name for place in places for name in _walk(root, place, follow_symlinks)})
+
+    ignored: list[bytes] = []
+
+    def images() -> Iterator[bytes]:
+        for name in names:
+            basename = name[name.rfind(b"/") + 1 :]
+            if basename in excluded_names and (
+                os.path.realpath(os.path.join(root, name)) in excluded
+            ):
+                continue
+            if basename and not basename.lower().endswith(EXTENSIONS):
+                ignored.append(name)
+            else:
+                yield name
+
+    found = FileList(images())  # which also fills ``ignored``
+    return FolderSource(root, found, FileList(ignored), follow_symlinks=follow_symlinks)
+
+
+def _locate(source: str) -> bytes:
     """The absolute path of a file or folder. Raises SourceError where it cannot be read."""
     path = os.path.abspath(os.fsencode(source))
     # "link/.." is the parent of where the link leads, not the folder that holds the link.
@@ -26,7 +140,7 @@ def locate(source: Path) -> bytes:
         else:
             os.lstat(path)
     except OSError as error:
-        raise _cannot_read(str(source), error) from error
+        raise _cannot_read(source, error) from error
     return path
 
 
@@ -37,7 +151,7 @@ def _cannot_read(source: str, error: OSError) -> SourceError:
     )
 
 
-def walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
+def _walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
     """Paths relative to ``root`` of the visible files at or below ``place``, sorted by bytes.
 
     Within a folder, a subfolder sorts as its name with a slash, which makes the depth-first

@@ -1,29 +1,24 @@
-"""By what a change of a file shows."""
+"""By what a change of an image shows."""
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.sources.filelist import FileList
-
-NANOSECONDS_TO_SETTLE = 2_000_000_000
 UNKNOWN = -1
-UNSETTLED = -2
+UNSETTLED = -(2**63)  # earlier than any time
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """By what a change of N files shows.
+    """By what a change of N images shows.
 
-    ``sizes`` int64[N] in bytes, ``times`` int64[N] of the last modification in nanoseconds. Both
-    are UNKNOWN for a file that cannot be looked at, and UNSETTLED for one that could still change
-    without showing it.
+    ``sizes`` int64[N] in bytes, UNKNOWN for one that cannot be looked at; ``times`` int64[N] of the
+    last modification in nanoseconds, or any other number that changes with the image, UNSETTLED
+    where the image could still change without the number doing so.
     """
 
     sizes: NDArray[np.int64]
@@ -31,32 +26,21 @@ class Stamps:
 
     @classmethod
     def unknown(cls, count: int) -> Stamps:
-        """Those of files that nobody looked at."""
-        return cls(np.full(count, UNKNOWN, dtype=np.int64), np.full(count, UNKNOWN, dtype=np.int64))
+        """Those of images that nobody looked at."""
+        sizes, times = np.full((2, count), UNKNOWN, dtype=np.int64)
+        return cls(sizes, times)
 
     def at(self, places: NDArray[Any]) -> Stamps:
         """Those at some places: positions, or a mask."""
         return Stamps(self.sizes[places], self.times[places])
 
+    @property
+    def settled(self) -> NDArray[np.bool_]:
+        """Where an image could not change without its stamp doing so, bool[N]."""
+        settled: NDArray[np.bool_] = self.times != UNSETTLED
+        return settled
+
     def equals(self, others: Stamps) -> NDArray[np.bool_]:
-        """Where a file is certain to be as it was, bool[N]."""
+        """Where an image is certain to be as it was, bool[N]."""
         same: NDArray[np.bool_] = (self.sizes == others.sizes) & (self.times == others.times)
-        return same & (self.sizes >= 0)
-
-
-def stamp_files(files: FileList, *, follow_symlinks: bool = False) -> Stamps:
-    """Look at the size and the time of every file.
-
-    A file that was modified less than two seconds ago is UNSETTLED: it could be modified once more
-    without its time changing (FAT counts in two seconds, others in ticks of the kernel).
-    """
-    stamps = Stamps.unknown(len(files))
-    for index in range(len(files)):
-        try:
-            status = os.stat(files.path(index), follow_symlinks=follow_symlinks)
-        except OSError:
-            continue
-        settled = abs(time.time_ns() - status.st_mtime_ns) >= NANOSECONDS_TO_SETTLE
-        stamps.sizes[index] = status.st_size if settled else UNSETTLED
-        stamps.times[index] = status.st_mtime_ns if settled else UNSETTLED
-    return stamps
+        return same & (self.sizes >= 0) & self.settled

@@ -23,8 +23,7 @@ from batchdigit.models.network import CLASSES, IMAGE_SIZE
 from batchdigit.reading.reader import Reader
 from batchdigit.reading.startup import default_start_method, one_thread, settle_in
 from batchdigit.reading.torch_workers import TorchWorkers
-from batchdigit.sources.filelist import FileList
-from batchdigit.sources.find import list_images
+from batchdigit.sources.folder import FolderSource, open_folders
 from batchdigit.system.machine import available_cores
 from batchdigit.training.variants import variant
 
@@ -107,7 +106,7 @@ def _load_mnist(data: Path, download: bool) -> Splits:
 def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
     folders = [data / str(digit) for digit in range(CLASSES)]
     parts = [
-        _read_labelled(list_images([folder]).images, int(folder.name), reading)
+        _read_labelled(open_folders([folder]), int(folder.name), reading)
         for folder in folders
         if folder.is_dir()
     ]
@@ -129,21 +128,21 @@ def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
     )
 
 
-def _read_labelled(files: FileList, label: int, reading: Reading) -> Digits:
+def _read_labelled(source: FolderSource, label: int, reading: Reading) -> Digits:
     images = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)]
-    workers = min(available_cores(), len(files) // 1000)
+    workers = min(available_cores(), len(source) // 1000)
     with Reader(
-        files, batch_size=256, workers=workers, reading=reading, open_workers=TorchWorkers
+        source, batch_size=256, workers=workers, reading=reading, open_workers=TorchWorkers
     ) as reader:
         for batch in reader:
             for failure in batch.failures:
-                name = os.fsdecode(files.path(failure.index))
+                name = os.fsdecode(source.path(failure.index))
                 raise SourceError(
                     f"cannot train on {name}: {failure.text}",
                     "repair the file or take it out of the folder",
                 )
             images.append(torch.from_numpy(batch.images))
-    return Digits(torch.cat(images), torch.full((len(files),), label))
+    return Digits(torch.cat(images), torch.full((len(source),), label))
 
 
 def join(one: Digits, other: Digits) -> Digits:

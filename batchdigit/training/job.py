@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchdigit.errors import UsageError
-from batchdigit.job import PREPROCESSING, check_choice, check_device_name, check_loading
+from batchdigit.job import PREPROCESSING, check_batch_size, check_choice, check_device_name
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ class TrainJob:
             raise UsageError("variants are fitted, which exact is not", "add --variants 0")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range", "take 0 or a positive number")
-        check_loading(self.batch_size, 0)
+        check_batch_size("--batch-size", self.batch_size)
         check_device_name(self.device)

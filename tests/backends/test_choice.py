@@ -22,6 +22,7 @@ from batchdigit.backends.onnx_backend import OnnxBackend
 from batchdigit.backends.torch_backend import TorchBackend
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.modelfiles.file import read_model_file
 from tests.support.oracle import SeedRow
 from tests.support.samples import SAMPLES, Program, save_grey
 
@@ -33,8 +34,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     monkeypatch.setattr(choice, "may_have_gpu", lambda: has["gpu"])
     monkeypatch.setattr(choice, "has_bfloat16_units", lambda: has["bf16"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: has[name] or None)
-    monkeypatch.setattr(choice, "is_onnx_file", lambda path: path.suffix == ".onnx")
     return has
+
+
+def chosen(options: dict[str, Any]) -> tuple[str, bool]:
+    job = Job((".",), **options)
+    return choose_backend(job, is_onnx=job.model.suffix == ".onnx")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +67,7 @@ def test_auto_takes_the_faster_one_that_can_do_the_job(
     machine: dict[str, bool], options: dict[str, Any], has: dict[str, bool], backend: str
 ) -> None:
     machine.update(has)
-    assert choose_backend(Job((Path(),), **options))[0] == backend
+    assert chosen(options)[0] == backend
 
 
 @pytest.mark.usefixtures("machine")
@@ -78,7 +83,7 @@ def test_auto_takes_the_faster_one_that_can_do_the_job(
 )
 def test_what_onnx_runtime_does_not_do_is_said(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        choose_backend(Job((Path(),), **options))
+        chosen(options)
 
 
 def test_both_give_the_plain_loops_rows_and_the_same_to_1e_5(seed_rows: list[SeedRow]) -> None:
@@ -328,7 +333,7 @@ def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: needed)
     backend = TorchBackend("cpu", "fp32")
-    checkpoint = backend.load(PACKAGED_WEIGHTS, None)
+    checkpoint = backend.load(read_model_file(PACKAGED_WEIGHTS), None)
     assert (backend._rate(checkpoint, 16) or 0) > 10
     needed = 51
     assert backend._rate(checkpoint, 16) is None
@@ -347,7 +352,7 @@ class TestPrecisionAuto:
     def backend(self, monkeypatch: pytest.MonkeyPatch, bf16: bool) -> TorchBackend:
         monkeypatch.setattr("batchdigit.backends.torch_backend.has_bfloat16_units", lambda: bf16)
         backend = TorchBackend("cpu", "auto")
-        backend.load(PACKAGED_WEIGHTS, None)
+        backend.load(read_model_file(PACKAGED_WEIGHTS), None)
         return backend
 
     def test_is_fp32_where_there_are_no_units_for_less(

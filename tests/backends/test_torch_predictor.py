@@ -14,7 +14,6 @@ from batchdigit.batches import Batch
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
 from tests.support.oracle import SeedRow
-from tests.support.samples import as_they_are
 
 CPU = torch.device("cpu")
 
@@ -27,7 +26,7 @@ def model() -> CNN:
 @pytest.fixture(scope="module")
 def batch(sample_paths: list[Path]) -> Batch:
     images = np.stack([np.array(Image.open(path)) for path in sample_paths])
-    return Batch(np.arange(100), images[:, None], **as_they_are(100))
+    return Batch(np.arange(100), images[:, None])
 
 
 def test_probabilities_are_those_of_the_plain_loop(
@@ -62,11 +61,10 @@ def test_batches_come_back_in_order_with_their_failures(model: CNN, batch: Batch
     empty = Batch(
         np.arange(0),
         np.empty((0, 1, 28, 28), np.uint8),
-        **as_they_are(0),
         failures=(failure,),
     )
-    first = Batch(batch.indices[:7], batch.images[:7], **as_they_are(7))
-    last = Batch(batch.indices[7:], batch.images[7:], **as_they_are(93))
+    first = Batch(batch.indices[:7], batch.images[:7])
+    last = Batch(batch.indices[7:], batch.images[7:])
     parts = [first, empty, last]
     predictions = list(Predictor(model, CPU).predict(parts))
     assert [len(part) for part in predictions] == [7, 0, 93]

@@ -14,7 +14,6 @@ from batchdigit.batches import Batch
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.system.signals import signals_as_exceptions
-from tests.support.samples import as_they_are
 
 
 def read(indices: list[int]) -> Batch:
@@ -22,7 +21,7 @@ def read(indices: list[int]) -> Batch:
         time.sleep(60)
     if indices == [2]:
         os._exit(7)
-    return Batch(np.array(indices), np.zeros((1, 1, 28, 28), np.uint8), **as_they_are(1))
+    return Batch(np.array(indices), np.zeros((1, 1, 28, 28), np.uint8))
 
 
 def lone_reader(function: Callable[[list[int]], Batch] = read) -> LoneReader:

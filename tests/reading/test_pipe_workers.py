@@ -35,7 +35,7 @@ class Files:
         count = len(indices)
         images = np.full((count, self.pixels), indices[0], np.uint8)
         self.clocks.stop(self.place)
-        return Batch(np.array(indices), images, np.zeros(count, np.uint8), np.zeros(count))
+        return Batch(np.array(indices), images)
 
     def made(self) -> list[str]:
         return self.log.read_text().split() if self.log.exists() else []

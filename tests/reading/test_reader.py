@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,28 @@ from batchdigit.images.preprocess import to_model_input
 from batchdigit.job import PREPROCESSING, Reading
 from batchdigit.models.digits import packaged_digits
 from batchdigit.reading import dataset, pipe_workers, torch_workers
-from batchdigit.reading.dataset import DigitFiles
+from batchdigit.reading.dataset import DigitImages
 from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.reading.reader import Reader
 from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.contents import read_file
-from batchdigit.sources.filelist import FileList
+from batchdigit.sources.folder import FolderSource
 from batchdigit.system.signals import signals_as_exceptions
 from tests.support.deadmount import dead_mount, needs_fuse
-from tests.support.samples import save_grey
+from tests.support.samples import files_in, save_grey
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> FileList:
+def files(tmp_path: Path) -> FolderSource:
     """Ten images of which the fourth is damaged and the eighth is missing."""
     names = [b"%02d.png" % number for number in range(10)]
     for number in range(10):
         save_grey(tmp_path / f"{number:02}.png", seed=number)
     (tmp_path / "03.png").write_bytes(b"damaged")
     (tmp_path / "07.png").unlink()
-    return FileList(os.fsencode(tmp_path), names)
+    return files_in(tmp_path, names)
 
 
 EXACT = Reading(preprocess="exact")  # noise is no digit that could be fitted
@@ -61,13 +62,20 @@ def import_line(open_workers: Any) -> str:
     return f"from {open_workers.__module__} import {open_workers.__name__}\n"
 
 
-def read_all(files: FileList, **options: object) -> list[Batch]:
-    with Reader(files, **options) as reader:  # type: ignore[arg-type]
+def read_all(
+    source: FolderSource,
+    *,
+    start_method: str | None = None,
+    reading: Reading = EXACT,
+    **options: object,
+) -> list[Batch]:
+    reading = replace(reading, start_method=start_method)
+    with Reader(source, reading=reading, **options) as reader:  # type: ignore[arg-type]
         return list(reader)
 
 
-def test_batch_holds_what_could_be_used_and_what_failed(files: FileList) -> None:
-    batch = DigitFiles(files, EXACT).__getitems__(range(10))
+def test_batch_holds_what_could_be_used_and_what_failed(files: FolderSource) -> None:
+    batch = DigitImages(files, EXACT).__getitems__(range(10))
     assert batch.indices.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
     assert batch.indices.dtype == np.int64
     assert batch.images.shape == (8, 1, 28, 28)
@@ -78,15 +86,15 @@ def test_batch_holds_what_could_be_used_and_what_failed(files: FileList) -> None
     ]
 
 
-def test_image_stands_at_the_place_of_its_index(files: FileList, tmp_path: Path) -> None:
-    batch = DigitFiles(files, EXACT).__getitems__(range(10))
+def test_image_stands_at_the_place_of_its_index(files: FolderSource, tmp_path: Path) -> None:
+    batch = DigitImages(files, EXACT).__getitems__(range(10))
     for row, index in enumerate(batch.indices.tolist()):
         expected = save_grey(tmp_path / "again.png", seed=index)
         assert np.array_equal(batch.images[row, 0], expected)
 
 
 def test_batch_may_be_empty(tmp_path: Path) -> None:
-    batch = DigitFiles(FileList(os.fsencode(tmp_path), [b"a.png"]))[0]
+    batch = DigitImages(files_in(tmp_path, [b"a.png"]))[0]
     assert len(batch) == 0
     assert batch.images.shape == (0, 1, 28, 28)
     assert len(batch.failures) == 1
@@ -102,7 +110,7 @@ def test_batch_may_be_empty(tmp_path: Path) -> None:
     ],
 )
 def test_every_file_comes_once_in_order(
-    files: FileList, batch_size: int, workers: int, start_method: str | None
+    files: FolderSource, batch_size: int, workers: int, start_method: str | None
 ) -> None:
     batches = read_all(files, batch_size=batch_size, workers=workers, start_method=start_method)
     assert len(batches) == -(-10 // batch_size)
@@ -114,7 +122,7 @@ def test_every_file_comes_once_in_order(
 
 
 def test_unforeseen_exception_becomes_a_failure(
-    files: FileList, monkeypatch: pytest.MonkeyPatch
+    files: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_image: object, _how: str) -> None:
         raise ZeroDivisionError("surprise")
@@ -122,7 +130,7 @@ def test_unforeseen_exception_becomes_a_failure(
     for function in ("to_model_input", "to_grey"):
         with monkeypatch.context() as patched:
             patched.setattr(f"batchdigit.reading.dataset.{function}", fail)
-            batch = DigitFiles(files).__getitems__([0])
+            batch = DigitImages(files).__getitems__([0])
             assert batch.failures[0].text == "decode: ZeroDivisionError: surprise"
 
 
@@ -160,13 +168,13 @@ def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> N
             expected.append(to_model_input(image, how))
         except ImageError as error:
             expected.append(f"{error.stage}: {error.message}")
-    files = FileList(os.fsencode(tmp_path), map(os.fsencode, names))
-    batch = DigitFiles(files, Reading(preprocess=how)).__getitems__(range(len(names)))
+    files = files_in(tmp_path, map(os.fsencode, names))
+    batch = DigitImages(files, Reading(preprocess=how)).__getitems__(range(len(names)))
     found: list[object] = [None] * len(names)
     for failure in batch.failures:
         found[failure.index] = failure.text
     for row, index in enumerate(batch.indices.tolist()):
-        found[index] = batch.images[row, 0], batch.treatments[row], batch.ink[row]
+        found[index] = batch.images[row, 0], *batch.facts[row]
     for one, other in zip(found, expected, strict=True):
         if isinstance(other, Digit):
             assert isinstance(one, tuple)
@@ -180,14 +188,14 @@ def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> N
     assert batch.failures == tuple(sorted(batch.failures, key=lambda failure: failure.index))
 
 
-def test_workers_end_with_the_reader(files: FileList) -> None:
+def test_workers_end_with_the_reader(files: FolderSource) -> None:
     with Reader(files, batch_size=1, workers=2) as reader:
         next(iter(reader))
         assert len(multiprocessing.active_children()) == 2
     assert multiprocessing.active_children() == []
 
 
-def test_workers_start_with_the_reader(files: FileList) -> None:
+def test_workers_start_with_the_reader(files: FolderSource) -> None:
     with Reader(files, batch_size=1, workers=2):
         assert len(multiprocessing.active_children()) == 2
 
@@ -200,9 +208,11 @@ def kill_workers() -> None:
 @pytest.mark.parametrize("start_method", ["fork", "forkserver"])
 def test_killed_workers_cost_no_file(tmp_path: Path, start_method: str) -> None:
     save_grey(tmp_path / "a.png")
-    many = FileList(os.fsencode(tmp_path), [b"a.png"] * 5_000)
+    many = files_in(tmp_path, [b"a.png"] * 5_000)
     numbers: list[int] = []
-    with Reader(many, batch_size=10, workers=2, start_method=start_method) as reader:
+    with Reader(
+        many, batch_size=10, workers=2, reading=Reading(start_method=start_method)
+    ) as reader:
         for batch in reader:
             numbers += batch.indices.tolist()
             if len(numbers) in (30, 2_000):
@@ -214,9 +224,9 @@ def test_killed_workers_cost_no_file(tmp_path: Path, start_method: str) -> None:
 def test_worker_killed_in_the_middle_of_a_message_costs_no_file(tmp_path: Path) -> None:
     """A batch of 4 MB does not fit into the pipe: workers wait there, with half of it written."""
     save_grey(tmp_path / "a.png")
-    many = FileList(os.fsencode(tmp_path), [b"a.png"] * 20_000)
+    many = files_in(tmp_path, [b"a.png"] * 20_000)
     found = 0
-    with Reader(many, batch_size=5_000, workers=2, start_method="fork") as reader:
+    with Reader(many, batch_size=5_000, workers=2, reading=Reading(start_method="fork")) as reader:
         time.sleep(3)  # for both to have read a batch
         kill_workers()
         for batch in reader:
@@ -236,7 +246,7 @@ KILLERS = {
 
 
 @pytest.fixture
-def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileList:
+def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     """A hundred images, among them six that end or stall the process that decodes them."""
     decode = dataset.decode_image
 
@@ -249,13 +259,13 @@ def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileList:
         save_grey(tmp_path / f"{number:02}.png", seed=number)
     for number, kind in zip((0, 13, 14, 57, 58, 99), KILLERS, strict=True):
         (tmp_path / f"{number:02}.png").write_bytes(kind)
-    return FileList(os.fsencode(tmp_path), [b"%02d.png" % number for number in range(100)])
+    return files_in(tmp_path, [b"%02d.png" % number for number in range(100)])
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_file_that_ends_its_process_costs_itself_only(
-    killers: FileList, tmp_path: Path, workers: int, batch_size: int
+    killers: FolderSource, tmp_path: Path, workers: int, batch_size: int
 ) -> None:
     batches = read_all(
         killers, batch_size=batch_size, workers=workers, start_method="fork",
@@ -285,7 +295,7 @@ def test_file_that_ends_its_process_costs_itself_only(
 
 
 def test_only_the_batch_with_the_killer_is_read_file_by_file(
-    killers: FileList, monkeypatch: pytest.MonkeyPatch
+    killers: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_alone: list[int] = []
     read = LoneReader.read
@@ -306,12 +316,12 @@ def test_only_the_batch_with_the_killer_is_read_file_by_file(
     assert len(read_alone) <= 4 * 4
 
 
-def test_killers_do_kill(killers: FileList) -> None:
+def test_killers_do_kill(killers: FolderSource) -> None:
     """What the test above shows to be survived does happen."""
     context = multiprocessing.get_context("fork")
     ends = []
     for index in (0, 13, 14, 57, 58, 99):
-        process = context.Process(target=DigitFiles(killers).__getitems__, args=([index],))
+        process = context.Process(target=DigitImages(killers).__getitems__, args=([index],))
         process.start()
         process.join(2 if index in (58, 99) else 60)
         ends.append(process.exitcode)
@@ -321,7 +331,7 @@ def test_killers_do_kill(killers: FileList) -> None:
 
 
 @pytest.fixture
-def dead_files(tmp_path: Path) -> Iterator[FileList]:
+def dead_files(tmp_path: Path) -> Iterator[FolderSource]:
     """Forty files on a file system that never answers when one of three of them is read."""
     originals = tmp_path / "originals"
     originals.mkdir()
@@ -329,12 +339,12 @@ def dead_files(tmp_path: Path) -> Iterator[FileList]:
     for number, name in enumerate(names):
         save_grey(originals / name, seed=number)
     with dead_mount(tmp_path / "mount", originals):
-        yield FileList(os.fsencode(tmp_path / "mount"), [os.fsencode(name) for name in names])
+        yield files_in(tmp_path / "mount", [os.fsencode(name) for name in names])
 
 
 @needs_fuse
 @pytest.mark.parametrize("workers", [1, 2])
-def test_file_that_never_answers_costs_itself_only(dead_files: FileList, workers: int) -> None:
+def test_file_that_never_answers_costs_itself_only(dead_files: FolderSource, workers: int) -> None:
     batches = read_all(
         dead_files, batch_size=5, workers=workers, start_method="fork", reading=Reading(timeout=1)
     )
@@ -346,7 +356,7 @@ def test_file_that_never_answers_costs_itself_only(dead_files: FileList, workers
 
 
 @needs_fuse
-def test_process_that_is_left_behind_holds_no_output_open(dead_files: FileList) -> None:
+def test_process_that_is_left_behind_holds_no_output_open(dead_files: FolderSource) -> None:
     """Whoever reads what the run prints would wait with it."""
     folder = os.fsdecode(dead_files.root)
     done = subprocess.run(
@@ -360,11 +370,11 @@ def test_process_that_is_left_behind_holds_no_output_open(dead_files: FileList) 
 
 @needs_fuse
 def test_process_that_waits_for_such_a_file_does_not_even_end_by_sigkill(
-    dead_files: FileList,
+    dead_files: FolderSource,
 ) -> None:
     """What the test above shows to be survived does happen."""
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=DigitFiles(dead_files).__getitems__, args=([39],))
+    process = context.Process(target=DigitImages(dead_files).__getitems__, args=([39],))
     process.start()
     time.sleep(1)
     process.kill()
@@ -375,7 +385,7 @@ def test_process_that_waits_for_such_a_file_does_not_even_end_by_sigkill(
 
 @needs_fuse
 def test_run_ends_when_too_many_processes_wait_for_ever(
-    dead_files: FileList, monkeypatch: pytest.MonkeyPatch
+    dead_files: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batchdigit.system.processes.MOST_LEFT_BEHIND", 2)
     with pytest.raises(WorkerError, match="file system of the source"):
@@ -389,11 +399,13 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, open_workers: Any) -> 
     save_grey(tmp_path / "a.png")
     code = import_line(open_workers) + (
         "import multiprocessing, os, signal, sys\n"
-        "from batchdigit.sources.filelist import FileList\n"
+        "from batchdigit.job import Reading\n"
         "from batchdigit.reading.reader import Reader\n"
+        "from tests.support.samples import files_in\n"
         "if __name__ == '__main__':\n"
-        "    files = FileList(os.fsencode(sys.argv[1]), [b'a.png'] * 1_000_000)\n"
-        "    with Reader(files, batch_size=500_000, workers=2, start_method=sys.argv[2],\n"
+        "    files = files_in(sys.argv[1], [b'a.png'] * 1_000_000)\n"
+        "    with Reader(files, batch_size=500_000, workers=2,\n"
+        "                reading=Reading(start_method=sys.argv[2]),\n"
         f"                open_workers={open_workers.__name__}):\n"
         "        print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -422,7 +434,7 @@ def is_alive(pid: int) -> bool:
 
 def test_busy_worker_is_ended_within_moments(tmp_path: Path) -> None:
     Image.new("RGB", (9000, 9000)).save(tmp_path / "large.bmp")
-    large = FileList(os.fsencode(tmp_path), [b"large.bmp"] * 50)
+    large = files_in(tmp_path, [b"large.bmp"] * 50)
     with Reader(large, batch_size=50, workers=2):
         time.sleep(1)
         start = time.monotonic()
@@ -436,10 +448,10 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
     code = import_line(open_workers) + (
         "import resource, pathlib, multiprocessing, torch, batchdigit\n"
         "from batchdigit.reading.reader import Reader\n"
-        "from batchdigit.sources.filelist import FileList\n"
+        "from tests.support.samples import files_in\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))\n"
         "try:\n"
-        "    with Reader(FileList(b'/', [b'a.png'] * 99), batch_size=1, workers=20,\n"
+        "    with Reader(files_in('/', [b'a.png'] * 99), batch_size=1, workers=20,\n"
         f"                open_workers={open_workers.__name__}): pass\n"
         "except batchdigit.WorkerError as error: print(error)\n"
         "print(multiprocessing.active_children())"
@@ -455,7 +467,10 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
 @pytest.mark.parametrize("open_workers", [TorchWorkers], indirect=True)  # the other has no threads
 @pytest.mark.parametrize("kind", ["_watch_over", "QueueFeederThread"])
 def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
-    files: FileList, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
+    files: FolderSource,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
 ) -> None:
     """As in a container with a limit of processes."""
     start = threading.Thread.start
@@ -487,14 +502,14 @@ def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) ->
 
 
 def test_workers_that_never_begin_do_not_stall_the_run(
-    files: FileList, monkeypatch: pytest.MonkeyPatch
+    files: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle_in = pipe_workers.settle_in
     monkeypatch.setattr("batchdigit.reading.clocks.SECONDS_TO_START", 0.5)
     for module in (pipe_workers, torch_workers):
         monkeypatch.setattr(module, "settle_in", lambda: time.sleep(60))
     with Reader(
-        files, batch_size=5, workers=2, start_method="fork", reading=Reading(timeout=1)
+        files, batch_size=5, workers=2, reading=Reading(timeout=1, start_method="fork")
     ) as reader:
         for module in (pipe_workers, torch_workers):  # those that replace them begin
             monkeypatch.setattr(module, "settle_in", settle_in)
@@ -503,7 +518,7 @@ def test_workers_that_never_begin_do_not_stall_the_run(
     assert multiprocessing.active_children() == []
 
 
-def test_reader_outside_its_with_block_is_an_error(files: FileList) -> None:
+def test_reader_outside_its_with_block_is_an_error(files: FolderSource) -> None:
     with pytest.raises(ValueError, match="with block"):
         next(iter(Reader(files, batch_size=1, workers=0)))
 
@@ -513,7 +528,7 @@ def test_signal_while_workers_start_leaves_none_behind(
     tmp_path: Path, open_workers: OpenWorkers
 ) -> None:
     save_grey(tmp_path / "0.png")
-    files = FileList(os.fsencode(tmp_path), [b"0.png"])
+    files = files_in(tmp_path, [b"0.png"])
 
     def start_and_be_stopped(*arguments: Any) -> Any:
         workers = open_workers(*arguments)
@@ -539,8 +554,8 @@ def test_workers_read_though_opencv_has_threads_here(tmp_path: Path) -> None:
         for _ in range(3):
             cv2.GaussianBlur(image, (9, 9), 0)
         (tmp_path / "large.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
-        files = FileList(os.fsencode(tmp_path), [b"large.png"] * 4)
-        with Reader(files, batch_size=1, workers=1, start_method="fork") as reader:
+        files = files_in(tmp_path, [b"large.png"] * 4)
+        with Reader(files, batch_size=1, workers=1, reading=Reading(start_method="fork")) as reader:
             assert [failure.stage for batch in reader for failure in batch.failures] == (
                 ["blank"] * 4
             )

@@ -96,6 +96,6 @@ def test_account_that_leads_elsewhere_is_found_before_any_work(
     if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("needs a second file system")
     (tmp_path / "out.csv.run.json").symlink_to(elsewhere / "batchdigit-test.json")
-    monkeypatch.delattr("batchdigit.pipeline.open_backend")
+    monkeypatch.delattr("batchdigit.engines.local.open_backend")
     with pytest.raises(OutputError, match="another file system; remove that link"):
         run(Job((digits,), tmp_path / "out.csv"))

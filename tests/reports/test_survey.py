@@ -1,20 +1,19 @@
 import numpy as np
 
-from batchdigit.batches import Failure, Predictions, Treatment
+from batchdigit.batches import Failure, Predictions, Treatment, blank_facts
 from batchdigit.reports.summary import FolderNote
 from batchdigit.reports.survey import Survey
 from batchdigit.sources.filelist import FileList
-from tests.support.samples import as_they_are
 
 
 def surveyed(names: list[bytes], dark: set[int] = frozenset(), blank: set[int] = frozenset()):
     good = np.array([index for index in range(len(names)) if index not in blank], np.int64)
-    seen = as_they_are(len(good))
-    seen["treatments"][np.isin(good, list(dark))] = Treatment.DARK | Treatment.FITTED
+    facts = blank_facts(len(good))
+    facts["treatment"][np.isin(good, list(dark))] = Treatment.DARK | Treatment.FITTED
     failures = tuple(Failure(index, "blank", "no strokes found") for index in sorted(blank))
     nothing = np.zeros((len(good), 1))
-    survey = Survey(FileList(b"/", names))
-    survey.count(Predictions(good, nothing.astype(int), nothing, **seen, failures=failures))
+    survey = Survey(FileList(names))
+    survey.count(Predictions(good, nothing.astype(int), nothing, facts, failures=failures))
     return survey.notes()
 
 

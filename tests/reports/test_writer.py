@@ -13,16 +13,18 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from batchdigit import AccountingError, Failure, Job, Predictions, job, unescape_filename
+from batchdigit import AccountingError, Failure, Job, Predictions, unescape_filename
 from batchdigit.batches import Treatment
 from batchdigit.job import REVIEW_BELOW
+from batchdigit.reports.formats import FORMATS as NAMES
+from batchdigit.reports.formats import ReportFormat, choose_format
 from batchdigit.reports.table import Layout
 from batchdigit.reports.writer import ReportWriter
 from batchdigit.sources.filelist import FileList
 from tests.sources.test_filenames import ODD_NAMES
-from tests.support.samples import as_they_are
+from tests.support.samples import facts_of
 
-FORMATS = [*job.FORMATS, *(f"{name}.gz" for name in job.FORMATS if name != "parquet")]
+FORMATS = [*NAMES, *(f"{name}.gz" for name in NAMES if name != "parquet")]
 ROOT = b"/"
 
 
@@ -39,7 +41,6 @@ def predictions_for(
         labels=labels[:, :k],
         probs=probs[:, :k],
         failures=tuple(Failure(index, "decode", 'it\'s "bad", really') for index in failed),
-        **as_they_are(len(good)),
     )
 
 
@@ -47,7 +48,9 @@ def written(extension: str, names: list[bytes], *batches: Predictions, **options
     job = Job((Path("images"),), Path(f"report.{extension}"), **options)
     layout = Layout(10, topk=job.topk, probs=job.probs, labels=job.labels)
     stream = io.BytesIO()
-    with ReportWriter(stream, job.report_format, FileList(ROOT, names), layout) as report:
+    with ReportWriter(
+        stream, choose_format(job.out, job.format), FileList(names), layout
+    ) as report:
         for batch in batches:
             report.write(batch)
         report.finish({"found": len(names)})
@@ -116,12 +119,11 @@ def row_of(probs: list[float], treatment: Treatment, ink: float) -> dict[str, An
         np.array([0]),
         np.arange(len(probs))[None],
         np.array([probs], np.float32),
-        np.array([treatment], np.uint8),
-        np.array([ink], np.float32),
+        facts_of([treatment], [ink]),
     )
     stream = io.BytesIO()
     layout = Layout(10, explain=True, review_below=0.7)
-    with ReportWriter(stream, ("jsonl", False), FileList(ROOT, [b"a.png"]), layout) as report:
+    with ReportWriter(stream, ReportFormat("jsonl"), FileList([b"a.png"]), layout) as report:
         report.write(predictions)
         report.finish({})
     return json.loads(stream.getvalue())
@@ -161,7 +163,7 @@ def test_batches_do_not_show(extension: str) -> None:
     names = [b"%d.png" % number for number in range(6)]
     whole = predictions_for(6)
     parts = [
-        Predictions(whole.indices[a:b], whole.labels[a:b], whole.probs[a:b], **as_they_are(b - a))
+        Predictions(whole.indices[a:b], whole.labels[a:b], whole.probs[a:b])
         for a, b in ((0, 1), (1, 5), (5, 6))
     ]
     assert written(extension, names, *parts) == written(extension, names, whole)
@@ -186,7 +188,7 @@ def test_options_add_columns_at_the_end(extension: str) -> None:
 def test_csv_is_what_the_documentation_shows() -> None:
     predictions = Predictions(
         np.array([0, 2]), np.array([[7], [1]]), np.array([[0.5], [1e-7]], dtype=np.float32),
-        failures=(Failure(1, "read", "No such file or directory"),), **as_they_are(2),
+        failures=(Failure(1, "read", "No such file or directory"),),
     )  # fmt: skip
     assert written("csv", [b"a.png", b"b,c.png", b"=d.png"], predictions) == (
         b"filename,prediction,confidence,error,margin,needs_review\n"
@@ -272,11 +274,11 @@ TWO_ZEROS = np.zeros((2, 1), int), np.zeros((2, 1), np.float32)
     "wrong",
     [
         predictions_for(2, start=1),  # starts too late
-        Predictions(np.array([0, 0]), *TWO_ZEROS, **as_they_are(2)),
-        Predictions(np.array([0, 2]), *TWO_ZEROS, **as_they_are(2)),
+        Predictions(np.array([0, 0]), *TWO_ZEROS),
+        Predictions(np.array([0, 2]), *TWO_ZEROS),
         Predictions(
             np.array([0]), np.zeros((1, 1), int), np.zeros((1, 1), np.float32),
-            failures=(Failure(0, "read", "both predicted and failed"),), **as_they_are(1),
+            failures=(Failure(0, "read", "both predicted and failed"),),
         ),
     ],
 )  # fmt: skip
@@ -289,8 +291,8 @@ def test_rows_that_do_not_add_up_are_refused(wrong: Predictions) -> None:
 def test_report_that_is_left_unfinished_writes_nothing_more(extension: str) -> None:
     job = Job((Path("images"),), Path(f"report.{extension}"))
     stream = io.BytesIO()
-    files = FileList(ROOT, [b"a"])
-    with ReportWriter(stream, job.report_format, files, Layout(10)) as report:
+    files = FileList([b"a"])
+    with ReportWriter(stream, choose_format(job.out, job.format), files, Layout(10)) as report:
         report.write(predictions_for(1))
     before = stream.getvalue()
     del report

@@ -15,6 +15,7 @@ from batchdigit import Failure, OutputError, Predictions
 from batchdigit.resume import journal
 from batchdigit.resume.frames import pack_arrays, write_frame
 from batchdigit.resume.journal import Journal
+from tests.support.samples import facts_of
 
 BINDING = {"model": "abc", "batch size": 4}
 PLACES = np.arange(22)
@@ -34,8 +35,7 @@ def batch(start: int, end: int = 0) -> Predictions:
         labels=np.stack([indices % 10, (indices + 1) % 10], axis=1),
         probs=np.stack([indices / 100, indices / 200], axis=1).astype(np.float32),
         failures=(Failure(start + 1, "decode", f"not an image {start} é"),),
-        treatments=(indices % 8).astype(np.uint8),
-        ink=(indices / 300).astype(np.float32),
+        facts=facts_of(indices % 8, indices / 300),
     )
 
 

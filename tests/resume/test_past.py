@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from batchdigit import Job, pipeline, run
+from batchdigit import Job, run
+from batchdigit.engines import local
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.resume import journal
 
@@ -31,8 +32,8 @@ def another_folder(folder: Path, digits: Path, _patch: Patch) -> dict[str, Any]:
 
 
 def other_versions(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
-    other = pipeline.versions() | {"pillow": "0"}
-    patch.setattr(pipeline, "versions", lambda _backend: other)
+    other = local.versions() | {"pillow": "0"}
+    patch.setattr(local, "versions", lambda _backend: other)
     return {}
 
 

@@ -20,8 +20,8 @@ from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.batches import Batch
 from batchdigit.errors import ImageError
 from batchdigit.resume.update import merge
-from batchdigit.sources import stamps
-from tests.support.samples import age, as_they_are
+from batchdigit.sources import folder as folder_module
+from tests.support.samples import age
 
 
 def update(out: Path, folder: Path, **options: object) -> RunSummary:
@@ -116,7 +116,7 @@ def test_file_modified_a_moment_ago_is_not_trusted(
     update(out, digits)
     predicted.clear()
     later = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr(stamps.time, "time_ns", lambda: later)
+    monkeypatch.setattr(folder_module.time, "time_ns", lambda: later)
     assert update(out, digits).update["changed"] == 1  # type: ignore[index]
     assert predicted == [1]
     predicted.clear()
@@ -149,7 +149,7 @@ def test_file_that_could_not_be_read_is_tried_again(
         raise ImageError("read", "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batchdigit.reading.dataset.read_file", refuse)
+        patch.setattr("batchdigit.sources.folder.read_file", refuse)
         assert update(out, digits).failures_by_stage == {"read": 10}
     summary = update(out, digits)
     assert (summary.predicted, summary.failed) == (10, 0)
@@ -246,7 +246,6 @@ def rows(indices: list[int], mark: int) -> Predictions:
         labels=np.full((len(right), 1), mark, dtype=np.int64),
         probs=np.full((len(right), 1), mark, dtype=np.float32),
         failures=tuple(Failure(index, "x", str(mark)) for index in indices if not index % 3),
-        **as_they_are(len(right)),
     )
 
 

@@ -6,9 +6,9 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from batchdigit import SourceError
-from batchdigit.sources.filelist import FileList
-from batchdigit.sources.find import list_images
-from batchdigit.sources.stamps import UNSETTLED, stamp_files
+from batchdigit.sources.folder import open_folders
+from batchdigit.sources.stamps import UNSETTLED
+from tests.support.samples import files_in
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -20,7 +20,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def images_of(*sources: Path, **options: object) -> list[bytes]:
-    return list(list_images(sources, **options).images)  # type: ignore[arg-type]
+    return list(open_folders(sources, **options).images)  # type: ignore[arg-type]
 
 
 def test_class_folders_are_listed_as_image_folder_lists_them(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_order_is_that_of_the_bytes_of_whole_paths(tmp_path: Path) -> None:
 )
 def test_extension_counts_in_any_case(tmp_path: Path, extension: str) -> None:
     touch(tmp_path, f"a.{extension}", f"b.{extension.upper()}", f"c.{extension}x")
-    listing = list_images([tmp_path])
+    listing = open_folders([tmp_path])
     assert len(listing.images) == 2
     assert list(listing.ignored) == [b"c.%bx" % extension.encode()]
 
@@ -60,9 +60,9 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
 
 def test_single_file_is_listed_by_its_name(tmp_path: Path) -> None:
     touch(tmp_path, "sub/a.png", "sub/b.png")
-    listing = list_images([tmp_path / "sub" / "a.png"])
+    listing = open_folders([tmp_path / "sub" / "a.png"])
     assert list(listing.images) == [b"a.png"]
-    assert listing.images.path(0) == os.fsencode(tmp_path / "sub" / "a.png")
+    assert listing.path(0) == os.fsencode(tmp_path / "sub" / "a.png")
 
 
 def test_several_sources_are_relative_to_their_common_folder(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_excluded_output_never_becomes_input(tmp_path: Path) -> None:
 def test_excluded_output_is_left_out_under_its_links_too(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "report.csv", "in/notes.csv")
     os.symlink("../report.csv", tmp_path / "in" / "report.png")
-    listing = list_images(
+    listing = open_folders(
         [tmp_path / "in"], exclude=[tmp_path / "in" / "report.png", tmp_path / "in" / "notes.csv"]
     )
     assert list(listing.images) == [b"a.png"]
@@ -112,7 +112,7 @@ def test_excluded_output_is_left_out_under_its_links_too(tmp_path: Path) -> None
 def test_linked_folder_is_entered_only_when_asked(tmp_path: Path) -> None:
     touch(tmp_path, "outside/1.png", "in/2.png")
     os.symlink(tmp_path / "outside", tmp_path / "in" / "link")
-    listing = list_images([tmp_path / "in"])
+    listing = open_folders([tmp_path / "in"])
     assert list(listing.images) == [b"2.png"]
     assert list(listing.ignored) == [b"link"]
     assert images_of(tmp_path / "in", follow_symlinks=True) == [b"2.png", b"link/1.png"]
@@ -162,7 +162,7 @@ def test_depth_is_limited_by_the_file_system_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["missing", "missing/1.png"])
 def test_missing_source_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match="missing.*No such file"):
-        list_images([tmp_path / name])
+        open_folders([tmp_path / name])
 
 
 def test_unreadable_source_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_unreadable_source_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(SourceError, match="Permission denied"):
-        list_images([tmp_path])
+        open_folders([tmp_path])
 
 
 def test_folder_that_fails_while_it_is_listed_is_an_error(
@@ -182,7 +182,7 @@ def test_folder_that_fails_while_it_is_listed_is_an_error(
 
     monkeypatch.setattr("batchdigit.sources.folder._entries", fail)
     with pytest.raises(SourceError, match="Input/output"):
-        list_images([tmp_path])
+        open_folders([tmp_path])
 
 
 def test_each_file_is_held_against_its_own_moment(
@@ -195,6 +195,7 @@ def test_each_file_is_held_against_its_own_moment(
     os.utime(tmp_path / "1.png", ns=(written, written))
     os.utime(tmp_path / "2.png", ns=(written + 10**11, written + 10**11))
     moments = iter((written + 10**11, written + 10**11 + 1))
-    monkeypatch.setattr("batchdigit.sources.stamps.time.time_ns", lambda: next(moments))
-    stamps = stamp_files(FileList(os.fsencode(tmp_path), [b"1.png", b"2.png"]))
-    assert stamps.sizes.tolist() == [0, UNSETTLED]
+    monkeypatch.setattr("batchdigit.sources.folder.time.time_ns", lambda: next(moments))
+    stamps = files_in(tmp_path, [b"1.png", b"2.png"]).stamps(range(2))
+    assert stamps.times.tolist() == [written, UNSETTLED]
+    assert stamps.settled.tolist() == [True, False]

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,9 @@ from PIL import Image
 
 from batchdigit.backends.onnx_backend import OnnxPredictor
 from batchdigit.backends.torch_predictor import Predictor
+from batchdigit.batches import blank_facts
+from batchdigit.sources.filelist import FileList
+from batchdigit.sources.folder import FolderSource
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "sample_images"
@@ -19,12 +22,19 @@ SAMPLES = REPOSITORY / "sample_images"
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def as_they_are(count: int) -> dict[str, np.ndarray]:
-    """What a batch says of ``count`` images that nobody fitted."""
-    return {
-        "treatments": np.zeros(count, np.uint8),
-        "ink": np.full(count, np.nan, np.float32),
-    }
+def facts_of(treatments: Sequence[int], ink: Sequence[float]) -> np.ndarray:
+    """What is known of images besides their pixels."""
+    facts = blank_facts(len(treatments))
+    facts["treatment"], facts["ink"] = treatments, ink
+    return facts
+
+
+def files_in(
+    folder: Path, names: Iterable[bytes], *, follow_symlinks: bool = False
+) -> FolderSource:
+    """A source of files in ``folder``, which need not be there."""
+    images = FileList(names)
+    return FolderSource(os.fsencode(folder), images, FileList(), follow_symlinks=follow_symlinks)
 
 
 def age(path: Path, hours: float = 1.0) -> None:

@@ -87,7 +87,7 @@ class EngineDiedError(BatchdigitError):
 def run_job(job: BenchJob, setting: Setting) -> Job:
     """The run of ``setting``, over what the caller finds."""
     return Job(
-        source=job.source or (Path(),),
+        source=tuple(map(str, job.source)) or (".",),
         model=job.model,
         class_name=job.class_name,
         preprocess=job.preprocess,

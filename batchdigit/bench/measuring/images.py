@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from batchdigit.models.digits import packaged_digits
-from batchdigit.sources.filelist import FileList
+from batchdigit.sources.folder import FolderSource
 
 
 @contextlib.contextmanager
@@ -24,13 +24,13 @@ def digits_in_a_folder() -> Iterator[Path]:
         yield folder
 
 
-def evenly(files: FileList, count: int) -> FileList:
+def evenly(files: FolderSource, count: int) -> FolderSource:
     """``count`` of the files, spread evenly; the same one several times if need be."""
-    return FileList(files.root, (files[place * len(files) // count] for place in range(count)))
+    return files.at(place * len(files) // count for place in range(count))
 
 
 @contextlib.contextmanager
-def links_to(files: FileList) -> Iterator[Path]:
+def links_to(files: FolderSource) -> Iterator[Path]:
     """A folder with a link to each of the files, for a command that takes a folder."""
     with tempfile.TemporaryDirectory(prefix="batchdigit-bench-") as name:
         for number in range(len(files)):

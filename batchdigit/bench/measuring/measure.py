@@ -6,18 +6,17 @@ import contextlib
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from batchdigit.bench.analysis.advice import best_points
 from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measurement import Measurement
-from batchdigit.bench.measuring.engine import run_job
 from batchdigit.bench.measuring.images import digits_in_a_folder
 from batchdigit.bench.measuring.rounds import Bench, Clock, Say
 from batchdigit.bench.measuring.sweep import settings_to_try
-from batchdigit.sources.find import find_images
+from batchdigit.sources.find import check_images
+from batchdigit.sources.folder import open_folders
 from batchdigit.system.machine import CPUINFO, available_cores
 from batchdigit.system.progress import OnProgress, no_progress
 
@@ -36,7 +35,8 @@ def measure(
     with contextlib.ExitStack() as stack:
         source = job.source or (stack.enter_context(digits_in_a_folder()),)
         clock = Clock(job.seconds)
-        files = find_images(replace(run_job(job, settings[0]), source=source)).images
+        files = open_folders(source)
+        check_images(files, source)
         listing = clock.seconds / len(files)
         bench = Bench(job, files, listing, settings, on_progress, say)
         stack.enter_context(bench.engines())

@@ -26,12 +26,12 @@ from batchdigit.backends.choice import open_backend
 from batchdigit.batches import Batch
 from batchdigit.bench.measurement import READING, Sample
 from batchdigit.bench.measuring.energy import EnergyMeter
+from batchdigit.engines.local import LocalEngine
 from batchdigit.job import Job
+from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.pipeline import Find, open_session, run
-from batchdigit.reading.reader import Reader
-from batchdigit.sources.filelist import FileList
-from batchdigit.sources.find import Listing
+from batchdigit.sources.folder import FolderSource
 from batchdigit.system.processes import end_with_parent, keep_memory, obey_parent
 from batchdigit.system.stopwatch import Stopwatch
 
@@ -59,7 +59,7 @@ def settle(parent: int) -> None:
 
 def preload(job: Job) -> None:
     """Import what ``job`` computes by, and do nothing with it."""
-    open_backend(job)
+    open_backend(job, read_model_file(job.model))
 
 
 def do_nothing(_job: Job) -> None:
@@ -96,7 +96,7 @@ class Outcomes:
         return int(np.count_nonzero(self.labels == _FAILED))
 
 
-def warm_up(job: Job, files: FileList) -> Outcomes:
+def warm_up(job: Job, files: FolderSource) -> Outcomes:
     """Predict ``files``, after which a process that stays has loaded and used everything once."""
     labels = np.full(len(files), _FAILED, np.int64)
     probs = np.zeros(len(files), np.float32)
@@ -104,11 +104,11 @@ def warm_up(job: Job, files: FileList) -> Outcomes:
         for predictions in session.predictions():
             labels[predictions.indices] = predictions.labels[:, 0]
             probs[predictions.indices] = predictions.probs[:, 0]
-        account = session.account()
-    return Outcomes(labels, probs, session.backend.device, account["versions"], account["model"])
+        account = session.engine.account()
+    return Outcomes(labels, probs, session.engine.device, account["versions"], account["model"])
 
 
-def timed_run(job: Job, files: FileList, folder: Path, listing: float) -> Sample:
+def timed_run(job: Job, files: FolderSource, folder: Path, listing: float) -> Sample:
     """One run over ``files``, its report, which goes into ``folder``, and all.
 
     The files are known; to list them would have taken ``listing`` seconds for each, which is added.
@@ -142,36 +142,31 @@ def timed_run(job: Job, files: FileList, folder: Path, listing: float) -> Sample
     )
 
 
-def network_rate(job: Job, files: FileList, seconds: float) -> float:
+def network_rate(job: Job, files: FolderSource, seconds: float) -> float:
     """Images a second of the network alone, for about ``seconds``, on batches in memory."""
-    with open_session(job, Stopwatch(), find=_these(files)) as session:
-        images = np.concatenate([batch.images for batch in session.reader])
-        batch = _filled(images, session.reader.batch_size)
-        with contextlib.closing(session.predictor.predict(itertools.repeat(batch))) as predicted:
-            next(predicted)  # by when all that compute have begun
-            start, count = time.perf_counter(), 0
-            while (elapsed := time.perf_counter() - start) < seconds or not count:
-                count += len(next(predicted))
-        return count / elapsed
+    engine = LocalEngine(job, Stopwatch())
+    size = engine.batch_size(files)
+    with engine.reader(files, np.arange(len(files))) as reader:
+        images = np.concatenate([batch.images for batch in reader])
+    batch = _filled(images, size)
+    with contextlib.closing(engine.predictor().predict(itertools.repeat(batch))) as predicted:
+        next(predicted)  # by when all that compute have begun
+        start, count = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < seconds or not count:
+            count += len(next(predicted))
+    return count / elapsed
 
 
-def reading_rate(job: Job, files: FileList, seconds: float) -> float | None:
+def reading_rate(job: Job, files: FolderSource, seconds: float) -> float | None:
     """Images a second that the processes read, nothing else being done, for at most ``seconds``.
 
     From when each has read a batch: how they start is no part of it. None where there are too few
     batches for that.
     """
-    with open_session(job, Stopwatch(), find=_these(files)) as session:
-        size, workers = session.reader.batch_size, session.reader.workers
-    reader = Reader(
-        files,
-        batch_size=size,
-        workers=workers,
-        start_method=job.start_method,
-        reading=job.reading,
-        open_workers=session.backend.open_workers,
-    )
-    first = max(workers, 1)
+    engine = LocalEngine(job, Stopwatch())
+    engine.batch_size(files)
+    reader = engine.reader(files, np.arange(len(files)))
+    first = max(reader.workers, 1)
     if len(reader) < LEAST_BATCHES * first:
         return None
     with reader:
@@ -187,14 +182,14 @@ def reading_rate(job: Job, files: FileList, seconds: float) -> float | None:
         return count / (time.perf_counter() - start)
 
 
-def _these(files: FileList) -> Find:
-    return lambda _job: Listing(files, FileList(files.root))
+def _these(files: FolderSource) -> Find:
+    return lambda _job: files
 
 
 def _filled(images: NDArray[np.uint8], size: int) -> Batch:
     """A batch of ``size``, of the images uint8[N, 1, 28, 28] again and again, blank for none."""
     filled = np.resize(images, (size, 1, IMAGE_SIZE, IMAGE_SIZE))
-    return Batch(np.arange(size), filled, np.zeros(size, np.uint8), np.zeros(size, np.float32))
+    return Batch.of(filled)
 
 
 def _cpu_seconds() -> float | None:

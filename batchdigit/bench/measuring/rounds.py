@@ -32,7 +32,7 @@ from batchdigit.bench.measuring.probes import (
     warm_up,
 )
 from batchdigit.errors import BatchdigitError, SourceError
-from batchdigit.sources.filelist import FileList
+from batchdigit.sources.folder import FolderSource
 from batchdigit.system.progress import OnProgress
 
 # Shares of the time by whose end something is over.
@@ -113,7 +113,7 @@ class Bench:
     def __init__(
         self,
         job: BenchJob,
-        files: FileList,
+        files: FolderSource,
         listing: float,
         settings: Sequence[Setting],
         on_progress: OnProgress,
@@ -132,7 +132,7 @@ class Bench:
         self._on_progress = on_progress
         self._say = say
         self._engines: dict[str, Engine] = {}
-        self._images: dict[str, FileList] = {}
+        self._images: dict[str, FolderSource] = {}
         self._starts: dict[str, list[float]] = {}
         self._seconds_of_starts = 0.0
         self._without_start: set[str] = set()
@@ -264,12 +264,12 @@ class Bench:
             for name, version in outcomes.versions.items()
         }
 
-    def _some(self, most: int, seconds: float) -> FileList:
+    def _some(self, most: int, seconds: float) -> FolderSource:
         """At most so many of the files, and no more than can be read in about that time."""
         count = min(len(self._files), most, int(seconds / self._seconds_to_read))
         return evenly(self._files, max(count, min(FEWEST, len(self._files))))
 
-    def _images_for(self, setting: Setting) -> FileList:
+    def _images_for(self, setting: Setting) -> FolderSource:
         """The images of each sample of the engine of ``setting``.
 
         They are four batches of any of its settings, unless that takes too long.
@@ -293,7 +293,7 @@ class Bench:
         most = images * MOST_TIMES_LONGER
         return evenly(self._files, max([images, *(count for count in needed if count <= most)]))
 
-    def _run(self, setting: Setting, images: FileList) -> Sample:
+    def _run(self, setting: Setting, images: FolderSource) -> Sample:
         return self._engines[setting.engine].ask(
             timed_run, setting, images, self._folder, self._listing
         )

@@ -18,7 +18,7 @@ from batchdigit.bench.measuring.probes import network_rate, reading_rate, warm_u
 from batchdigit.errors import BatchdigitError, CheckpointError, SourceError
 from batchdigit.job import Job
 from batchdigit.sources.filelist import FileList
-from batchdigit.sources.find import list_images
+from batchdigit.sources.folder import open_folders
 from tests.support.measurements import GPU, ONNX, TORCH
 from tests.support.oracle import SeedRow
 from tests.support.samples import SAMPLES
@@ -34,7 +34,7 @@ def measured() -> Measurement:
 
 @pytest.fixture
 def files() -> FileList:
-    return list_images([SAMPLES]).images
+    return open_folders([SAMPLES])
 
 
 def test_every_setting_is_measured_or_says_why_not(measured: Measurement) -> None:
@@ -88,13 +88,13 @@ def test_outcomes_are_those_of_the_plain_loop(seed_rows: list[SeedRow], files: F
 
 def test_image_that_cannot_be_read_counts_as_an_outcome(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"no image")
-    outcomes = warm_up(Job((tmp_path,)), list_images([tmp_path]).images)
+    outcomes = warm_up(Job((tmp_path,)), open_folders([tmp_path]))
     assert outcomes.labels.tolist() == [-1]
 
 
 def test_folder_without_a_usable_image_can_be_measured(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"no image")
-    files = evenly(list_images([tmp_path]).images, 10)
+    files = evenly(open_folders([tmp_path]), 10)
     job = Job((tmp_path,), backend="onnxruntime", batch_size=4, workers=1)
     assert network_rate(job, files, 0.05) > 1
     rate = reading_rate(job, evenly(files, 100), 0.05)
@@ -110,7 +110,7 @@ def test_folder_of_error_rows_is_not_a_fast_one(tmp_path: Path) -> None:
 
 
 def test_images_are_spread_evenly_and_repeated_if_need_be() -> None:
-    files = FileList(b"/", [b"a", b"b", b"c", b"d"])
+    files = FileList([b"a", b"b", b"c", b"d"])
     assert list(evenly(files, 2)) == [b"a", b"c"]
     assert list(evenly(files, 4)) == [b"a", b"b", b"c", b"d"]
     assert list(evenly(files, 8)) == [b"a", b"a", b"b", b"b", b"c", b"c", b"d", b"d"]
@@ -118,7 +118,7 @@ def test_images_are_spread_evenly_and_repeated_if_need_be() -> None:
 
 def test_links_lead_to_the_files(files: FileList) -> None:
     with links_to(evenly(files, 300)) as folder:
-        found = list_images([folder], follow_symlinks=True).images
+        found = open_folders([folder], follow_symlinks=True).images
         assert len(found) == 300
         assert os.path.samefile(found.path(3), files.path(1))
     assert not folder.exists()
@@ -126,7 +126,7 @@ def test_links_lead_to_the_files(files: FileList) -> None:
 
 def test_packaged_digits_are_what_is_measured_without_a_source() -> None:
     with digits_in_a_folder() as folder:
-        assert len(list_images([folder]).images) == 1000
+        assert len(open_folders([folder])) == 1000
 
 
 def process_and_parent(_job: Job) -> tuple[int, int]:

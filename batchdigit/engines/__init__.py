@@ -1,0 +1,1 @@
+"""Engines: who computes the predictions of a job."""

@@ -1,0 +1,149 @@
+"""The local engine: this process computes, and processes that it starts read."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.auto import choose_batch_size, choose_reader, choose_workers, seconds_to_read
+from batchdigit.backends.base import Predictor
+from batchdigit.backends.choice import open_backend
+from batchdigit.batches import Batch, Predictions
+from batchdigit.job import Job
+from batchdigit.modelfiles.file import read_model_file
+from batchdigit.reading.reader import Reader
+from batchdigit.reports.fitted_images import save_images
+from batchdigit.sources.base import Source
+from batchdigit.system.stopwatch import Stopwatch
+from batchdigit.version import versions
+
+
+class LocalEngine:
+    """Computes by a backend of this process.
+
+    Raises CheckpointError, UsageError, DeviceError or BatchdigitError where it cannot compute
+    ``job``.
+    """
+
+    def __init__(self, job: Job, stopwatch: Stopwatch) -> None:
+        self._job = job
+        self._stopwatch = stopwatch
+        with stopwatch.stage("load"):
+            file = read_model_file(job.model)
+        with stopwatch.stage("import"):
+            self._backend = open_backend(job, file)
+        with stopwatch.stage("load"):
+            self._model = self._backend.load(file, job.class_name)
+        self.classes: int = self._model.classes
+        self.backend = self._backend.name
+        self.device = self._backend.device
+        # The margin needs the second likeliest label, too.
+        self._k = self.classes if job.probs else min(max(job.topk, 2), self.classes)
+        self._seconds = 0.0
+        self._batch_size, self._batch_size_by = 1, ""
+        self._reader: Reader | None = None
+
+    @property
+    def binding(self) -> dict[str, Any]:
+        """What predictions depend on besides images and how they are read: JSON data."""
+        return {
+            "--backend": self.backend,
+            "versions": versions(self.backend),
+            "model": self._model.sha256,
+            "device": self.device,
+            # Another kind of processor rounds in another order.
+            "processor": self._backend.processor,
+            "--precision": self._backend.precision,
+            "--topk or --probs": self._k,
+        }
+
+    def batch_size(self, source: Source) -> int:
+        """How many images of ``source`` are computed at a time."""
+        with self._stopwatch.stage("list"):
+            self._seconds = seconds_to_read(self._job, source)
+        with self._stopwatch.stage("load"):  # it may have to be measured
+            self._batch_size, self._batch_size_by = choose_batch_size(
+                self._job, self._backend, self._model, self._seconds, len(source)
+            )
+        return self._batch_size
+
+    def reader(self, source: Source, places: NDArray[np.int64]) -> Reader:
+        """What reads the images at ``places``, in batches of the size that was chosen."""
+        batches = math.ceil(len(places) / self._batch_size)
+        self._reader = Reader(
+            source,
+            batch_size=self._batch_size,
+            workers=choose_workers(
+                self._job, self._backend, self._seconds, count=len(places), batches=batches
+            ),
+            reading=self._job.reading,
+            places=places,
+            open_workers=choose_reader(self._backend),
+        )
+        return self._reader
+
+    def predictor(self) -> Predictor:
+        """What predicts batches, with the model on its device."""
+        return self._backend.predictor(self._model, self._k)
+
+    @contextlib.contextmanager
+    def predictions(
+        self, source: Source, places: NDArray[np.int64]
+    ) -> Iterator[Iterator[Predictions]]:
+        """Around the work: the predictions of the images at ``places``, in their order."""
+        with contextlib.ExitStack() as reading:
+            with self._stopwatch.stage("start"):
+                reader = reading.enter_context(self.reader(source, places))
+            with self._stopwatch.stage("load"):
+                predictor = self.predictor()
+            yield self._computed(self._read(reader), source, predictor)
+            with self._stopwatch.stage("end"):
+                reading.close()
+
+    def _computed(
+        self, batches: Iterator[Batch], source: Source, predictor: Predictor
+    ) -> Iterator[Predictions]:
+        if self._job.save_fitted is not None:
+            saved = save_images(batches, source.images, self._job.save_fitted)
+            batches = self._stopwatch.each("save", saved)
+        return self._stopwatch.each("predict", predictor.predict(batches))
+
+    def _read(self, reader: Reader) -> Iterator[Batch]:
+        for number, batch in enumerate(self._stopwatch.each("read", reader)):
+            if not number:
+                # What the first batch took beyond being read, those who read took to start.
+                waited = self._stopwatch.seconds()["read"]
+                late = max(waited - sum(batch.busy.values()), 0.0)
+                self._stopwatch.shift("read", "start", late)
+            yield batch
+
+    def account(self) -> dict[str, Any]:
+        """From what predictions are made and how: JSON data."""
+        return {
+            "versions": versions(self.backend) | {"python": platform.python_version()},
+            "model": {
+                "path": str(self._job.model),
+                "sha256": self._model.sha256,
+                "kind": self._model.kind,
+                "format": self._model.format,
+                "classes": self.classes,
+            },
+            "computed": {
+                "backend": self.backend,
+                "device": self.device,
+                "precision": self._backend.precision,
+                **self._backend.details(),
+            },
+            "reader": {
+                "batch_size": self._batch_size,
+                "batch_size_by": self._batch_size_by,
+                "workers": self._reader.workers if self._reader else None,
+                "start_method": self._reader.start_method if self._reader else None,
+            },
+        }
