@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from batchdigit.cli import run_options as option
 from batchdigit.cli.lines import run_complaints, run_details, run_lines
 from batchdigit.cli.messages import LOG_FORMATS
 from batchdigit.cli.options import (
@@ -27,17 +27,10 @@ from batchdigit.cli.options import (
 from batchdigit.cli.process import Ending, command
 from batchdigit.cli.prometheus import Metrics, write_metrics
 from batchdigit.errors import UsageError
-from batchdigit.job import (
-    BACKENDS,
-    PRECISIONS,
-    PREPROCESSING,
-    Job,
-    Tolerance,
-    default_model,
-)
+from batchdigit.job import Job, Tolerance, default_model
 from batchdigit.labels import read_labels
 from batchdigit.places import STDOUT
-from batchdigit.reports.formats import FORMATS, choose_format
+from batchdigit.reports.formats import choose_format
 from batchdigit.system.imports import loading
 from batchdigit.system.lock import hold_output
 from batchdigit.system.processes import keep_memory
@@ -55,142 +48,38 @@ Examples:
 
 
 def run(
-    source: Annotated[
-        list[str],
-        typer.Argument(help="Folders of images (read with their subfolders) or image files."),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            readable=False,
-            help="The report; - is standard output. Replaced only once the new one is complete.",
-        ),
-    ] = RUN.out,
+    source: option.Source,
+    out: option.Out = RUN.out,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            readable=False,
-            help="Names of the classes, one a line or JSON, to report instead of numbers.",
-        ),
-    ] = None,
-    report_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="|".join(FORMATS),
-            help="[default: by the extension of --out, also with .gz; csv for standard output]",
-        ),
-    ] = RUN.format,
-    topk: Annotated[
-        int, typer.Option(metavar="K", help="Report the K likeliest digits.")
-    ] = RUN.topk,
-    probs: Annotated[
-        bool, typer.Option("--probs", help="Add the probability of every digit.")
-    ] = RUN.probs,
-    batch_size: Annotated[
-        str, typer.Option("--batch-size", "-b", metavar="N|auto", help="Images in a batch.")
-    ] = "auto",
-    workers: Annotated[
-        str,
-        typer.Option(
-            "--workers", "-j", metavar="N|auto", help="Processes that read; 0 is none but this."
-        ),
-    ] = "auto",
-    backend: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(BACKENDS),
-            help="What computes; auto is ONNX Runtime on a CPU where it is installed.",
-        ),
-    ] = RUN.backend,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="On what it computes.")
-    ] = RUN.device,
-    precision: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(PRECISIONS),
-            help="What the network computes in; auto: less than fp32 where labels stay.",
-        ),
-    ] = RUN.precision,
-    preprocess: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(PREPROCESSING),
-            help="Fit images that don't look like MNIST's, none or all.",
-        ),
-    ] = RUN.preprocess,
-    review_below: Annotated[
-        float,
-        typer.Option(metavar="P", help="A row with less confidence needs a person's review."),
-    ] = RUN.review_below,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Add what was found: polarity, fitted, ink.")
-    ] = RUN.explain,
-    save_fitted: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", readable=False, help="Save the 28x28 images that the network got to see."
-        ),
-    ] = RUN.save_fitted,
-    follow_symlinks: Annotated[
-        bool, typer.Option("--follow-symlinks", help="Read linked files, enter linked folders.")
-    ] = RUN.follow_symlinks,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Give up on a file after that long.")
-    ] = RUN.timeout,
-    max_bytes: Annotated[
-        int, typer.Option(metavar="N", help="Read no file that is larger.")
-    ] = RUN.max_bytes,
-    max_pixels: Annotated[
-        int, typer.Option(metavar="N", help="Decode no image that is larger.")
-    ] = RUN.max_pixels,
-    max_bad: Annotated[
-        str,
-        typer.Option(
-            "--max-bad", metavar="N|P%", help="Error rows to tolerate before the exit code is 3."
-        ),
-    ] = str(RUN.max_bad),
-    update: Annotated[
-        bool,
-        typer.Option("--update", help="Take over the last report's rows of unchanged files."),
-    ] = RUN.update,
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="With --update: but not its error rows.")
-    ] = RUN.retry_errors,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")
-    ] = RUN.fresh,
-    wait: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="Let another run that writes FILE end, that long."),
-    ] = RUN.wait,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", readable=False, help="Append what is said to a file."),
-    ] = None,
-    log_format: Annotated[
-        str, typer.Option(metavar="|".join(LOG_FORMATS), help="How --log-file is written.")
-    ] = LOG_FORMATS[0],
-    metrics: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", readable=False, help="Write the outcome for Prometheus' node_exporter."
-        ),
-    ] = None,
+    labels: option.Labels = None,
+    report_format: option.Format = RUN.format,
+    topk: option.Topk = RUN.topk,
+    probs: option.Probs = RUN.probs,
+    batch_size: option.BatchSize = "auto",
+    workers: option.Workers = "auto",
+    backend: option.Backend = RUN.backend,
+    device: option.Device = RUN.device,
+    precision: option.Precision = RUN.precision,
+    preprocess: option.Preprocess = RUN.preprocess,
+    review_below: option.ReviewBelow = RUN.review_below,
+    explain: option.Explain = RUN.explain,
+    save_fitted: option.SaveFitted = RUN.save_fitted,
+    follow_symlinks: option.FollowSymlinks = RUN.follow_symlinks,
+    timeout: option.Timeout = RUN.timeout,
+    max_bytes: option.MaxBytes = RUN.max_bytes,
+    max_pixels: option.MaxPixels = RUN.max_pixels,
+    max_bad: option.MaxBad = str(RUN.max_bad),
+    update: option.Update = RUN.update,
+    retry_errors: option.RetryErrors = RUN.retry_errors,
+    fresh: option.Fresh = RUN.fresh,
+    wait: option.Wait = RUN.wait,
+    log_file: option.LogFile = None,
+    log_format: option.LogFormat = LOG_FORMATS[0],
+    metrics: option.Metrics = None,
     as_json: JsonOption = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also print settings, times, ignored files.")
-    ] = False,
+    quiet: option.Quiet = False,
+    verbose: option.Verbose = False,
     _version: VersionOption = False,
 ) -> None:
     """Label every image below SOURCE and write a report with a row for each.
@@ -268,11 +157,11 @@ def _log_and_metrics(
 ) -> Iterator[Metrics]:
     """What a run writes beside its report. Raises UsageError where that would be one file."""
     options: dict[str, str] = {}
-    for option, path in (("--out", out), ("--log-file", log_file), ("--metrics", metrics)):
+    for name, path in (("--out", out), ("--log-file", log_file), ("--metrics", metrics)):
         if path is not None and path != STDOUT:
-            other = options.setdefault(os.path.realpath(path), option)
-            if other != option:
-                raise UsageError(f"{other} and {option} name one file", "give each its own")
+            other = options.setdefault(os.path.realpath(path), name)
+            if other != name:
+                raise UsageError(f"{other} and {name} name one file", "give each its own")
     with write_metrics(metrics, out) as measured:
         if log_file is not None:
             ending.log_to(log_file, log_format)

@@ -1,0 +1,141 @@
+"""The options of ``batchdigit run``, each named once.
+
+Their defaults are those of :class:`batchdigit.Job`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchdigit.cli.messages import LOG_FORMATS
+from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING
+from batchdigit.reports.formats import FORMATS
+
+Source = Annotated[
+    list[str],
+    typer.Argument(help="Folders of images (read with their subfolders) or image files."),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        readable=False,
+        help="The report; - is standard output. Replaced only once the new one is complete.",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        readable=False,
+        help="Names of the classes, one a line or JSON, to report instead of numbers.",
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="|".join(FORMATS),
+        help="[default: by the extension of --out, also with .gz; csv for standard output]",
+    ),
+]
+Topk = Annotated[int, typer.Option(metavar="K", help="Report the K likeliest digits.")]
+Probs = Annotated[bool, typer.Option("--probs", help="Add the probability of every digit.")]
+BatchSize = Annotated[
+    str, typer.Option("--batch-size", "-b", metavar="N|auto", help="Images in a batch.")
+]
+Workers = Annotated[
+    str,
+    typer.Option(
+        "--workers", "-j", metavar="N|auto", help="Processes that read; 0 is none but this."
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(BACKENDS),
+        help="What computes; auto is ONNX Runtime on a CPU where it is installed.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="On what it computes.")
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(PRECISIONS),
+        help="What the network computes in; auto: less than fp32 where labels stay.",
+    ),
+]
+Preprocess = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(PREPROCESSING),
+        help="Fit images that don't look like MNIST's, none or all.",
+    ),
+]
+ReviewBelow = Annotated[
+    float,
+    typer.Option(metavar="P", help="A row with less confidence needs a person's review."),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Add what was found: polarity, fitted, ink.")
+]
+SaveFitted = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", readable=False, help="Save the 28x28 images that the network got to see."
+    ),
+]
+FollowSymlinks = Annotated[
+    bool, typer.Option("--follow-symlinks", help="Read linked files, enter linked folders.")
+]
+Timeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Give up on a file after that long.")
+]
+MaxBytes = Annotated[int, typer.Option(metavar="N", help="Read no file that is larger.")]
+MaxPixels = Annotated[int, typer.Option(metavar="N", help="Decode no image that is larger.")]
+MaxBad = Annotated[
+    str,
+    typer.Option(
+        "--max-bad", metavar="N|P%", help="Error rows to tolerate before the exit code is 3."
+    ),
+]
+Update = Annotated[
+    bool,
+    typer.Option("--update", help="Take over the last report's rows of unchanged files."),
+]
+RetryErrors = Annotated[
+    bool, typer.Option("--retry-errors", help="With --update: but not its error rows.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")
+]
+Wait = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="Let another run that writes FILE end, that long."),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", readable=False, help="Append what is said to a file."),
+]
+LogFormat = Annotated[
+    str, typer.Option(metavar="|".join(LOG_FORMATS), help="How --log-file is written.")
+]
+Metrics = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", readable=False, help="Write the outcome for Prometheus' node_exporter."
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also print settings, times, ignored files.")
+]
