@@ -14,12 +14,11 @@ PACKAGES = (
 )
 
 
-def compile_packages() -> None:
+def compile_packages(repository: Path = Path(__file__).parents[1]) -> None:
     """Compile what is timed, as pip does with what it installs.
 
     Python itself may not write what it has compiled of a checkout (PYTHONDONTWRITEBYTECODE).
     """
-    repository = Path(__file__).parents[1]
     for package in ("batchdigit", "benchmarks", "tests"):
         compileall.compile_dir(repository / package, quiet=1)
 
