@@ -14,7 +14,7 @@ from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.base import Source
 from batchdigit.system.machine import available_cores
 
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 SECONDS_WORTH_A_WORKER = 0.05  # of reading: a fork takes a fraction of it
 SECONDS_TO_READ_A_BATCH = 0.5  # of large images, so that several processes get some
 FILES_TO_LOOK_AT = 64
@@ -66,7 +66,7 @@ def choose_workers(
         return 0
     cores = available_cores()
     wanted = cores if seconds > SECONDS_TO_COMPUTE or not backend.on_cpu else cores // 2
-    most = min(wanted, MOST_WORKERS, batches, int(count * seconds / SECONDS_WORTH_A_WORKER))
+    most = min(wanted, MAX_WORKERS, batches, int(count * seconds / SECONDS_WORTH_A_WORKER))
     return max(most, 1 if default_start_method() == "fork" else 0)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from batchdigit.batches import Batch, Predictions, join_predictions
 from batchdigit.errors import WorkerError
 
-LARGEST_PART = 128  # images: larger ones are not faster on a CPU, and take 140 KB each
+MAX_PART = 128  # images: larger ones are not faster on a CPU, and take 140 KB each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -71,7 +71,7 @@ def predicted_in_threads(
     batches: Iterable[Batch],
     threads: int,
     *,
-    part: int = LARGEST_PART,
+    part: int = MAX_PART,
     prepare: Callable[[], None] | None = None,
 ) -> Generator[Predictions, None, None]:
     """The predictions of each batch, in order, computed in parts of ``part`` images.

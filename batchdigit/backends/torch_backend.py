@@ -21,7 +21,7 @@ from batchdigit.system.machine import available_cores, has_bfloat16_units
 
 CPU_BATCH_SIZE = 256  # is computed in parts
 MPS_BATCH_SIZE = 2048
-MOST_FLIPS = 1  # of the thousand digits, by a lower precision that was not asked for
+MAX_FLIPS = 1  # of the thousand digits, by a lower precision that was not asked for
 SHARE_OF_MEMORY = 0.5  # of a GPU's that is free, for others may want some
 SECONDS_TO_MEASURE = 0.2
 
@@ -68,7 +68,7 @@ class TorchBackend:
             self._key("label flips", lower, checkpoint),
             lambda: self._label_flips(checkpoint, lower),
         )
-        return (lower if flips <= MOST_FLIPS else "fp32"), flips
+        return (lower if flips <= MAX_FLIPS else "fp32"), flips
 
     def _label_flips(self, checkpoint: Checkpoint, precision: str) -> int:
         """How many of the thousand packaged digits get another label than in fp32."""

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from batchdigit.backends.ahead import LARGEST_PART, predicted_in_threads
+from batchdigit.backends.ahead import MAX_PART, predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
 from batchdigit.models.cnn import CNN, fold_batchnorm
 from batchdigit.system.stopwatch import Laps, add_up
 
-LARGEST_ON_MPS = 4096
+MAX_PART_ON_MPS = 4096
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -87,7 +87,7 @@ class Predictor:
                 lambda batch: self._launch(batch).land(),
                 batches,
                 threads if on_cpu else 1,
-                part=LARGEST_PART if on_cpu else LARGEST_ON_MPS,
+                part=MAX_PART if on_cpu else MAX_PART_ON_MPS,
                 prepare=_compute_in_this_thread_alone,
             )
         finally:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SMALLEST, LARGEST = 256, 65_536  # images in a batch
-LEAST_GAIN = 1.03  # of throughput, for twice the batch
+MIN_BATCH_SIZE, MAX_BATCH_SIZE = 256, 65_536  # images in a batch
+MIN_GAIN = 1.03  # of throughput, for twice the batch
 
 
 def remembered(key: str, measure: Callable[[], int]) -> tuple[int, str]:
@@ -66,10 +66,10 @@ def best_batch_size(rate: Callable[[int], float | None]) -> int:
 
     ``rate`` gives the images a second with a batch size, None where it needs too much memory.
     """
-    best, best_rate = SMALLEST, rate(SMALLEST) or 0.0
-    while best < LARGEST:
+    best, best_rate = MIN_BATCH_SIZE, rate(MIN_BATCH_SIZE) or 0.0
+    while best < MAX_BATCH_SIZE:
         faster = rate(2 * best)
-        if faster is None or faster < LEAST_GAIN * best_rate:
+        if faster is None or faster < MIN_GAIN * best_rate:
             break
         best, best_rate = 2 * best, faster
     return best

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchdigit.models.inspection import Inspection
     from batchdigit.training.train import TrainSummary
 
-MOST_NOTES = 5
+MAX_NOTES = 5
 _MEANING = {"blank": "are blank", "inverted": "are dark ink on a light ground"}
 
 
@@ -36,12 +36,12 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
         yield f"{summary.to_review} predictions to review (the column needs_review)"
     for kind, meaning in _MEANING.items():
         notes = [note for note in summary.notes if note.kind == kind]
-        for note in notes[:MOST_NOTES]:
+        for note in notes[:MAX_NOTES]:
             yield f"{note.count} of {note.images} images in {note.folder} {meaning}" + (
                 "; try --preprocess auto" if job.preprocess == "exact" else ""
             )
-        if len(notes) > MOST_NOTES:
-            yield f"and in {len(notes) - MOST_NOTES} more folders nearly all {meaning}"
+        if len(notes) > MAX_NOTES:
+            yield f"and in {len(notes) - MAX_NOTES} more folders nearly all {meaning}"
     where = "" if job.out == STDOUT else f"; report in {job.out}"
     yield (
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "

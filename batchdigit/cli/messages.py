@@ -17,7 +17,7 @@ from pathlib import Path
 from batchdigit.errors import OutputError, UsageError, one_line
 
 LOG_FORMATS = ("text", "json")
-LONGEST_MESSAGE = 10_000
+MAX_MESSAGE = 10_000
 
 _LOGGER = logging.getLogger("batchdigit")
 
@@ -69,7 +69,7 @@ def _handling(handler: logging.Handler) -> Iterator[None]:
 class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message, if standard error takes it: one that cannot be shown is no failure."""
-        text = one_line(record.getMessage(), LONGEST_MESSAGE)
+        text = one_line(record.getMessage(), MAX_MESSAGE)
         line = f"batchdigit: {text}" if record.levelno >= logging.WARNING else text
         with contextlib.suppress(OSError):
             if sys.stderr is not None:
@@ -85,7 +85,7 @@ class _LogFile(logging.FileHandler):
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """A line like ``2026-01-31T03:15:00.123+00:00 INFO [4242] message``."""
-        text = one_line(record.getMessage(), LONGEST_MESSAGE)
+        text = one_line(record.getMessage(), MAX_MESSAGE)
         return f"{_time(record)} {record.levelname} [{record.process}] {text}"
 
 
@@ -97,7 +97,7 @@ class _Json(logging.Formatter):
                 "time": _time(record),
                 "level": record.levelname.lower(),
                 "process": record.process,
-                "message": one_line(record.getMessage(), LONGEST_MESSAGE),
+                "message": one_line(record.getMessage(), MAX_MESSAGE),
                 **getattr(record, "fields", {}),
             }
         )

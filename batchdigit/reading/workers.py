@@ -14,7 +14,7 @@ from batchdigit.reading.clocks import FileClocks
 
 BYTES_AHEAD = 8 << 20  # of pixels, of all processes together
 BYTES_OF_AN_IMAGE = 28 * 28
-LEAST_AHEAD, MOST_AHEAD = 2, 64  # batches of each
+MIN_AHEAD, MAX_AHEAD = 2, 64  # batches of each
 
 
 class WorkerDied(Exception):  # noqa: N818  (no error yet: the reader goes on)
@@ -81,7 +81,7 @@ class Plan:
         The network may be busy, or not even loaded, while they read.
         """
         wanted = BYTES_AHEAD // (self.batch_size * BYTES_OF_AN_IMAGE * count)
-        return min(max(wanted, LEAST_AHEAD), MOST_AHEAD)
+        return min(max(wanted, MIN_AHEAD), MAX_AHEAD)
 
 
 OpenWorkers = Callable[[Files, Plan, int, str, float], Workers]

@@ -14,7 +14,7 @@ from batchdigit.errors import UsageError
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
 
-LONGEST_NAME = 255  # bytes
+MAX_NAME = 255  # bytes
 ENDING = b".fitted.png"
 
 
@@ -42,7 +42,7 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 
 def _name(files: FileList, index: int) -> bytes:
     folder, name = os.path.split(files[index])
-    if len(name + ENDING) > LONGEST_NAME:
+    if len(name + ENDING) > MAX_NAME:
         # Without the rest of a character of UTF-8, which some file systems refuse.
         name = (
             name[:200].decode("utf-8", "ignore").encode()

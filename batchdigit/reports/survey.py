@@ -10,7 +10,7 @@ from batchdigit.reports.summary import FolderNote
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.filenames import escape_filename
 
-FEWEST = 5  # images from which a folder is one of a kind
+MIN_IMAGES = 5  # images from which a folder is one of a kind
 NEARLY_ALL = 0.9
 
 
@@ -40,7 +40,7 @@ class Survey:
             FolderNote(escape_filename(folder) or ".", number, kind, count[folder])
             for kind, count in (("blank", self.blank), ("inverted", self.inverted))
             for folder, number in sorted(images.items())
-            if number >= FEWEST and count[folder] >= NEARLY_ALL * number
+            if number >= MIN_IMAGES and count[folder] >= NEARLY_ALL * number
         )
 
     def _folder(self, index: int) -> bytes:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit.backends.tuning import LARGEST, SMALLEST, best_batch_size, remembered
+from batchdigit.backends.tuning import MAX_BATCH_SIZE, MIN_BATCH_SIZE, best_batch_size, remembered
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +71,8 @@ def test_batch_grows_while_twice_as_much_gains_three_percent() -> None:
 
 def test_batch_stops_where_memory_ends() -> None:
     assert best_batch_size(lambda size: None if size > 2048 else float(size)) == 2048
-    assert best_batch_size(lambda _size: None) == SMALLEST
+    assert best_batch_size(lambda _size: None) == MIN_BATCH_SIZE
 
 
 def test_batch_does_not_grow_for_ever() -> None:
-    assert best_batch_size(float) == LARGEST
+    assert best_batch_size(float) == MAX_BATCH_SIZE

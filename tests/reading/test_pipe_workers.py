@@ -13,7 +13,7 @@ import pytest
 from batchdigit.batches import Batch
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.pipe_workers import PipeWorkers
-from batchdigit.reading.workers import MOST_AHEAD, Plan, WorkerDied
+from batchdigit.reading.workers import MAX_AHEAD, Plan, WorkerDied
 
 
 class Files:
@@ -69,11 +69,11 @@ def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
     pool = PipeWorkers(files, plan(1000), 1, "fork", 10)
     try:
         deadline = time.monotonic() + 10
-        while len(files.made()) < MOST_AHEAD:
+        while len(files.made()) < MAX_AHEAD:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.5)
-        assert len(files.made()) <= MOST_AHEAD + 15
+        assert len(files.made()) <= MAX_AHEAD + 15
         assert next(pool).indices.tolist() == [0]
     finally:
         pool.end()
