@@ -15,40 +15,13 @@ except ImportError:  # Windows
 import sys
 
 from batchdigit.system.processes import end_with_parent, obey_parent
+from batchdigit.system.shared_setting import SharedSetting
 
-
-class _OneThread:
-    """Keep OpenCV to one thread, since processes share the cores, and put back what was there.
-
-    A context manager over a setting of the whole process: those who are in it at the same time
-    share it. Processes are forked inside: a copy of threads that are not there hangs.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = cv2.getNumThreads()
-                _use_one_thread()
-            self._inside += 1
-
-    def __exit__(self, *_error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                cv2.setNumThreads(self._before)
-
-
-one_thread = _OneThread()
-
-
-def _use_one_thread() -> None:
-    if cv2.getNumThreads() > 1:  # a forked process must not even ask for one
-        cv2.setNumThreads(1)
+# Readers share the cores, so one thread each is enough. They are forked while this is set, because
+# a copy of a process whose OpenCV has threads waits for ever for threads that it does not have. For
+# the same reason a forked process must not set even one, which SharedSetting doesn't where there is
+# one already. (OpenCV says 0 where it never has threads.)
+one_thread = SharedSetting(lambda: max(cv2.getNumThreads(), 1), cv2.setNumThreads, 1)
 
 
 def settle_in() -> None:
@@ -64,7 +37,7 @@ def settle_in() -> None:
         file.write("1000")
     if resource is not None:  # a decoder that crashes shall not leave gigabytes of memory on disk
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    _use_one_thread()
+    one_thread.set()
     # Beside the kernel, which knows nothing of the parent of those that a forkserver starts; the
     # thread alone would not do, for it does not run while C code holds the interpreter.
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
