@@ -14,7 +14,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 import sys
 
-from batchdigit.system.processes import end_with_parent, obey_parent
+from batchdigit.system.processes import discard_output, end_with_parent, obey_parent
 from batchdigit.system.shared_setting import SharedSetting
 
 # Readers share the cores, so one thread each is enough. They are forked while this is set, because
@@ -27,11 +27,8 @@ one_thread = SharedSetting(lambda: max(cv2.getNumThreads(), 1), cv2.setNumThread
 def settle_in() -> None:
     """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
     obey_parent()
-    # What it cannot be ended of must not hold open what the run was to write to.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    # A process that nothing can end must not keep open what the run writes to.
+    discard_output()
     # When memory runs out, the kernel shall end a process that can be replaced.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")

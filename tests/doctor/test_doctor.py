@@ -282,7 +282,7 @@ def test_onnx_runtime_that_is_broken(tmp_path: Path) -> None:
     ("code", "text"),
     [
         ("raise ModuleNotFoundError('no luck', name='torch')", "no luck"),
-        ("import os; os.kill(os.getpid(), 4)", "ended by SIGILL"),
+        ("import os; os.kill(os.getpid(), 4)", "ended with SIGILL"),
     ],
 )
 def test_torch_that_is_broken(tmp_path: Path, code: str, text: str) -> None:
@@ -517,7 +517,7 @@ def find_and_fail() -> Iterator[Finding]:
 @pytest.mark.parametrize(
     ("broken", "text"),
     [
-        (end_by_signal, "was ended by SIGKILL"),
+        (end_by_signal, "ended with SIGKILL"),
         (exit_from_within, "ended with exit code 3"),
         (sleep_and_answer, "no answer within 0.5 seconds"),
     ],

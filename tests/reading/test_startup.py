@@ -111,7 +111,7 @@ class Unending(BaseProcess):
 
 def test_few_processes_may_be_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_left_behind", [])
-    stuck = [Unending() for _ in range(processes.MOST_LEFT_BEHIND)]
+    stuck = [Unending() for _ in range(processes.MAX_LEFT_BEHIND)]
     end_processes(list(stuck[1:]))
     check_left_behind()
     end_processes([stuck[0]])
