@@ -21,7 +21,7 @@ from __future__ import annotations
 import signal
 from enum import IntEnum
 
-LONGEST_PROBLEM = 5_000  # a path alone may have 4,096 bytes
+MAX_PROBLEM = 5_000  # a path alone may have 4,096 bytes
 
 
 class ExitCode(IntEnum):
@@ -58,8 +58,8 @@ class BatchdigitError(Exception):
     exit_code: int = ExitCode.FATAL
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = one_line(problem, LONGEST_PROBLEM)
-        self.remedy = one_line(remedy, LONGEST_PROBLEM)
+        self.problem = one_line(problem, MAX_PROBLEM)
+        self.remedy = one_line(remedy, MAX_PROBLEM)
         super().__init__("; ".join(part for part in (self.problem, self.remedy) if part))
 
 

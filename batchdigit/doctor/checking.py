@@ -28,7 +28,8 @@ def findings_of(name: str, check: Check, *arguments: Any) -> list[Finding]:
     except BatchdigitError as error:
         findings.append(problem(name, error.problem, error.remedy))
     except ImportError as error:
-        findings.append(problem(name, f"cannot load a package: {error}", "see packages above"))
+        remedy = "install that package, or install it again"
+        findings.append(problem(name, f"cannot load a package: {error}", remedy))
     except Exception as error:  # noqa: BLE001  (what is broken may raise anything)
         findings.append(
             problem(

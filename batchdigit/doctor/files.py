@@ -19,7 +19,7 @@ from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication
 
-LEAST_SPACE = 100 << 20
+MIN_SPACE = 100 << 20
 
 
 def model(job: Job, _earlier: Earlier) -> list[Finding]:
@@ -122,7 +122,7 @@ def _publish_and_remove(out: Path) -> None:
 def _space(folder: Path, what: str) -> Finding:
     free = shutil.disk_usage(folder).free
     text = f"{what} can be written, {size(free)} free"
-    if free < LEAST_SPACE:
+    if free < MIN_SPACE:
         return warning("output", text, "make room, or choose another place")
     return ok("output", text)
 

@@ -9,7 +9,7 @@ from typing import Any
 from batchdigit.errors import one_line
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-LONGEST_LINE = 2_000
+MAX_LINE = 2_000
 _NAME_WIDTH = len("shared memory")  # lines are printed before the names that follow are known
 
 
@@ -55,7 +55,7 @@ def finding_line(finding: Finding) -> str:
     """Status, name, what was found and the remedy, in columns."""
     text = "; ".join(part for part in (finding.found, finding.remedy) if part)
     # Names of files, and messages of libraries, may hold anything.
-    text = one_line(text, LONGEST_LINE)
+    text = one_line(text, MAX_LINE)
     return f"{finding.status:<{len(PROBLEM)}}  {finding.name:<{_NAME_WIDTH}}  {text}"
 
 

@@ -11,7 +11,7 @@ from batchdigit.doctor.findings import Finding, ok, problem, warning
 from batchdigit.doctor.system import size
 from batchdigit.system.machine import nvidia_driver
 
-LEAST_MEMORY = 512 << 20
+MIN_MEMORY = 512 << 20
 SIDE = 64  # of the matrices that are multiplied to see whether a device computes
 _GET_STARTED = 'PyTorch\'s "Get started" page has the line'
 
@@ -43,7 +43,7 @@ def _cuda_device(torch: Any, index: int) -> Finding:
             f"does not compute: {_first_line(error)}",
             f"install a build of PyTorch that fits it ({_GET_STARTED}), or run with --device cpu",
         )
-    if free < LEAST_MEMORY:
+    if free < MIN_MEMORY:
         return warning(name, text, "end other programs on it, or batches will be small")
     return ok(name, text)
 

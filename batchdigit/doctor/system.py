@@ -25,10 +25,10 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-LEAST_MEMORY = 1 << 30
-LEAST_FILES = 256  # a run with 16 workers has some 60 open
-LEAST_PROCESSES = 256  # threads count as well, and so do all other programs of the user
-LEAST_SHARED = 1 << 20
+MIN_MEMORY = 1 << 30
+MIN_FILES = 256  # a run with 16 workers has some 60 open
+MIN_PROCESSES = 256  # threads count as well, and so do all other programs of the user
+MIN_SHARED = 1 << 20
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (looked at only)
 
 
@@ -57,10 +57,10 @@ def memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
     available = available_memory()
     if available is None:
         yield ok("memory", "how much there is cannot be found out here")
-    elif available < LEAST_MEMORY:
+    elif available < MIN_MEMORY:
         yield warning(
             "memory",
-            f"{size(available)} may be used, less than {size(LEAST_MEMORY)}",
+            f"{size(available)} may be used, less than {size(MIN_MEMORY)}",
             "end other programs or raise the limit; else large images may not be read",
         )
     else:
@@ -74,8 +74,8 @@ def limits(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
         return
     texts, remedies = [], []
     for what, flag, number, least in (
-        ("open files", "n", resource.RLIMIT_NOFILE, LEAST_FILES),
-        ("processes and threads", "u", resource.RLIMIT_NPROC, LEAST_PROCESSES),
+        ("open files", "n", resource.RLIMIT_NOFILE, MIN_FILES),
+        ("processes and threads", "u", resource.RLIMIT_NPROC, MIN_PROCESSES),
     ):
         limit, _ = resource.getrlimit(number)
         unlimited = limit == resource.RLIM_INFINITY
@@ -103,7 +103,7 @@ def shared_memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
         yield warning("shared memory", f"{SHARED_MEMORY} cannot be used: {error}", remedy)
         return
     text = f"{SHARED_MEMORY}, {size(usage.free)} free"
-    if usage.free < LEAST_SHARED:
+    if usage.free < MIN_SHARED:
         yield warning("shared memory", text, f"remove what fills {SHARED_MEMORY}")
     else:
         yield ok("shared memory", text)
