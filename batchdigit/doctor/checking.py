@@ -1,8 +1,9 @@
-"""Checks that cannot take each other along, whatever they meet.
+"""Checks that cannot end or stall each other, whatever they meet.
 
-What loads large libraries, or looks at files that may be on a file system that is gone, is called
-in a process of its own: there are libraries that end the process on a processor which is too old,
-and files that never answer. This process stays small, and forks in milliseconds.
+A check that loads large libraries, or looks at files on a file system that may be gone, is made in
+a process of its own: some libraries end the process when the processor is too old for them, and
+some files never answer. The process that starts these stays small, so that it forks in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ def findings_of(name: str, check: Check, *arguments: Any) -> list[Finding]:
     findings: list[Finding] = []
     try:
         for finding in check(*arguments):
-            findings.append(finding)  # noqa: PERF402  (what came before an exception counts)
+            findings.append(finding)  # noqa: PERF402  (keeps what came before an exception)
     except BatchdigitError as error:
         findings.append(problem(name, error.problem, error.remedy))
     except ImportError as error:
         remedy = "install that package, or install it again"
         findings.append(problem(name, f"cannot load a package: {error}", remedy))
-    except Exception as error:  # noqa: BLE001  (what is broken may raise anything)
+    except Exception as error:  # noqa: BLE001  (a broken machine may raise anything)
         findings.append(
             problem(
                 name,
                 f"{type(error).__name__}: {error}",
-                "see to what it names; where nothing is wrong with that, report this as a bug",
+                "check what it names; if nothing is wrong there, report this as a bug",
             )
         )
     return findings
 
 
 def findings_apart(name: str, check: Check, *arguments: Any) -> list[Finding]:
-    """As :func:`findings_of`, but in a process of its own; if that dies, this is a problem, too."""
+    """As :func:`findings_of`, but in a process of its own, whose death is a problem, too."""
     try:
         return call_apart(findings_of, name, check, *arguments, seconds=SECONDS_TO_ANSWER)
     except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""Python, and the packages that stand in batchdigit's own metadata."""
+"""Python, and the packages that batchdigit's metadata names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-# By what is imported, for packages that are small enough to import here. The others have checks of
-# their own.
+# Packages that are small enough to import here, and what to import. The others have checks of their
+# own.
 MODULES = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
@@ -46,7 +46,7 @@ OPTIONAL = {
 
 
 def python(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Python's version against the one that batchdigit needs, if that is known; the platform."""
+    """Whether Python is new enough for batchdigit, as far as that is known."""
     text = f"{platform.python_version()} in {sys.prefix} on {platform.platform()}"
     try:
         needed = metadata.metadata("batchdigit")["Requires-Python"] or ""
@@ -54,7 +54,7 @@ def python(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
         needed = ""
     from packaging.specifiers import SpecifierSet
 
-    # Not platform.python_version(), to which Linux distributions append what is no version.
+    # Not platform.python_version(), to which some Linux distributions append a plus sign.
     if _is_in(".".join(map(str, sys.version_info[:3])), SpecifierSet(needed)):
         yield ok("python", text)
     else:
@@ -62,7 +62,7 @@ def python(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 
 def packages(job: Job, _earlier: Earlier) -> list[Finding]:
-    """Packages that cannot be imported, or are older than they should be."""
+    """Whether packages can be imported, and have the versions that batchdigit is made for."""
     return findings_apart("packages", _packages, job)
 
 
@@ -114,7 +114,7 @@ def declared_requirements() -> dict[str, Requirement]:
 
 
 def _is_in(version: str, specifier: SpecifierSet) -> bool:
-    """Whether a version meets a specifier; a build or a preview may count as what it is one of."""
+    """Whether a version meets a specifier; builds and previews may count as the version itself."""
     from packaging.version import InvalidVersion, Version
 
     try:
@@ -125,7 +125,7 @@ def _is_in(version: str, specifier: SpecifierSet) -> bool:
 
 
 def _version(name: str, module: str) -> str:
-    """Raises whatever importing the module raises."""
+    """The version of a package. Raises whatever importing its module raises."""
     imported = importlib.import_module(module)
     try:
         return metadata.version(name)
@@ -142,20 +142,20 @@ def _unfit(declared: dict[str, Requirement]) -> Iterator[Finding]:
         if not _is_in(version, requirement.specifier):
             yield warning(
                 "packages",
-                f"{name} {version} is here, but batchdigit is made for "
+                f"{name} {version} is installed, but batchdigit is made for "
                 f"{name}{requirement.specifier}",
                 f"pip install {_wanted(name, declared)}",
             )
 
 
 def _torchvision() -> Iterator[Finding]:
-    """Whether it fits PyTorch. It is not imported, which takes seconds."""
+    """Whether it fits PyTorch. It is not imported, because that takes seconds."""
     from packaging.requirements import Requirement
     from packaging.version import Version
 
     try:
         torch = metadata.version("torch")
-    except metadata.PackageNotFoundError:  # which has a check of its own
+    except metadata.PackageNotFoundError:  # PyTorch has a check of its own
         return
     try:
         torchvision = metadata.version("torchvision")

@@ -56,7 +56,7 @@ def test_model_that_the_environment_names_is_damaged(program: Program, tmp_path:
         "cut.pt ($BATCHDIGIT_MODEL): the model cut.pt is damaged"
     )
     assert faults["trial"].status == WARNING  # nothing to try it with
-    assert faults["trial"].remedy == "see to model first"
+    assert faults["trial"].remedy == "repair model first"
 
 
 def test_model_of_ones_own_is_said_to_predict_not_to_be_right(

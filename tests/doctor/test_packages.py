@@ -46,7 +46,7 @@ def test_packages_that_are_too_old_or_do_not_fit(monkeypatch: pytest.MonkeyPatch
     }
     old, apart = check("packages")
     assert old.status == apart.status == WARNING
-    assert old.found == "numpy 1.9.3 is here, but batchdigit is made for numpy>=1.26"
+    assert old.found == "numpy 1.9.3 is installed, but batchdigit is made for numpy>=1.26"
     assert old.remedy == "pip install 'numpy>=1.26'"
     assert apart.found.startswith("torchvision 0.25.0 does not fit torch 2.10.0+cpu")
 
@@ -100,7 +100,7 @@ def test_build_or_preview_of_a_version_counts_as_that_version(
     monkeypatch.setattr(packages.metadata, "requires", {"batchdigit": ["torch>=2.10"]}.get)
     found = list(packages._unfit(packages.declared_requirements()))
     assert [finding.found for finding in found] == (
-        [] if fits else [f"torch {version} is here, but batchdigit is made for torch>=2.10"]
+        [] if fits else [f"torch {version} is installed, but batchdigit is made for torch>=2.10"]
     )
 
 

@@ -47,7 +47,7 @@ def test_cores_of_a_container(groups: Path) -> None:
     (finding,) = check("processor")
     assert finding.status == OK
     assert finding.found.startswith(
-        "3 of 8 cores may be used, affinity allows for 4, a quota for 2.5; "
+        "3 of 8 cores may be used, the affinity allows 4, the quota allows 2.5; "
     )
 
 
