@@ -33,8 +33,9 @@ CHECKS: dict[str, Check] = {
 def examine(job: Job, *, with_source: bool) -> Generator[Finding, None, None]:
     """Yields what each check finds, as soon as it is found.
 
-    ``job.source`` is checked only ``with_source``. Later checks know what earlier ones found. The generator must be closed, because a check may
-    have a temporary folder. Raises only StoppedBySignal.
+    ``job.source`` is checked only ``with_source``. Later checks know what earlier ones found. The
+    generator must be closed, because a check may have a temporary folder. Raises only
+    StoppedBySignal.
     """
     earlier: dict[str, Finding] = {}
     for name, check in CHECKS.items():

@@ -41,7 +41,7 @@ def _cuda_device(torch: Any, index: int) -> Finding:
         return fault(
             name,
             f"does not compute: {_first_line(error)}",
-            f"install a build of PyTorch that supports it ({_GET_STARTED}), or run with --device cpu",
+            f"install a PyTorch that supports it ({_GET_STARTED}), or run with --device cpu",
         )
     if free < MIN_MEMORY:
         return warning(name, text, "end other programs on it; otherwise batches will be small")
