@@ -35,9 +35,9 @@ Result = TypeVar("Result")
 
 @contextlib.contextmanager
 def starting_processes() -> Iterator[None]:
-    """Use it around the start of processes, until whoever ends them knows them.
+    """Use it around the start of processes, until whoever ends them knows about them.
 
-    Signals wait that long, and the processes inherit that they are blocked.
+    Signals wait until the block ends, and the processes inherit that they are blocked.
     """
     with signals_blocked(), warnings.catch_warnings():
         # Python 3.12 and later warn about fork() beside any thread. The idle threads of a BLAS
@@ -77,18 +77,18 @@ def start_with_pipe(
 def answers_within(pipe: Connection, seconds: float) -> bool:
     """Whether there is something to receive, or the pipe has ended, within ``seconds``.
 
-    While this process is stopped (by Ctrl-Z, for example) next to no time passes.
+    Time for which this process is stopped, by Ctrl-Z, for example, does not count.
     """
     looks = math.ceil(seconds / SECONDS_BETWEEN_LOOKS)
     return any(pipe.poll(seconds / looks) for _ in range(looks))
 
 
 def call_apart(function: Callable[..., Result], *arguments: Any, seconds: float) -> Result:
-    """What ``function(*arguments)`` returns in a process of its own, which ends after that.
+    """What ``function(*arguments)`` returns in a process of its own, which is then killed.
 
     Starts no thread, so processes can still be forked safely afterwards. What the function prints
-    is discarded. Function, arguments and result must be picklable, except that on Linux, where the
-    process is a fork, only the result must be.
+    is discarded. The result must be picklable and so, except on Linux, where the process is a fork,
+    must the function and its arguments.
 
     Raises TimeoutError when there is no result within ``seconds``, ChildProcessError with
     :func:`how_it_ended` when the process ends without one (an exception ends it, too), and another
