@@ -1,6 +1,6 @@
 """Every error this package raises on purpose, and the exit code each one ends with.
 
-    BatchdigitError            1    fatal: something this program cannot go on from
+    BatchdigitError            1    fatal: the program cannot go on
     ├── UsageError             2    an option or a combination of options makes no sense
     ├── CheckpointError       65    a model file that cannot or must not be loaded
     ├── SourceError           66    no images to read
@@ -12,7 +12,7 @@
     ImageError                 –    one image could not be used: becomes an error row, never fatal
     StoppedBySignal        128+N    SIGINT, SIGTERM or SIGHUP asked the program to end
 
-The codes follow BSD's sysexits.h where it has a fitting one (65 EX_DATAERR, 66 EX_NOINPUT,
+The codes are those of BSD's sysexits.h where it has one that fits (65 EX_DATAERR, 66 EX_NOINPUT,
 73 EX_CANTCREAT, 75 EX_TEMPFAIL).
 """
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 import signal
 from enum import IntEnum
 
-LONGEST_PROBLEM = 5_000  # a path alone may have 4,096 bytes
+MAX_PROBLEM = 5_000  # characters; a path alone may have 4,096 bytes
 
 
 class ExitCode(IntEnum):
@@ -58,8 +58,8 @@ class BatchdigitError(Exception):
     exit_code: int = ExitCode.FATAL
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = one_line(problem, LONGEST_PROBLEM)
-        self.remedy = one_line(remedy, LONGEST_PROBLEM)
+        self.problem = one_line(problem, MAX_PROBLEM)
+        self.remedy = one_line(remedy, MAX_PROBLEM)
         super().__init__("; ".join(part for part in (self.problem, self.remedy) if part))
 
 
@@ -98,15 +98,15 @@ class DeviceError(BatchdigitError):
 
 
 class WorkerError(BatchdigitError):
-    """Processes that work on images cannot be started, or cannot be ended."""
+    """Processes that read images cannot be started, or cannot be ended."""
 
 
 class AccountingError(BatchdigitError):
-    """Rows and images do not add up. Always a bug; nothing is published."""
+    """Rows and images do not add up. That is always a bug, and nothing is published."""
 
 
 class ImageError(Exception):
-    """One image could not be used; the reader turns it into an error row.
+    """One image could not be used; it becomes an error row.
 
     ``stage`` says what failed (``read``, ``decode``, ``too-large``, ``timeout``, ``blank``) and
     becomes the first word of the row's ``error``.
@@ -119,7 +119,7 @@ class ImageError(Exception):
 
 
 class StoppedBySignal(BaseException):
-    """Raised by the signal handlers; a BaseException so that no ``except Exception`` eats it."""
+    """Raised by signal handlers; a BaseException, so that no ``except Exception`` catches it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -128,7 +128,7 @@ class StoppedBySignal(BaseException):
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """``text`` on one line of printable UTF-8, cut to ``limit`` characters."""
+    """``text`` as one line of printable characters, cut to ``limit`` of them."""
     printable = "".join(character if character.isprintable() else " " for character in text)
     line = " ".join(printable.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -14,10 +14,11 @@ _FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The names in ``path``, in the order of the classes.
+    """The names in the file ``path``, in the order of the classes.
 
-    The file is UTF-8: one name a line, or JSON: ``["zero", "one"]`` or ``{"0": "zero", "1":
-    "one"}``. Raises UsageError for anything else and for what :func:`check_labels` refuses.
+    The file is UTF-8 text with one name on each line, or JSON: ``["zero", "one"]`` or ``{"0":
+    "zero", "1": "one"}``. Raises UsageError for anything else, and for what :func:`check_labels`
+    refuses.
     """
     path = Path(path)
     try:
@@ -27,15 +28,15 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     except OSError as error:
         raise UsageError(
             f"cannot read the labels {path}: {error.strerror or error}",
-            "give --labels a file with one name a line, or JSON",
+            "give --labels a file with one name on each line, or JSON",
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"the labels {path} are not UTF-8 text", "save them as UTF-8") from error
     if len(data) > MAX_BYTES:
-        raise UsageError(f"the labels {path} are larger than 1 MiB", "give one name a line")
+        raise UsageError(f"the labels {path} are larger than 1 MiB", "write one name on each line")
     names = _json_names(text, path) if text.lstrip()[:1] in ("[", "{") else _lines(text)
     if not names:
-        raise UsageError(f"the labels {path} hold no names", "give one name a line")
+        raise UsageError(f"the labels {path} hold no names", "write one name on each line")
     try:
         return check_labels(names)
     except UsageError as error:
@@ -43,15 +44,18 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def check_labels(names: object) -> tuple[str, ...]:
-    """The names as a tuple; raises UsageError unless each can stand in a cell and tells a class.
+    """The names as a tuple. Raises UsageError unless each can stand in a cell and means one class.
 
-    No name may be empty, stand twice, hold a control character, or begin as a spreadsheet's
-    formulas do.
+    No name may be empty, occur twice, hold a control character, or begin as formulas do in a
+    spreadsheet.
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise UsageError("labels are not a list of names", 'write ["zero", "one", ...]')
     if len(names) > MAX_LABELS:
-        raise UsageError(f"{len(names)} labels are more than any model has classes", "check them")
+        raise UsageError(
+            f"{len(names)} labels are more than any model has classes",
+            f"give at most {MAX_LABELS} labels, one for each class",
+        )
     for place, name in enumerate(names):
         if not name.strip() or not name.isprintable():
             raise UsageError(
@@ -64,20 +68,20 @@ def check_labels(names: object) -> tuple[str, ...]:
             )
     if doubles := sorted(name for name in set(names) if names.count(name) > 1):
         raise UsageError(
-            f"the label {one_line(doubles[0], 40)!r} stands twice", "give each class its own name"
+            f"the label {one_line(doubles[0], 40)!r} is given twice", "give each class its own name"
         )
     return tuple(names)
 
 
 def _lines(text: str) -> list[str]:
-    """One name a line; an editor may leave empty lines at the end."""
+    """The names, one on each line; an editor may leave empty lines at the end."""
     return text.rstrip().splitlines()
 
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; ``json`` itself would keep the last of several equal keys."""
+    """A JSON object; the json module alone would keep the last of several equal keys."""
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("a class stands twice")
+        raise ValueError("a class is named twice")
     return dict(pairs)
 
 
@@ -86,8 +90,8 @@ def _json_names(text: str, path: Path) -> object:
         names = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"the labels {path} begin as JSON does and are none: {error}",
-            'write ["zero", "one", ...], or begin the first name otherwise',
+            f"the labels {path} begin like JSON, but are not JSON: {error}",
+            'write ["zero", "one", ...], or begin the first name with another character',
         ) from error
     if isinstance(names, dict):
         numbers = [str(number) for number in range(len(names))]

@@ -3,12 +3,12 @@
 ==================  ==========================================================================
 ``OUT``             the report
 ``OUT.run.json``    the account of the run that made it
-``.OUT.state``      what the report says of which files, for ``--update``
+``.OUT.state``      which files the report is about, and what it says of them, for ``--update``
 ``.OUT.journal/``   what an unfinished run has done, and its half-written files
-``.OUT.lock``       a name to lock, so that one run at a time writes ``OUT``
+``.OUT.lock``       a file to lock, so that one run at a time writes ``OUT``
 ==================  ==========================================================================
 
-Where ``OUT`` is a symbolic link, they lie beside the file that it leads to.
+If ``OUT`` is a symbolic link, they lie beside the file that it leads to.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ STDOUT = Path("-")
 """The ``OUT`` that stands for standard output; nothing lies beside it."""
 
 HALF_WRITTEN = ".batchdigit-*.tmp"
-"""The pattern of the names of files that are being written."""
+"""The pattern that matches the names of files while they are being written."""
 
 
 def account_path(out: Path) -> Path:
-    """Where the account of the run that made the report ``out`` lies."""
+    """The path of the account of the run that made the report ``out``."""
     return beside(out, "{}.run.json")
 
 
 def state_path(out: Path) -> Path:
-    """Where the state of the report ``out`` lies."""
+    """The path of the state of the report ``out``."""
     return beside(out, ".{}.state")
 
 
 def journal_path(out: Path) -> Path:
-    """Where the journal of a run that writes ``out`` lies: a folder."""
+    """The path of the folder with the journal of a run that writes ``out``."""
     return beside(out, ".{}.journal")
 
 
 def lock_path(out: Path) -> Path:
-    """What a run that writes ``out`` locks."""
+    """The path of the file that a run that writes ``out`` locks."""
     return beside(out, ".{}.lock")
 
 
 def beside(out: Path, pattern: str) -> Path:
-    """What lies beside the file that ``out`` is or links to; ``pattern`` has {} for its name."""
+    """A path beside the file that ``out`` is or links to; {} in ``pattern`` becomes its name."""
     target = Path(os.path.realpath(out))
     return target.with_name(pattern.format(target.name))

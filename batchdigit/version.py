@@ -1,4 +1,4 @@
-"""The version of this package, in one place, and of those that its results depend on."""
+"""The version of this package, in one place, and those of the packages its results depend on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ __version__ = "0.1.0"
 
 
 def versions(backend: str = "torch") -> dict[str, str]:
-    """Of what predictions and weights depend on, by package; ``backend`` computes."""
-    # Imported here: the version alone is asked for where nothing else is loaded.
+    """The versions of the packages that predictions and weights depend on, by name.
+
+    ``backend`` is the package that computes, ``torch`` or ``onnxruntime``.
+    """
+    # Imported here, so that to ask for the version alone loads nothing else.
     import cv2
     import numpy
     import PIL

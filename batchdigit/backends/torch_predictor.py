@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from batchdigit.backends.ahead import MAX_PART, predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
 from batchdigit.models.cnn import CNN, fold_batchnorm
+from batchdigit.system.shared_setting import SharedSetting
 from batchdigit.system.stopwatch import Laps, add_up
 
 MAX_PART_ON_MPS = 4096
@@ -197,36 +197,18 @@ def _compute_in_this_thread_alone() -> None:
     torch.set_num_threads(1)
 
 
-class _IeeeFp32:
-    """Compute fp32 as such on CUDA, where torch would round convolutions' inputs to TF32.
-
-    A context manager over torch's settings, which are those of the whole process: threads that
-    predict at the same time share it, and the last one to leave puts back what was there.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before: list[str] = []
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = [knob.fp32_precision for knob in self._knobs()]
-                for knob in self._knobs():
-                    knob.fp32_precision = "ieee"
-            self._inside += 1
-
-    def __exit__(self, *_error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                for knob, value in zip(self._knobs(), self._before, strict=True):
-                    knob.fp32_precision = value
-
-    @staticmethod
-    def _knobs() -> tuple[Any, ...]:
-        return torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+def _precision_knobs() -> tuple[Any, ...]:
+    return torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
 
 
-_IEEE_FP32 = _IeeeFp32()
+def _read_precision() -> list[str]:
+    return [knob.fp32_precision for knob in _precision_knobs()]
+
+
+def _write_precision(values: list[str]) -> None:
+    for knob, value in zip(_precision_knobs(), values, strict=True):
+        knob.fp32_precision = value
+
+
+# fp32 as such on CUDA, where torch would round the inputs of convolutions to TF32.
+_IEEE_FP32 = SharedSetting(_read_precision, _write_precision, ["ieee", "ieee"])

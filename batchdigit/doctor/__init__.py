@@ -1,1 +1,1 @@
-"""Whether everything is there that a run needs."""
+"""``batchdigit doctor``: whether everything that a run needs is there."""

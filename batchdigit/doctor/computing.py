@@ -1,4 +1,4 @@
-"""The backends: whether each can compute, and which one a run gets."""
+"""The backends: whether each one can compute, and which one a run uses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import may_have_gpu
 
-SIDE = 64  # of matrices that are multiplied to see whether PyTorch computes
+SIDE = 64  # of the matrices that are multiplied to see whether PyTorch computes
 _NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
 
 
 def onnxruntime(job: Job, _earlier: Earlier) -> list[Finding]:
-    """Whether ONNX Runtime can be loaded, where it is installed."""
+    """Whether ONNX Runtime can be loaded, if it is installed."""
     return findings_apart("onnxruntime", _onnxruntime, job)
 
 
@@ -27,8 +27,8 @@ def _onnxruntime(job: Job) -> Iterator[Finding]:
     from batchdigit.backends.onnx_backend import OnnxBackend
 
     remedy = "pip install --force-reinstall onnxruntime"
-    only_one = is_onnx_file(job.model) or not is_installed("torch")  # that could compute
-    fault = problem if only_one else warning
+    needed = is_onnx_file(job.model) or not is_installed("torch")  # nothing else could compute
+    fault = problem if needed else warning
     if is_installed("onnxruntime"):
         try:
             OnnxBackend()
@@ -39,18 +39,18 @@ def _onnxruntime(job: Job) -> Iterator[Finding]:
             yield ok("onnxruntime", str(onnxruntime.__version__))
     elif is_onnx_file(job.model):
         yield problem(
-            "onnxruntime", f"not installed, and {job.model} takes it", "pip install onnxruntime"
+            "onnxruntime", f"not installed, but {job.model} needs it", "pip install onnxruntime"
         )
     else:
-        yield ok("onnxruntime", "not installed, which only .onnx files need")
+        yield ok("onnxruntime", "not installed; only .onnx files need it")
 
 
 def torch(_job: Job, _earlier: Earlier) -> list[Finding]:
-    """Whether PyTorch can be loaded and computes, and on which GPUs."""
+    """Whether PyTorch can be loaded, whether it computes, and on which GPUs."""
     findings = findings_apart("torch", _torch)
     if not is_installed("onnxruntime"):
         return findings
-    # Be it a crash: where ONNX Runtime computes, a run does not even load PyTorch.
+    # Not even a crash is a problem: where ONNX Runtime computes, a run does not load PyTorch.
     return [
         replace(finding, status=WARNING)
         if (finding.name, finding.status) == ("torch", PROBLEM)
@@ -71,7 +71,7 @@ def _torch() -> Iterator[Finding]:
         return
     ones = torch.ones(SIDE, SIDE)
     if not bool((ones @ ones == SIDE).all()):
-        yield problem("torch", "a product of matrices is wrong", "install another build of it")
+        yield problem("torch", "it multiplies matrices wrongly", "install another build of it")
         return
     build = "CPU build"
     if torch.version.cuda:
@@ -83,7 +83,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def backend(job: Job, earlier: Earlier) -> list[Finding]:
-    """Which backend a run gets without ``--backend``, and whether that one is well."""
+    """Which backend a run without ``--backend`` uses, and whether that one works."""
     return findings_apart("backend", _backend, job, earlier)
 
 
@@ -96,15 +96,15 @@ def _backend(job: Job, earlier: Earlier) -> Iterator[Finding]:
         for name in _NAMES
         if is_installed(name) and name in earlier and earlier[name].status == OK
     }
-    text = f"auto takes {_NAMES[chosen]}: {_why(job, chosen)}"
+    text = f"auto chooses {_NAMES[chosen]}: {_why(job, chosen)}"
     if chosen in usable:
         yield ok("backend", text)
         return
-    text += "; but that cannot be loaded"
+    text += "; but it cannot be loaded"
     if chosen == "onnxruntime" and may_be_torch and "torch" in usable:
         yield warning(
             "backend",
-            f"{text}, and PyTorch computes instead",
+            f"{text}, so PyTorch computes instead",
             "repair onnxruntime, or run with --backend torch",
         )
     elif usable and not is_onnx_file(job.model):
@@ -123,4 +123,4 @@ def _why(job: Job, chosen: str) -> str:
         return "there may be a GPU"
     if may_have_gpu():
         return "PyTorch is not installed"
-    return "the faster one on a CPU, and no driver of a GPU is here"
+    return "it is faster on a CPU, and there is no driver for a GPU"

@@ -1,4 +1,4 @@
-"""The checks, in their order."""
+"""All checks, in the order in which they are made."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ CHECKS: dict[str, Check] = {
     "source": files.source,
     "workers": trial.workers,
     "trial": trial.trial,
-    # Last: it loads libraries into this process, which those before forked.
+    # Last, because it loads libraries into this process, of which the others are forks.
     "output": files.output,
 }
 
 
 def examine(job: Job, *, with_source: bool) -> Generator[Finding, None, None]:
-    """What each check finds, as it is found; that of ``job.source`` only ``with_source``.
+    """Yields what each check finds, as soon as it is found.
 
-    Later checks know what earlier ones found. To be closed, for a check may have a folder of its
-    own. Raises nothing but StoppedBySignal.
+    ``job.source`` is checked only ``with_source``. Later checks know what earlier ones found. The
+    generator must be closed, because a check may have a temporary folder. Raises only
+    StoppedBySignal.
     """
     earlier: dict[str, Finding] = {}
     for name, check in CHECKS.items():

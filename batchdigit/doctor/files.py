@@ -1,4 +1,4 @@
-"""The files of a run: its model, its images, its report."""
+"""The files of a run: its model, its images, its report, and what it remembers of a GPU."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication
 
-LEAST_SPACE = 100 << 20
+MIN_SPACE = 100 << 20
 
 
 def model(job: Job, _earlier: Earlier) -> list[Finding]:
-    """Whether a run takes the model file."""
+    """Whether a run accepts the model file."""
     return findings_apart("model", _model, job)
 
 
@@ -45,12 +45,12 @@ def _model(job: Job) -> Iterator[Finding]:
 
 
 def is_packaged(path: Path) -> bool:
-    """Whether a model file is the one that comes with the package."""
+    """Whether a model file is the one in the package."""
     return os.path.realpath(path) == os.path.realpath(PACKAGED_WEIGHTS)
 
 
 def source(job: Job, _earlier: Earlier) -> list[Finding]:
-    """Whether there are images, and the first one can be read."""
+    """Whether there are images, and whether the first one can be read."""
     return findings_apart("source", _source, job)
 
 
@@ -62,25 +62,26 @@ def _source(job: Job) -> Iterator[Finding]:
     text = f"{len(images)} images, {len(source.ignored)} other files"
     if closed := sum(name.endswith(b"/") for name in images):
         text = f"{len(images) - closed} images, {closed} folders that cannot be listed"
-        yield warning("source", text, "let this user read them, or each is an error row")
+        remedy = "let this user read them; otherwise each becomes an error row"
+        yield warning("source", text, remedy)
         return
     first = next(source.contents([0], max_bytes=job.max_bytes))
     if isinstance(first, ImageError):
         yield warning(
             "source",
             f"{text}; {images.filename(0)}: {first.message}",
-            "let this user read the files, or each is an error row",
+            "let this user read the files; otherwise each becomes an error row",
         )
     else:
         yield ok("source", text)
 
 
 def output(job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Whether the report can be written where it is to go, and nobody else is writing it."""
+    """Whether the report can be written to its place, and whether another run is writing it."""
     if job.out == STDOUT:
         yield from _working_folder()
         return
-    # What a run opens before it does anything, so that what it would meet is met here.
+    # A run opens these first, so whatever it would fail at is met here.
     from batchdigit.reports.outputs import open_outputs
 
     try:
@@ -93,20 +94,18 @@ def output(job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 
 def _working_folder() -> Iterator[Finding]:
-    """A run without ``--out`` does without: a warning at most."""
+    """Whether the working folder can be written to. If not, a run without ``--out`` still works."""
     here = Path.cwd()
     try:
         _publish_and_remove(here / "preds.csv")
     except OutputError as error:
-        yield warning(
-            "output", error.problem, "give --out the report that a run writes, unless it has none"
-        )
+        yield warning("output", error.problem, "if a run is to write a report, name it with --out")
     else:
         yield _space(here, f"the working folder {here}")
 
 
 def _publish_and_remove(out: Path) -> None:
-    """Put a small file beside ``out`` as a report is: flushed and renamed. Raises OutputError."""
+    """Write a small file beside ``out``, as a report is written. Raises OutputError."""
     probe = beside(out, f".batchdigit-{secrets.token_hex(8)}.doctor")
     try:
         with Publication(part_of=out) as publication:
@@ -120,17 +119,17 @@ def _publish_and_remove(out: Path) -> None:
 def _space(folder: Path, what: str) -> Finding:
     free = shutil.disk_usage(folder).free
     text = f"{what} can be written, {size(free)} free"
-    if free < LEAST_SPACE:
+    if free < MIN_SPACE:
         return warning("output", text, "make room, or choose another place")
     return ok("output", text)
 
 
 def cache(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Whether what is measured of a GPU can be remembered."""
+    """Whether a run can remember what it measures of a GPU."""
     try:
         path = cache_file()
         place = next(parent for parent in path.parents if parent.exists())
-        why = "" if os.access(place, os.W_OK | os.X_OK) else f"{place} is not this user's to write"
+        why = "" if os.access(place, os.W_OK | os.X_OK) else f"this user cannot write to {place}"
         why = why if place.is_dir() else f"{place} is not a folder"
     except RuntimeError:
         why = "there is no home folder"
@@ -139,8 +138,8 @@ def cache(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
     elif may_have_gpu():
         yield warning(
             "cache",
-            f"what is measured of a GPU cannot be remembered: {why}",
+            f"a run cannot remember what it measures of a GPU: {why}",
             "set XDG_CACHE_HOME to a folder that can be written",
         )
     else:
-        yield ok("cache", f"cannot be written ({why}), which matters only with a GPU")
+        yield ok("cache", f"cannot be written ({why}), but that matters only with a GPU")

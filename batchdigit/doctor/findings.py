@@ -1,4 +1,4 @@
-"""What a check finds, and what is said of it."""
+"""What a check finds, and how it is shown."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from batchdigit.errors import one_line
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-LONGEST_LINE = 2_000
-_NAME_WIDTH = len("shared memory")  # lines are printed before the names that follow are known
+MAX_LINE = 2_000  # characters
+_NAME_WIDTH = len("shared memory")  # the longest; a line is shown before later names are known
 
 
 @dataclass(frozen=True)
 class Finding:
     """What the check ``name`` found.
 
-    ``status`` is OK; WARNING for what may surprise, but stops no run; or PROBLEM. The latter two
-    come with a ``remedy``.
+    ``status`` is OK, WARNING for what stops no run but may surprise, or PROBLEM for what makes a
+    run fail or its rows wrong. Warnings and problems have a ``remedy``.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Finding:
 
 
 Earlier = Mapping[str, Finding]
-"""What earlier checks found, by their names; the worst where one found several things."""
+"""What earlier checks found, by their names; the worst finding of each check."""
 
 
 def ok(name: str, found: str) -> Finding:
@@ -37,30 +37,30 @@ def ok(name: str, found: str) -> Finding:
 
 
 def warning(name: str, found: str, remedy: str) -> Finding:
-    """A run works, though not as somebody may expect."""
+    """A run works, but perhaps not as expected."""
     return Finding(name, WARNING, found, remedy)
 
 
 def problem(name: str, found: str, remedy: str) -> Finding:
-    """A run fails of this, or would give wrong rows."""
+    """A run would fail because of this, or write wrong rows."""
     return Finding(name, PROBLEM, found, remedy)
 
 
 def count(findings: Sequence[Finding], status: str) -> int:
-    """How many have that status."""
+    """How many findings have that status."""
     return sum(finding.status == status for finding in findings)
 
 
 def finding_line(finding: Finding) -> str:
-    """Status, name, what was found and the remedy, in columns."""
+    """Status, name, and what was found with its remedy, in columns."""
     text = "; ".join(part for part in (finding.found, finding.remedy) if part)
-    # Names of files, and messages of libraries, may hold anything.
-    text = one_line(text, LONGEST_LINE)
+    # The names of files and the messages of libraries may hold anything.
+    text = one_line(text, MAX_LINE)
     return f"{finding.status:<{len(PROBLEM)}}  {finding.name:<{_NAME_WIDTH}}  {text}"
 
 
 def summary_lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """How many problems and warnings there are."""
+    """One line: how many problems and warnings there are."""
     problems, warnings = count(findings, PROBLEM), count(findings, WARNING)
     text = f"{problems or 'no'} problem{'s' * (problems != 1)}"
     if warnings:
@@ -69,7 +69,7 @@ def summary_lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Everything as JSON data."""
+    """All findings as JSON data."""
     return {
         "checks": [asdict(finding) for finding in findings],
         "problems": count(findings, PROBLEM),

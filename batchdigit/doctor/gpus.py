@@ -1,4 +1,4 @@
-"""The GPUs that PyTorch can use, and why it cannot use those that are there."""
+"""The GPUs that PyTorch can use, or why it cannot use those that are there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batchdigit.doctor.findings import Finding, ok, problem, warning
 from batchdigit.doctor.system import size
 from batchdigit.system.machine import nvidia_driver
 
-LEAST_MEMORY = 512 << 20
+MIN_MEMORY = 512 << 20
 SIDE = 64  # of the matrices that are multiplied to see whether a device computes
 _GET_STARTED = 'PyTorch\'s "Get started" page has the line'
 
@@ -28,7 +28,7 @@ def gpus(torch: Any) -> Iterator[Finding]:
 
 
 def _cuda_device(torch: Any, index: int) -> Finding:
-    # auto takes the first one; a fault of another stops no run that does not name it.
+    # auto chooses the first GPU; a fault of another one stops only runs that name it.
     fault = warning if index else problem
     name = f"cuda:{index}"
     try:
@@ -37,14 +37,14 @@ def _cuda_device(torch: Any, index: int) -> Finding:
         text = f"{facts.name}, compute capability {facts.major}.{facts.minor}, "
         text += f"{size(free)} of {size(total)} free"
         _compute(torch, name)
-    except Exception as error:  # noqa: BLE001  (drivers fail in any way)
+    except Exception as error:  # noqa: BLE001  (drivers fail in many ways)
         return fault(
             name,
             f"does not compute: {_first_line(error)}",
-            f"install a build of PyTorch that fits it ({_GET_STARTED}), or run with --device cpu",
+            f"install a PyTorch that supports it ({_GET_STARTED}), or run with --device cpu",
         )
-    if free < LEAST_MEMORY:
-        return warning(name, text, "end other programs on it, or batches will be small")
+    if free < MIN_MEMORY:
+        return warning(name, text, "end other programs on it; otherwise batches will be small")
     return ok(name, text)
 
 
@@ -57,18 +57,18 @@ def _mps_device(torch: Any) -> Finding:
 
 
 def _compute(torch: Any, device: str) -> None:
-    """Raise an exception where the device multiplies wrongly, or not at all."""
+    """Raise an exception if the device multiplies wrongly, or not at all."""
     ones = torch.ones(SIDE, SIDE, device=device)
     product = (ones @ ones).cpu()
     if not bool((product == SIDE).all()):
-        raise ArithmeticError("a product of matrices is wrong")
+        raise ArithmeticError("it multiplies matrices wrongly")
 
 
 def _none(torch: Any) -> Finding:
     driver = nvidia_driver()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if driver is None:
-        return ok("gpu", "none: no driver of one that PyTorch could use")
+        return ok("gpu", "none: there is no driver for one that PyTorch could use")
     if visible in ("", "-1"):
         return ok("gpu", f"none: hidden by CUDA_VISIBLE_DEVICES={visible}")
     what = f"NVIDIA's driver {driver}".rstrip() + " is here, but "
@@ -82,7 +82,7 @@ def _none(torch: Any) -> Finding:
         "gpu",
         f"{what}PyTorch for CUDA {torch.version.cuda} cannot use it, so the CPU computes: "
         + _why_not(torch),
-        f"CUDA_VISIBLE_DEVICES={visible} must name a device that is here"
+        f"CUDA_VISIBLE_DEVICES={visible} must name a device that is there"
         if visible is not None
         else f"update the driver, or install PyTorch for an older CUDA ({_GET_STARTED})",
     )
@@ -99,5 +99,5 @@ def _why_not(torch: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """PyTorch's errors go on with advice for its developers."""
+    """The first line of an error; the lines after it in PyTorch's are advice for developers."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

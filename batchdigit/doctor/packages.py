@@ -1,14 +1,14 @@
-"""Python, and the packages that stand in batchdigit's own metadata."""
+"""Python, and the packages that batchdigit's metadata names."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import platform
-import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
@@ -16,13 +16,16 @@ from batchdigit.job import Job
 from batchdigit.reports.formats import choose_format
 from batchdigit.version import __version__
 
-Version = tuple[int, ...]
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
-# By what is imported, for packages that are small enough to import here. Others have checks of
-# their own.
+# Packages that are small enough to import here, and what to import. The others have checks of their
+# own.
 MODULES = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
+    "packaging": "packaging",
     "pandas": "pandas",
     "pillow": "PIL",
     "prometheus-client": "prometheus_client",
@@ -31,7 +34,7 @@ MODULES = {
     "tqdm": "tqdm",
     "typer": "typer",
 }
-# What a run can do without, and what for it cannot.
+# Packages that a run can do without, and what needs them.
 OPTIONAL = {
     "pandas": "batchdigit.predict",
     "prometheus-client": "--metrics",
@@ -39,35 +42,37 @@ OPTIONAL = {
     "safetensors": "models in .safetensors",
     "torchvision": "batchdigit train",
 }
-_REQUIREMENT = re.compile(r"([\w.-]+)\s*\(?>=\s*([\d.]+)")
-_RELEASE = re.compile(r"\d+(?:\.\d+)*")
+# The package `packaging`, which only this file needs, is imported where it is used, so that the
+# other checks are made without it, too.
 
 
 def python(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Python's version against the one that is needed, where it is, and the platform."""
+    """Whether Python is new enough for batchdigit, as far as that is known."""
     text = f"{platform.python_version()} in {sys.prefix} on {platform.platform()}"
     try:
         needed = metadata.metadata("batchdigit")["Requires-Python"] or ""
     except metadata.PackageNotFoundError:
         needed = ""
-    floor = _RELEASE.search(needed)
-    if floor and sys.version_info[:2] < release(floor[0]):
-        yield problem("python", text, f"make a virtual environment with Python {floor[0]}")
-    else:
+    from packaging.specifiers import SpecifierSet
+
+    # Not platform.python_version(), to which some Linux distributions append a plus sign.
+    if _is_in(".".join(map(str, sys.version_info[:3])), SpecifierSet(needed)):
         yield ok("python", text)
+    else:
+        yield problem("python", text, f"make a virtual environment with Python {needed}")
 
 
 def packages(job: Job, _earlier: Earlier) -> list[Finding]:
-    """Packages that cannot be imported, or are older than they should be."""
+    """Whether packages can be imported, and have the versions that batchdigit is made for."""
     return findings_apart("packages", _packages, job)
 
 
 def _packages(job: Job) -> Iterator[Finding]:
-    floors = declared_floors()
-    if not floors:
+    declared = declared_requirements()
+    if not declared:
         yield warning(
             "packages",
-            "batchdigit is not installed, so which versions it needs is not known",
+            "batchdigit is not installed, so it is not known which versions it needs",
             "pip install it from its folder",
         )
     needed = {"pyarrow"} if choose_format(job.out, job.format).name == "parquet" else set()
@@ -77,7 +82,7 @@ def _packages(job: Job) -> Iterator[Finding]:
         try:
             version = _version(name, module)
         except Exception as error:  # noqa: BLE001  (whatever a damaged installation raises)
-            remedy = f"pip install {_wanted(name, floors)}"
+            remedy = f"pip install {_wanted(name, declared)}"
             if name in OPTIONAL and name not in needed:
                 text = f"{name} is needed for {OPTIONAL[name]}, and cannot be loaded: {error}"
                 faults.append(warning("packages", text, remedy))
@@ -85,35 +90,43 @@ def _packages(job: Job) -> Iterator[Finding]:
                 faults.append(problem("packages", f"cannot load {name}: {error}", remedy))
             continue
         fine.append(f"{name} {version}")
-    faults += [*_too_old(floors), *_torchvision()]
+    faults += [*_unfit(declared), *_torchvision()]
     with contextlib.suppress(metadata.PackageNotFoundError):
         fine.append(f"torchvision {metadata.version('torchvision')}")
     yield from faults or [ok("packages", ", ".join(fine))]
 
 
-def declared_floors() -> dict[str, str]:
-    """The least version of each package, by the metadata of batchdigit; none where it has none."""
+def declared_requirements() -> dict[str, Requirement]:
+    """What batchdigit's metadata requires of each package; empty where there is no metadata.
+
+    Includes ONNX Runtime, which is optional.
+    """
+    from packaging.requirements import Requirement
+
     try:
-        requirements = metadata.requires("batchdigit") or []
+        declared = metadata.requires("batchdigit") or []
     except metadata.PackageNotFoundError:
         return {}
-    floors = {}
-    for requirement in requirements:
-        specifier, _, condition = requirement.partition(";")
-        found = _REQUIREMENT.match(specifier)
-        if found and (not condition or "'onnx'" in condition.replace('"', "'")):
-            floors[found[1]] = found[2]
-    return floors
+    return {
+        requirement.name: requirement
+        for requirement in map(Requirement, declared)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": "onnx"})
+    }
 
 
-def release(version: str) -> Version:
-    """The numbers of a version, without what marks a build or a preview."""
-    numbers = _RELEASE.match(version)
-    return tuple(map(int, numbers[0].split("."))) if numbers else ()
+def _is_in(version: str, specifier: SpecifierSet) -> bool:
+    """Whether a version meets a specifier; builds and previews may count as the version itself."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        release = Version(version).base_version
+    except InvalidVersion:
+        return False
+    return any(specifier.contains(each, prereleases=True) for each in (version, release))
 
 
 def _version(name: str, module: str) -> str:
-    """Raises whatever importing the module raises."""
+    """The version of a package. Raises whatever importing its module raises."""
     imported = importlib.import_module(module)
     try:
         return metadata.version(name)
@@ -121,25 +134,29 @@ def _version(name: str, module: str) -> str:
         return str(getattr(imported, "__version__", "of some version"))
 
 
-def _too_old(floors: dict[str, str]) -> Iterator[Finding]:
-    for name, floor in floors.items():
+def _unfit(declared: dict[str, Requirement]) -> Iterator[Finding]:
+    for name, requirement in declared.items():
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        if release(version) < release(floor):
+        if not _is_in(version, requirement.specifier):
             yield warning(
                 "packages",
-                f"{name} {version} is older than {floor}, the oldest that batchdigit is made for",
-                f"pip install {_wanted(name, floors)}",
+                f"{name} {version} is installed, but batchdigit is made for "
+                f"{name}{requirement.specifier}",
+                f"pip install {_wanted(name, declared)}",
             )
 
 
 def _torchvision() -> Iterator[Finding]:
-    """Whether it fits PyTorch. It is not imported, which takes seconds."""
+    """Whether it fits PyTorch. It is not imported, because that takes seconds."""
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
     try:
         torch = metadata.version("torch")
-    except metadata.PackageNotFoundError:  # which has a check of its own
+    except metadata.PackageNotFoundError:  # PyTorch has a check of its own
         return
     try:
         torchvision = metadata.version("torchvision")
@@ -150,22 +167,17 @@ def _torchvision() -> Iterator[Finding]:
             "pip install torchvision, from where torch came",
         )
         return
-    builds = [version.partition("+")[2] for version in (torch, torchvision)]
-    pins = [
-        pin[1]
-        for requirement in metadata.requires("torchvision") or []
-        if (pin := re.match(r"torch\s*\(?==\s*([\d.]+)", requirement))
-    ]
-    if ("cpu" in builds and builds[0] != builds[1]) or any(
-        release(pin) != release(torch) for pin in pins
-    ):
+    builds = [Version(version).local for version in (torch, torchvision)]
+    required = map(Requirement, metadata.requires("torchvision") or [])
+    pins = [requirement.specifier for requirement in required if requirement.name == "torch"]
+    if ("cpu" in builds and builds[0] != builds[1]) or not all(_is_in(torch, pin) for pin in pins):
         yield warning(
             "packages",
             f"torchvision {torchvision} does not fit torch {torch}; "
             f"only {OPTIONAL['torchvision']} needs it",
-            "pip install both anew, in one command from one index",
+            "pip install both again, in one command from one index",
         )
 
 
-def _wanted(name: str, floors: dict[str, str]) -> str:
-    return f"'{name}>={floors[name]}'" if name in floors else name
+def _wanted(name: str, declared: dict[str, Requirement]) -> str:
+    return f"'{name}{declared[name].specifier}'" if name in declared else name

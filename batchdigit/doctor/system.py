@@ -1,4 +1,4 @@
-"""What the system gives to a run: processor, memory, and limits."""
+"""What a run gets from the system: processors, memory, files and processes."""
 
 from __future__ import annotations
 
@@ -25,57 +25,59 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-LEAST_MEMORY = 1 << 30
-LEAST_FILES = 256  # a run with 16 workers has some 60 open
-LEAST_PROCESSES = 256  # threads count as well, and so do all other programs of the user
-LEAST_SHARED = 1 << 20
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (looked at only)
+MIN_MEMORY = 1 << 30
+MIN_FILES = 256  # a run with 16 workers opens about 60
+MIN_PROCESSES = 256  # threads count, too, and so do all other programs of the user
+MIN_SHARED = 1 << 20
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (nothing is written there)
 
 
 def processor(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """How many cores may be used, and why not more; how many threads were asked for."""
+    """How many cores a run may use, why not more, and how many threads the user asks for."""
     cores, total = available_cores(), os.cpu_count() or 1
     text = f"{cores} of {total} cores may be used"
     if affine_cores() < total:
-        text += f", affinity allows for {affine_cores()}"
+        text += f", the affinity allows {affine_cores()}"
     if (quota := cpu_quota()) is not None:
-        text += f", a quota for {quota:g}"
+        text += f", the quota allows {quota:g}"
     units = "has" if has_bfloat16_units() else "has no"
     text += f"; {platform.machine()}, {units} bfloat16 units"
     wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted:
+        text += f"; OMP_NUM_THREADS={wanted}"
     remedy = f"set OMP_NUM_THREADS to {cores} or less, or leave it unset"
     if wanted and not wanted.isdecimal():
-        yield warning("processor", f"{text}; OMP_NUM_THREADS={wanted} is no whole number", remedy)
+        yield warning("processor", f"{text} is not a whole number", remedy)
     elif wanted and int(wanted) > cores:
-        yield warning("processor", f"{text}; OMP_NUM_THREADS={wanted} is more than that", remedy)
+        yield warning("processor", f"{text} is more than that", remedy)
     else:
-        yield ok("processor", text + (f"; OMP_NUM_THREADS={wanted}" if wanted else ""))
+        yield ok("processor", text)
 
 
 def memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """How much memory is left, of the machine's and below the limit of a container."""
+    """How much memory a run may still use, of the machine and within the limit of a container."""
     available = available_memory()
     if available is None:
-        yield ok("memory", "how much there is cannot be found out here")
-    elif available < LEAST_MEMORY:
+        yield ok("memory", "how much there is cannot be found out on this system")
+    elif available < MIN_MEMORY:
         yield warning(
             "memory",
-            f"{size(available)} may be used, less than {size(LEAST_MEMORY)}",
-            "end other programs or raise the limit; else large images may not be read",
+            f"{size(available)} may be used, less than {size(MIN_MEMORY)}",
+            "end other programs or raise the limit; otherwise large images may become error rows",
         )
     else:
         yield ok("memory", f"{size(available)} may be used")
 
 
 def limits(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """How many files and processes the user may have."""
+    """How many open files and how many processes the user may have."""
     if resource is None:
-        yield ok("limits", "none that can be found out here")
+        yield ok("limits", "none that can be found out on this system")
         return
     texts, remedies = [], []
     for what, flag, number, least in (
-        ("open files", "n", resource.RLIMIT_NOFILE, LEAST_FILES),
-        ("processes and threads", "u", resource.RLIMIT_NPROC, LEAST_PROCESSES),
+        ("open files", "n", resource.RLIMIT_NOFILE, MIN_FILES),
+        ("processes and threads", "u", resource.RLIMIT_NPROC, MIN_PROCESSES),
     ):
         limit, _ = resource.getrlimit(number)
         unlimited = limit == resource.RLIM_INFINITY
@@ -91,9 +93,9 @@ def limits(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 
 def shared_memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Where semaphores lie, which PyTorch's workers and those of a forkserver take."""
+    """Whether semaphores can be created, which the workers of PyTorch and of a forkserver need."""
     if sys.platform != "linux":
-        yield ok("shared memory", "has no folder here")
+        yield ok("shared memory", "has no folder on this system")
         return
     remedy = f"mount a tmpfs that this user can write to at {SHARED_MEMORY}, or use --workers 0"
     try:
@@ -103,13 +105,13 @@ def shared_memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
         yield warning("shared memory", f"{SHARED_MEMORY} cannot be used: {error}", remedy)
         return
     text = f"{SHARED_MEMORY}, {size(usage.free)} free"
-    if usage.free < LEAST_SHARED:
+    if usage.free < MIN_SHARED:
         yield warning("shared memory", text, f"remove what fills {SHARED_MEMORY}")
     else:
         yield ok("shared memory", text)
 
 
 def size(count: int) -> str:
-    """Bytes as a person reads them, as in ``23.5 GB``."""
+    """A number of bytes as people write it, such as ``23.5 GB``."""
     unit, name = (1 << 30, "GB") if count >= 1 << 30 else (1 << 20, "MB")
     return f"{count / unit:.1f} {name}"

@@ -1,4 +1,4 @@
-"""Trials: every format decoded, a process started that reads, and a few digits predicted."""
+"""Trials: decode every format, start a process that reads, predict a few digits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from batchdigit.errors import ImageError
 from batchdigit.job import Job
 
 DIGITS = 10
-_NEEDED = ("model", "backend", "cuda:0", "mps")  # without which no trial makes sense
-_SETTINGS: dict[str, dict[str, Any]] = {"TIFF": {"compression": "tiff_lzw"}}  # as scanners do
+_NEEDED = ("model", "backend", "cuda:0", "mps")  # what the trial needs
+_SETTINGS: dict[str, dict[str, Any]] = {"TIFF": {"compression": "tiff_lzw"}}  # as scanners write it
 
 
 def decoder(_job: Job, _earlier: Earlier) -> list[Finding]:
-    """Whether images in all formats are read as they were written."""
+    """Whether an image in each format is read as it was written."""
     return findings_apart("decoder", _decoder)
 
 
@@ -31,7 +31,7 @@ def _decoder() -> Iterator[Finding]:
 
     faults = {form: why for form in FORMATS if (why := _fault(form))}
     for form, why in faults.items():
-        # Digits are mostly PNG; who has none in another format can do without that.
+        # Most digits are PNG files; whoever has none in another format does not need it.
         fault = problem if form == "PNG" else warning
         yield fault("decoder", f"cannot read {form}: {why}", "pip install --force-reinstall pillow")
     if not faults:
@@ -39,7 +39,7 @@ def _decoder() -> Iterator[Finding]:
 
 
 def _fault(form: str) -> str:
-    """Why an image does not come back from a format; empty where it does."""
+    """Why an image does not come back from a format as it was; empty if it does."""
     from PIL import Image
 
     from batchdigit.images.decode import decode_image, strict_pillow
@@ -63,7 +63,7 @@ def _fault(form: str) -> str:
 
 
 def workers(job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Whether a process that reads can be started, and reads."""
+    """Whether a process that reads can be started, and whether it reads."""
     if sys.platform == "win32":
         yield ok("workers", "none on Windows, unless --workers asks for some")
         return
@@ -88,10 +88,10 @@ def _workers(folder: Path, job: Job) -> Iterator[Finding]:
 
 
 def trial(job: Job, earlier: Earlier) -> Iterator[Finding]:
-    """Whether ten digits are read and predicted, and rightly by the packaged model."""
+    """Whether ten digits can be read and predicted; correctly, if the model is the packaged one."""
     faults = [name for name in _NEEDED if name in earlier and earlier[name].status == PROBLEM]
     if faults:
-        yield warning("trial", "no digits were predicted", f"see to {' and '.join(faults)} first")
+        yield warning("trial", "no digits were predicted", f"repair {' and '.join(faults)} first")
         return
     broken = "workers" in earlier and earlier["workers"].status == PROBLEM
     yield from _with_a_folder("trial", _trial, job, 0 if broken else 1)
@@ -104,7 +104,7 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
     from batchdigit.system.stopwatch import Stopwatch
 
     _save_digits(folder, DIGITS)
-    # With a batch size, or a GPU's would be measured, which takes seconds.
+    # With a batch size, because measuring the best one for a GPU takes seconds.
     job = replace(job, source=(str(folder),), batch_size=DIGITS // 2, workers=workers)
     rows = right = 0
     finite = True
@@ -112,7 +112,7 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
         for predictions in session.predictions():
             for failure in predictions.failures:
                 name = session.source.images.filename(failure.index)
-                yield problem("trial", f"{name}: {failure.text}", "see to what it names")
+                yield problem("trial", f"{name}: {failure.text}", "repair what it names")
             rows += len(predictions)
             right += int((predictions.labels[:, 0] == predictions.indices % 10).sum())
             finite = finite and bool(np.isfinite(predictions.probs).all())
@@ -127,19 +127,19 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
         yield problem(
             "trial",
             f"only {right} of {DIGITS} packaged digits right {how}",
-            "install batchdigit and its packages anew, or try another --backend or --device",
+            "install batchdigit and its packages again, or try another --backend or --device",
         )
 
 
 def _with_a_folder(name: str, check: Check, *arguments: object) -> Iterator[Finding]:
-    """Call ``check`` with a folder of its own first, which is gone afterwards."""
+    """Call ``check`` with a folder as its first argument, which is removed afterwards."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="batchdigit-")
     except OSError as error:
         yield warning(
             name,
-            f"not tried, for temporary files cannot be written: {error.strerror or error}",
-            "let TMPDIR name a folder that can be written",
+            f"not tried, because temporary files cannot be written: {error.strerror or error}",
+            "let TMPDIR name a folder that this user can write to",
         )
         return
     with folder:
@@ -147,7 +147,7 @@ def _with_a_folder(name: str, check: Check, *arguments: object) -> Iterator[Find
 
 
 def _save_digits(folder: Path, count: int) -> None:
-    """The first of the packaged digits, file 0.png a 0 and so on."""
+    """Save the first packaged digits: file 0.png shows a 0, and so on."""
     from PIL import Image
 
     from batchdigit.models.digits import packaged_digits

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import multiprocessing
-import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -16,9 +14,11 @@ from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import SECONDS_TO_START
 from batchdigit.reading.startup import one_thread, settle_in
 from batchdigit.system.processes import (
-    SECONDS_BETWEEN_LOOKS,
+    answers_within,
     check_left_behind,
     end_processes,
+    how_it_ended,
+    start_with_pipe,
     starting_processes,
 )
 from batchdigit.system.signals import signals_blocked
@@ -51,7 +51,7 @@ class LoneReader:
             pipe = self.ready()
             try:
                 pipe.send(index)
-                if not self._answers(pipe):
+                if not answers_within(pipe, self._seconds):
                     self.end()
                     why = f"not read within {self._seconds:g} s"
                     return Batch.failed(Failure(index, "timeout", why))
@@ -60,13 +60,8 @@ class LoneReader:
                 exit_code = self.end(SECONDS_TO_CRASH)
             else:
                 return answer
-        why = f"crashed the process that read it ({_died(exit_code)})"
+        why = f"crashed the process that read it ({how_it_ended(exit_code)})"
         return Batch.failed(Failure(index, "decode", why))
-
-    def _answers(self, pipe: Connection) -> bool:
-        """Whether an answer comes in time; what this process sleeps, stopped by Ctrl-Z, is none."""
-        looks = math.ceil(self._seconds / SECONDS_BETWEEN_LOOKS)
-        return any(pipe.poll(self._seconds / looks) for _ in range(looks))
 
     def ready(self) -> Connection:
         """The pipe to a process that is ready to read. Raises WorkerError."""
@@ -79,23 +74,20 @@ class LoneReader:
     def _start(self) -> None:
         check_left_behind()
         with one_thread, starting_processes():
-            pipe, theirs = self._context.Pipe()
-            process = self._context.Process(target=_serve, args=(theirs, self._read), daemon=True)
             try:
-                process.start()
+                self._process, self._pipe = start_with_pipe(
+                    self._context, _serve, (self._read,), duplex=True
+                )
             except OSError as error:
                 raise WorkerError(
                     f"cannot start a process that reads: {error.strerror or error}",
                     "free some memory or processes, then run again",
                 ) from error
-            finally:
-                theirs.close()
-            self._pipe, self._process = pipe, process
         # Starting may take longer than a file does, but not for ever.
         try:
-            if not pipe.poll(SECONDS_TO_START):
+            if not answers_within(self._pipe, SECONDS_TO_START):
                 raise WorkerError("a process that reads does not start", "run again")
-            pipe.recv()
+            self._pipe.recv()
         except EOFError:  # it has ended, and read nothing
             self.end()
 
@@ -118,11 +110,3 @@ def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
         pipe.send(None)
         while True:
             pipe.send(read([pipe.recv()]))
-
-
-def _died(exit_code: int | None) -> str:
-    """How a process ended, in words."""
-    if exit_code is not None and exit_code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-exit_code).name
-    return f"exit code {exit_code}"

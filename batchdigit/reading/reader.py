@@ -10,6 +10,7 @@ the same, the files that it may have died of are read again, each by itself.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -64,6 +65,7 @@ class Reader:
         self._open_workers = open_workers
         self._workers: Workers | None = None
         self._inside = False
+        self._settings = contextlib.ExitStack()
         self._suspects: set[int] = set()
         self._lone_reader: LoneReader | None = None
 
@@ -72,7 +74,7 @@ class Reader:
         return len(self._all)
 
     def __enter__(self) -> Reader:
-        one_thread.__enter__()
+        self._settings.enter_context(one_thread)
         self._inside = True
         try:
             self._start(0)
@@ -97,7 +99,7 @@ class Reader:
             if self._lone_reader is not None:
                 self._lone_reader.end()
         self._inside = False
-        one_thread.__exit__()
+        self._settings.close()
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._inside:

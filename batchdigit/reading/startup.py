@@ -14,57 +14,27 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 import sys
 
-from batchdigit.system.processes import end_with_parent, obey_parent
+from batchdigit.system.processes import discard_output, end_with_parent, obey_parent
+from batchdigit.system.shared_setting import SharedSetting
 
-
-class _OneThread:
-    """Keep OpenCV to one thread, since processes share the cores, and put back what was there.
-
-    A context manager over a setting of the whole process: those who are in it at the same time
-    share it. Processes are forked inside: a copy of threads that are not there hangs.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = cv2.getNumThreads()
-                _use_one_thread()
-            self._inside += 1
-
-    def __exit__(self, *_error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                cv2.setNumThreads(self._before)
-
-
-one_thread = _OneThread()
-
-
-def _use_one_thread() -> None:
-    if cv2.getNumThreads() > 1:  # a forked process must not even ask for one
-        cv2.setNumThreads(1)
+# Readers share the cores, so one thread each is enough. They are forked while this is set, because
+# a copy of a process whose OpenCV has threads waits for ever for threads that it does not have. For
+# the same reason a forked process must not set even one, which SharedSetting doesn't where there is
+# one already. (OpenCV says 0 where it never has threads.)
+one_thread = SharedSetting(lambda: max(cv2.getNumThreads(), 1), cv2.setNumThreads, 1)
 
 
 def settle_in() -> None:
     """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
     obey_parent()
-    # What it cannot be ended of must not hold open what the run was to write to.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    # A process that nothing can end must not keep open what the run writes to.
+    discard_output()
     # When memory runs out, the kernel shall end a process that can be replaced.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
     if resource is not None:  # a decoder that crashes shall not leave gigabytes of memory on disk
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    _use_one_thread()
+    one_thread.set()
     # Beside the kernel, which knows nothing of the parent of those that a forkserver starts; the
     # thread alone would not do, for it does not run while C code holds the interpreter.
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()

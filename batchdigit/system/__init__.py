@@ -1,1 +1,1 @@
-"""What is asked of the system: cores, signals, processes, locks, files that appear whole."""
+"""What the program asks of the system: cores, signals, processes, locks, whole files."""

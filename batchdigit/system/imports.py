@@ -1,4 +1,4 @@
-"""Importing large packages, which takes time and may fail in many ways."""
+"""Importing large packages, which takes time and can fail in many ways."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 @contextlib.contextmanager
 def loading(what: str, packages: str) -> Iterator[None]:
-    """Around imports. Raises BatchdigitError where one fails: cannot load ``what``."""
+    """Use it around imports.
+
+    Raises BatchdigitError (cannot load ``what``) when one of them fails. ``packages`` are the names
+    to install them by, separated by spaces.
+    """
     collecting = gc.isenabled()
-    gc.disable()  # PyTorch's import would look for garbage for 0.1 s, and there is none
+    gc.disable()  # during PyTorch's import, the collector would look for garbage for 0.1 s in vain
     try:
         with _without_blas_threads() if "numpy" in packages else contextlib.nullcontext():
             yield
@@ -32,21 +36,22 @@ def loading(what: str, packages: str) -> Iterator[None]:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package is there; it may be damaged all the same."""
+    """Whether a package is there, without importing it; it may still be damaged."""
     try:
         return importlib.util.find_spec(package) is not None
-    except ValueError:  # somebody has put something else in its place
+    except ValueError:  # something else has been put in its place
         return False
 
 
 @contextlib.contextmanager
 def _without_blas_threads() -> Iterator[None]:
-    """Let OpenBLAS, of which numpy and OpenCV each have one, start no threads when it is loaded.
+    """Keep OpenBLAS from starting threads when it is loaded; numpy and OpenCV have one each.
 
-    Nothing here gives them work, and waiting for it in a loop takes 0.1 s of each other core.
-    PyTorch may have an OpenBLAS too, which needs its threads: so this is no setting for good.
+    Nothing here gives these threads work, and while they wait for some in a loop they take 0.1 s of
+    every other core. The setting is not left in place, because PyTorch may have an OpenBLAS, too,
+    which needs its threads.
     """
-    if _BLAS_THREADS in os.environ:  # somebody knows better
+    if _BLAS_THREADS in os.environ:  # the user knows better
         yield
         return
     os.environ[_BLAS_THREADS] = "1"

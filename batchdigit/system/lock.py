@@ -1,8 +1,9 @@
 """One run at a time for each output.
 
-The lock is POSIX's (``fcntl``): it ends with the process, however that ends, and children do not
-inherit it. It lies on a hidden file beside the output and is held by whoever has it locked, not by
-whoever made it, so that a file left behind by a killed process blocks no other run of that user.
+The lock is a POSIX lock (``fcntl``): it ends with its process, however that ends, and children do
+not inherit it. It is a lock on a hidden file beside the output. What counts is who has locked that
+file, not who created it, so a file that a killed process left behind blocks no other run of its
+user.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from batchdigit.system.publish import check_target, writing
 
 try:
     import fcntl
-except ImportError:  # Windows, where only runs within one process exclude each other
+except ImportError:  # on Windows, where only runs within one process exclude each other
     fcntl = None  # type: ignore[assignment]
 
 SECONDS_BETWEEN_TRIES = 0.2
 
-# POSIX locks do not exclude a process's own threads, and closing the file once gives all up.
+# A POSIX lock does not exclude the threads of its own process, and is lost as soon as the process
+# closes the file, by any descriptor.
 _held_here: set[Path] = set()
 _guard = threading.Lock()
 
@@ -36,9 +38,9 @@ def hold_output(
 ) -> Iterator[None]:
     """Keep other runs from writing ``out`` while the block runs.
 
-    Waits up to ``wait`` seconds for another run to end, after calling ``on_wait`` once with the
-    name of that run's process. Raises OutputBusyError when it has not ended by then, and
-    OutputError when the lock cannot be made.
+    If another run holds it, calls ``on_wait`` once with the name of that run's process, then waits
+    for up to ``wait`` seconds. Raises OutputBusyError when that run has not ended by then, and
+    OutputError when the file to lock cannot be created.
     """
     check_target(out)
     path = lock_path(out)
@@ -62,15 +64,15 @@ def hold_output(
     try:
         yield
     finally:
-        # Removed while it is locked: whoever waits for it finds that its name has gone, and
-        # tries again.
+        # The file is removed while it is still locked. Whoever locks it next finds that its name
+        # is gone, and tries again.
         with contextlib.suppress(OSError):
             os.unlink(path)
         _let_go(path, descriptor)
 
 
 def _try(path: Path) -> int | None:
-    """The open, locked file, or None where another run holds it."""
+    """The descriptor of the locked file, or None when another run holds the lock."""
     with _guard:
         if path in _held_here:
             return None
@@ -78,7 +80,7 @@ def _try(path: Path) -> int | None:
     descriptor = None
     try:
         while descriptor is None:
-            # Not through a link, by which others could have us overwrite what is not ours.
+            # O_NOFOLLOW, because a link of another user could make us overwrite any other file.
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
             descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
             if not _lock(descriptor):
@@ -87,7 +89,7 @@ def _try(path: Path) -> int | None:
                 try:
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"process {os.getpid()}\n".encode())
-                except BaseException:  # a full disk for one
+                except BaseException:  # a full disk, for example
                     os.unlink(path)
                     raise
                 return descriptor
@@ -105,13 +107,13 @@ def _lock(descriptor: int) -> bool:
         return True
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # either, says POSIX
+    except (BlockingIOError, PermissionError):  # POSIX allows either
         return False
     return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the name still leads to the open file, which the run before may have removed."""
+    """Whether the name still leads to the open file; the previous run may have removed it."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
@@ -127,7 +129,7 @@ def _let_go(path: Path, descriptor: int | None) -> None:
 
 def _holder(path: Path) -> str:
     with _guard:
-        if path in _held_here:  # reading the file, and closing it, would give the lock up
+        if path in _held_here:  # to read and close the file would give up the lock
             return f"process {os.getpid()}, this one"
         with contextlib.suppress(OSError):
             if text := path.read_text(errors="replace").strip():

@@ -1,4 +1,4 @@
-"""What this machine has: cores and memory that may be used, a GPU, units for bfloat16."""
+"""What this machine has: the cores and the memory that may be used, a GPU, units for bfloat16."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
-# Of NVIDIA's driver, of Windows' GPUs in WSL, of AMD's driver.
+# The devices of NVIDIA's driver, of GPUs in WSL on Windows, and of AMD's driver.
 GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 _BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # Intel, Intel and AMD, ARM
 
 
 def available_cores() -> int:
-    """The processor cores that this process may use, at least 1.
+    """How many processor cores this process may use, at least 1.
 
-    By its affinity and, in a container, by the quota of its control groups, rounded up.
+    What counts is its affinity and, in a container, the quota of its control groups, rounded up.
     """
     quota = cpu_quota()
     cores = affine_cores()
@@ -31,22 +31,22 @@ def available_cores() -> int:
 
 
 def affine_cores() -> int:
-    """The processor cores that this process may run on, whatever its quota."""
+    """How many processor cores this process may run on, whatever its quota."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return multiprocessing.cpu_count()
 
 
 def cpu_quota() -> float | None:
-    """How many processors' time the control groups allow; None for any."""
+    """How many processors' time the control groups allow; None where they set no limit."""
     return min(_quotas(), default=None)
 
 
 def _quotas() -> Iterator[float]:
-    """Processors that control groups allow, from this process's group up to the root.
+    """How many processors each control group allows, from this process's group to the root.
 
-    ``cpu.max`` is of version 2, ``cpu.cfs_quota_us`` of version 1 (Linux, admin-guide/cgroup-v2,
-    scheduler/sched-bwc).
+    ``cpu.max`` belongs to version 2 of control groups, ``cpu.cfs_quota_us`` to version 1 (Linux,
+    admin-guide/cgroup-v2, scheduler/sched-bwc).
     """
     for folder in _own_folders("cpu"):
         try:
@@ -62,10 +62,10 @@ def _quotas() -> Iterator[float]:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that this process may still get; None where that cannot be found out.
+    """How many bytes of memory this process may still get; None where that cannot be found out.
 
-    What is free of the machine's, or less where control groups set a limit. What they keep of
-    files is given up when it is needed, and counts as free.
+    That is the machine's free memory, or less where control groups set a limit. Memory in which
+    they cache files is given up when it is needed, so it counts as free.
     """
     try:
         (line,) = (
@@ -77,7 +77,7 @@ def available_memory() -> int | None:
 
 
 def _memory_left() -> Iterator[int]:
-    """Bytes below the limit of each control group, version 2 (``memory.max``) and 1."""
+    """The bytes that are left below the limit of each control group, of version 2 or 1."""
     for folder in _own_folders("memory"):
         try:
             if (folder / "memory.max").exists():
@@ -94,6 +94,7 @@ def _memory_left() -> Iterator[int]:
 
 
 def _own_folders(controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups, each followed by those that it lies in."""
     try:
         lines = os.fsdecode(OWN_CGROUPS.read_bytes()).splitlines()
     except OSError:
@@ -110,17 +111,17 @@ def _own_folders(controller: str) -> Iterator[Path]:
         else:
             continue
         group = root / path.lstrip("/")
-        # In a container the path may be the host's, of which only the root is to be seen.
+        # In a container the path may be that of the host, where only the root can be seen.
         yield from [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
 
 
 def may_have_gpu() -> bool:
-    """Whether there may be a GPU that PyTorch can use; only PyTorch can tell for sure."""
+    """Whether there may be a GPU that PyTorch can use; only PyTorch knows for sure."""
     return sys.platform in {"darwin", "win32"} or any(path.exists() for path in GPU_DEVICES)
 
 
 def nvidia_driver() -> str | None:
-    """The version of NVIDIA's driver, empty where it does not say; None where there is none."""
+    """The version of NVIDIA's driver; empty if it is not known, None if there is no driver."""
     if not GPU_DEVICES[0].exists():
         return None
     try:

@@ -1,64 +1,127 @@
-"""Processes that this one starts: how they begin, and how they end."""
+"""Processes that this one starts: how they begin, answer and end."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 from batchdigit.errors import WorkerError
 from batchdigit.system.signals import STOP_SIGNALS, signals_blocked
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_DIE = 2.0
-MOST_LEFT_BEHIND = 8
+MAX_LEFT_BEHIND = 8
 
-_PR_SET_PDEATHSIG = 1  # of Linux' prctl
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _left_behind: list[BaseProcess] = []
+
+Result = TypeVar("Result")
+
+
+# What the parent does ---------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def starting_processes() -> Iterator[None]:
-    """Around the start of processes: signals wait until whoever ends them knows them."""
+    """Use it around the start of processes, until whoever ends them knows about them.
+
+    Signals wait until the block ends, and the processes inherit that they are blocked.
+    """
     with signals_blocked(), warnings.catch_warnings():
-        # Python 3.12 and later warn of fork() beside any thread, also beside the idle ones of a
-        # BLAS library, which are safe, as are those that compute or watch here: those that are
-        # started only read files.
+        # Python 3.12 and later warn about fork() beside any thread. The idle threads of a BLAS
+        # library are harmless, and so are the threads that compute or watch here, because the
+        # processes that are started beside them only read files.
         warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
         yield
 
 
-def obey_parent() -> None:
-    """Be deaf to the signals that stop a program, and on Linux end with the parent."""
-    if hasattr(signal, "pthread_sigmask"):  # a forkserver's children inherit from that server
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def start_with_pipe(
+    context: Any,
+    target: Callable[..., object],
+    arguments: tuple[Any, ...],
+    *,
+    duplex: bool = False,
+    daemon: bool = True,
+) -> tuple[BaseProcess, Connection]:
+    """Start ``target(pipe, *arguments)`` in a process; returns it and the other end of the pipe.
+
+    ``context`` is one of multiprocessing's. Without ``duplex`` the process can only send. Nobody
+    but the process holds its end, so the pipe ends when the process does. A ``daemon`` may not
+    start processes itself. To be called inside :func:`starting_processes`. Raises OSError when no
+    process can be started.
+    """
+    ours, theirs = context.Pipe(duplex)
+    try:
+        process = context.Process(target=target, args=(theirs, *arguments), daemon=daemon)
+        process.start()
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
 
 
-def end_with_parent(ppid: int) -> None:
-    """End this process when its parent, the process ``ppid``, is no more; never returns."""
-    parent = multiprocessing.parent_process()
-    # The first tells for forked processes, the second for a forkserver's.
-    while os.getppid() == ppid and (parent is None or parent.is_alive()):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    os._exit(1)
+def answers_within(pipe: Connection, seconds: float) -> bool:
+    """Whether there is something to receive, or the pipe has ended, within ``seconds``.
+
+    Time for which this process is stopped, by Ctrl-Z, for example, does not count.
+    """
+    looks = math.ceil(seconds / SECONDS_BETWEEN_LOOKS)
+    return any(pipe.poll(seconds / looks) for _ in range(looks))
+
+
+def call_apart(function: Callable[..., Result], *arguments: Any, seconds: float) -> Result:
+    """What ``function(*arguments)`` returns in a process of its own, which is then killed.
+
+    Starts no thread, so processes can still be forked safely afterwards. What the function prints
+    is discarded. The result must be picklable and so, except on Linux, where the process is a fork,
+    must the function and its arguments.
+
+    Raises TimeoutError when there is no result within ``seconds``, ChildProcessError with
+    :func:`how_it_ended` when the process ends without one (an exception ends it, too), and another
+    OSError when no process can be started.
+    """
+    # A fork has what this process has imported; on other systems forking is not safe.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with contextlib.ExitStack() as stack:
+        with starting_processes():
+            process, pipe = start_with_pipe(context, _answer, (function, arguments), daemon=False)
+            stack.callback(_end, process, pipe)
+        if not answers_within(pipe, seconds):
+            raise TimeoutError(f"no answer within {seconds:g} seconds")
+        try:
+            result: Result = pipe.recv()
+        except EOFError:
+            process.join(SECONDS_TO_DIE)
+            raise ChildProcessError(how_it_ended(process.exitcode)) from None
+        return result
+
+
+def _end(process: BaseProcess, pipe: Connection) -> None:
+    with signals_blocked():
+        pipe.close()
+        end_processes([process])
 
 
 def end_processes(processes: list[BaseProcess]) -> None:
-    """Kill processes that read, and see them end.
+    """Kill processes that hold nothing but files open for reading, and wait until they end.
 
-    They hold nothing but files open for reading. One that waits for a file system that does not
-    answer, that of a server that is gone, ends by no signal: it is left behind, and this process
-    does not wait for it when it ends itself.
+    A process that waits for a file system that does not answer, because its server is gone, for
+    example, cannot be ended by any signal. It is left behind: this process does not wait for it
+    when it ends itself.
     """
     for process in processes:
         process.kill()
@@ -73,21 +136,69 @@ def end_processes(processes: list[BaseProcess]) -> None:
 def check_left_behind() -> None:
     """Raise WorkerError when so many processes wait for files that one more is no use."""
     _left_behind[:] = [process for process in _left_behind if process.is_alive()]
-    if len(_left_behind) >= MOST_LEFT_BEHIND:
+    if len(_left_behind) >= MAX_LEFT_BEHIND:
         raise WorkerError(
             f"{len(_left_behind)} processes wait for files that do not answer, and cannot be ended",
             "see whether a file system of the source is gone, then run the same command again",
         )
 
 
-def keep_memory() -> None:
-    """Let glibc keep what is freed rather than return it to the system.
+def how_it_ended(exit_code: int | None) -> str:
+    """How a process ended, in words: the name of a signal, such as SIGKILL, or its exit code."""
+    if exit_code is not None and exit_code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-exit_code).name
+    return f"exit code {exit_code}"
 
-    The layers of a network ask for the same megabytes again and again: PyTorch's take a third
-    longer on a CPU if each time the system has to find and clear them. (mallopt(3); other
-    C libraries have no such setting.)
+
+# What the process itself does -------------------------------------------------------------------
+
+
+def obey_parent() -> None:
+    """Call it first in a process: ignore the signals that stop a program, end with the parent.
+
+    The kernel sees to the latter, on Linux only. Elsewhere a thread may run
+    :func:`end_with_parent`.
+    """
+    if hasattr(signal, "pthread_sigmask"):  # the children of a forkserver inherit its mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _left_behind.clear()  # a fork has its parent's list, and may not ask about its siblings
+
+
+def end_with_parent(ppid: int) -> None:
+    """End this process as soon as its parent, the process ``ppid``, has ended. Never returns."""
+    parent = multiprocessing.parent_process()
+    # The first condition tells for forked processes, the second for those of a forkserver.
+    while os.getppid() == ppid and (parent is None or parent.is_alive()):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    os._exit(1)
+
+
+def discard_output() -> None:
+    """Send to the null device what this process prints, C code included, from here on."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    if nowhere > 2:
+        os.close(nowhere)
+
+
+def keep_memory() -> None:
+    """Make glibc keep freed memory rather than return it to the system.
+
+    The layers of a network ask for the same megabytes again and again. On a CPU, PyTorch's layers
+    take a third longer if the system has to find and clear that memory each time. (mallopt(3);
+    other C libraries have no such setting.)
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def _answer(pipe: Connection, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    obey_parent()
+    discard_output()
+    pipe.send(function(*arguments))

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then anywhere else."""
+"""How far the work is: a bar on a terminal, a line from time to time anywhere else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO
 SECONDS_BETWEEN_LINES = 30.0
 
 OnProgress = Callable[[int, int, int], None]
-"""Called with how many are done, how many of those failed, and how many there are in all."""
+"""Called with how many images are done, how many of these failed, and how many there are in all."""
 
 
 def no_progress(_done: int, _failed: int, _found: int) -> None:
@@ -18,22 +18,22 @@ def no_progress(_done: int, _failed: int, _found: int) -> None:
 
 
 class Progress:
-    """Call it with how many are done, failed and to be done in all; this one shows nothing."""
+    """What shows how far the work is; this one shows nothing."""
 
     def __call__(self, done: int, failed: int, found: int) -> None:
-        """Show where the work stands."""
+        """Show how many are done, how many of these failed, and how many there are in all."""
 
     def say(self, line: str) -> None:
         """Show a line of text, once."""
 
     def close(self) -> None:
-        """Take away what does not stay."""
+        """Remove what is not meant to stay."""
 
 
 def show_progress(
     stream: TextIO | None, *, quiet: bool = False, unit: str = "images"
 ) -> contextlib.closing[Progress]:
-    """A context manager around the progress that suits ``stream``, which may be closed (None)."""
+    """A context manager that gives the Progress that suits ``stream``; None is a closed stream."""
     if quiet or stream is None:
         return contextlib.closing(Progress())
     return contextlib.closing(_Bar(stream, unit) if stream.isatty() else _Lines(stream, unit))
@@ -41,10 +41,10 @@ def show_progress(
 
 class _Bar(Progress):
     def __init__(self, stream: TextIO, unit: str) -> None:
-        # Imported here: a run without a terminal does without it.
+        # Imported here because only a run on a terminal needs it.
         from tqdm import tqdm
 
-        # The monitor is a thread, beside which worker processes cannot be forked safely.
+        # 0 keeps tqdm from starting a thread, beside which processes could not be forked safely.
         tqdm.monitor_interval = 0
         self._stream = stream
         self._bar = tqdm(file=stream, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1)
@@ -66,8 +66,8 @@ class _Lines(Progress):
     def __init__(self, stream: TextIO, unit: str) -> None:
         self._stream = stream
         self._unit = unit
-        # When the last line was, and how much was done by then. What is done when the first call
-        # comes, an earlier run may have done.
+        # When the last line was shown, and how much was done by then. What is already done at the
+        # first call may have been done by an earlier run, so the rate does not count it.
         self._last = 0.0
         self._done = 0
 

@@ -1,9 +1,9 @@
 """Files that appear whole or not at all.
 
-A file is written under a hidden name in the folder where it will live, or in one below, flushed to
-the disk and renamed over its final name; POSIX makes the rename atomic, and the folder is flushed
-after it.
-Whoever opens the final name sees the complete old file or the complete new one.
+A file is written under a hidden name in the folder where it will live, or in a folder below that.
+Then it is flushed to the disk and renamed to its final name, and the folder is flushed, too. POSIX
+makes the rename atomic, so whoever opens the final name sees the complete old file or the complete
+new one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from batchdigit.places import HALF_WRITTEN, STDOUT
 _REMEDIES = {
     errno.EPERM: "choose another place",
     errno.EBUSY: "choose another place",
-    errno.EIO: "see to the disk, then run again",
+    errno.EIO: "check the disk, then run again",
     errno.ENOENT: "create its folder first",
     errno.EACCES: "let this user write there, or choose another place",
     errno.ELOOP: "remove that link",
@@ -33,12 +33,13 @@ _CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.E
 
 
 class Publication:
-    """Context manager around files that are published together.
+    """A context manager around files that are published together.
 
-    ``create`` opens a file to write, ``publish`` puts all of them in their places in the order
-    they were created; leaving the block without ``publish`` removes every trace of them.
-    ``staging`` is the folder to write them in, on the same file system, in place of their own.
-    Errors name ``part_of``, where it is given: what the user asked for, and what these serve.
+    ``create`` opens a file to write. ``publish`` puts all files in their places, in the order in
+    which they were created. Leaving the block without ``publish`` removes every trace of them.
+    ``staging`` is a folder to write them in, instead of the folder of each; it must be on the same
+    file system. If ``part_of`` is given, errors name it instead of the file: it is what the user
+    asked for, and what the files are written for.
     """
 
     def __init__(self, staging: Path | None = None, *, part_of: Path | None = None) -> None:
@@ -50,9 +51,10 @@ class Publication:
     def create(self, path: Path, *, replace: bool = True) -> BinaryIO:
         """A new empty file that will become ``path``.
 
-        Raises OutputError when the folder is missing or not writable, or when ``path`` exists
-        and is not a regular file (renaming over ``/dev/null`` would destroy it). With ``replace``
-        false it must not exist at all, now and when it is published.
+        Without ``replace`` there must be no file of that name, neither now nor when this one is
+        published. Raises OutputError when there is, when the folder is missing or not writable, or
+        when ``path`` exists and is not a regular file (renaming over ``/dev/null`` would destroy
+        it).
         """
         check_target(path)
         with writing(self._part_of or path):
@@ -60,8 +62,8 @@ class Publication:
             if not replace:
                 self._new.add(target)
                 _check_absent(target)
-            # Not tempfile: its files are private (0600), a report follows the umask, and one
-            # that replaces another keeps its permissions.
+            # The tempfile module would create private files (0600). A report follows the umask, and
+            # one that replaces another keeps the permissions of that one.
             folder = self._staging or target.parent
             if os.stat(folder).st_dev != os.stat(target.parent).st_dev:
                 raise OutputError(
@@ -88,7 +90,7 @@ class Publication:
                     handle.close()
 
     def publish(self) -> None:
-        """Flush every file to the disk, then rename each over its final name."""
+        """Flush every file to the disk, then rename each to its final name. Raises OutputError."""
         self.flush()
         folders = {target.parent for _, _, target in self._files}
         while self._files:
@@ -113,7 +115,7 @@ class Publication:
         trace: TracebackType | None,
     ) -> None:
         for handle, temporary, _ in self._files:
-            # Closing flushes, which fails again on a full disk; the file is going anyway.
+            # To close flushes, which fails again on a full disk. The file is removed anyway.
             with contextlib.suppress(OSError):
                 handle.close()
             with contextlib.suppress(OSError):
@@ -122,7 +124,7 @@ class Publication:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn any OSError in the block but BrokenPipeError into an OutputError that names ``path``."""
+    """Turn every OSError in the block but BrokenPipeError into an OutputError about ``path``."""
     try:
         yield
     except BrokenPipeError:
@@ -135,7 +137,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _describe(error: OSError, path: Path) -> str:
-    """What cannot be written and why, with the file that it failed at, if that is another one."""
+    """What cannot be written and why; names the file at which it failed if that is another one."""
     name = "standard output" if path == STDOUT else str(path)
     where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
     if os.path.lexists(where) and not where.match(HALF_WRITTEN) and where.name != path.name:
@@ -144,7 +146,7 @@ def _describe(error: OSError, path: Path) -> str:
 
 
 def _move_to_free_name(temporary: Path, target: Path) -> None:
-    """Rename, but never over a file, not even over one that appears this moment."""
+    """Rename, but never replace a file, not even one that has only just appeared."""
     try:
         os.link(temporary, target)
     except FileExistsError as error:
@@ -168,13 +170,13 @@ def _taken(target: Path) -> OutputError:
 
 
 def check_target(path: Path) -> None:
-    """Raise OutputError where no file can be put, which would else come out at the very end."""
+    """Raise OutputError where no file can be put, which would otherwise show at the very end."""
     with writing(path):
         target = Path(os.path.realpath(path))
         if not target.name:
             raise OutputError(f"cannot write {path}: it is a folder", "name a file")
         try:
-            status = os.stat(path)  # not the target: it has no name where it is a pipe
+            status = os.stat(path)  # of the path, since the target has no name where it is a pipe
         except FileNotFoundError:
             return
         if not stat.S_ISREG(status.st_mode):
@@ -184,7 +186,7 @@ def check_target(path: Path) -> None:
             )
         if _is_mount_point(target):
             raise OutputError(
-                f"cannot write {path}: as a mount point it cannot be replaced",
+                f"cannot write {path}: it is a mount point, which cannot be replaced",
                 "mount its folder instead",
             )
         folder = os.stat(target.parent)
@@ -192,13 +194,13 @@ def check_target(path: Path) -> None:
             user = os.geteuid()
             if user not in (0, folder.st_uid, status.st_uid):
                 raise OutputError(
-                    f"cannot write {path}: it is another user's, in a folder that protects it",
+                    f"cannot write {path}: it belongs to another user, and its folder protects it",
                     "choose another name",
                 )
 
 
 def _is_mount_point(target: Path) -> bool:
-    """Whether a file is mounted there, as containers do; ``os.path.ismount`` knows only folders."""
+    """Whether a file is mounted there, as in containers; ``os.path.ismount`` knows only folders."""
     name = bytes(target).replace(b"\\", rb"\134").replace(b" ", rb"\040")
     with contextlib.suppress(OSError), open("/proc/self/mountinfo", "rb") as mounts:
         return any(line.split()[4] == name for line in mounts)
@@ -215,10 +217,10 @@ def _permissions_of_old(target: Path) -> int | None:
 def flush_folder(folder: Path) -> None:
     """Make the renames in ``folder`` survive a loss of power, where the system lets us.
 
-    A folder that may not be opened for that, and a file system that does not do it, are no reason
-    to report that the files are not in their places.
+    If the folder may not be opened, or its file system cannot flush it, the files are in their
+    places all the same: that is no error. Raises OSError for anything else.
     """
-    if os.name != "posix":  # folders cannot be opened, hence not flushed, on Windows
+    if os.name != "posix":  # on Windows folders cannot be opened, and so cannot be flushed
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

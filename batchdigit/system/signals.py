@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: when they stop the program, and when they have to wait."""
+"""SIGINT, SIGTERM and SIGHUP: when they stop the program, and when they must wait."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ STOP_SIGNALS = [  # Windows has no SIGHUP
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 
-
 Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class _Stopper:
-    """A handler that raises StoppedBySignal once, where nothing holds it back.
+    """A signal handler that raises StoppedBySignal once, as soon as nothing holds it back.
 
-    After that, a further SIGINT ends the program at once, and other signals change nothing: a
+    After that, another SIGINT ends the program at once. Other signals change nothing, because a
     terminal that closes and a service manager may well send two.
     """
 
@@ -50,16 +49,16 @@ class _Stopper:
             raise StoppedBySignal(self.stopped_by)
 
 
-_stopper = _Stopper()  # what the handlers are set to is of the whole process, and so is this
+_stopper = _Stopper()  # one for the whole process, as signal handlers are
 
 
 @contextlib.contextmanager
 def signals_as_exceptions() -> Iterator[None]:
-    """Raise StoppedBySignal in the main thread on a signal, so that everything is tidied up."""
+    """Raise StoppedBySignal in the main thread on a signal, so that everything is cleaned up."""
     global _stopper  # noqa: PLW0603
     _stopper = _Stopper()
     before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
-    # What the caller ignores (nohup and SIGHUP) stays ignored.
+    # What the caller ignores (SIGHUP under nohup, for example) stays ignored.
     handled = [signum for signum in STOP_SIGNALS if before[signum] is not signal.SIG_IGN]
     for signum in handled:
         signal.signal(signum, _stopper)
@@ -74,7 +73,7 @@ def signals_as_exceptions() -> Iterator[None]:
 
 
 def _pass_over_stops(hook: Hook) -> Hook:
-    """Print no traceback of a stop that Python swallows in a destructor: it is raised once more."""
+    """Print no traceback when Python swallows a stop in a destructor: it is raised once more."""
 
     def pass_over(unraisable: sys.UnraisableHookArgs) -> None:
         if not isinstance(unraisable.exc_value, StoppedBySignal):
@@ -85,11 +84,11 @@ def _pass_over_stops(hook: Hook) -> Hook:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Let a signal wait until the block ends, which then raises StoppedBySignal.
+    """Make a signal wait until the block ends; leaving the block then raises StoppedBySignal.
 
-    Not while an exception is on its way, which says more; ``check_signals`` finds the signal then.
-    Blocking signals would not do: that holds for one thread, and Python runs the handler in the
-    main thread whichever thread got the signal.
+    If the block ends with an exception, that one is raised, because it says more, and
+    ``check_signals`` finds the signal later. To block signals would not be enough: that applies to
+    one thread, and Python runs the handler in the main thread, whichever thread got the signal.
     """
     stopper = _stopper
     if threading.current_thread() is not threading.main_thread():
@@ -105,9 +104,9 @@ def signals_held() -> Iterator[None]:
 
 
 def check_signals() -> None:
-    """Raise StoppedBySignal if a signal came.
+    """Raise StoppedBySignal if a signal has come.
 
-    To be called now and then: where Python swallows exceptions, in a destructor for one, what the
+    To be called from time to time: where Python swallows exceptions, as in destructors, what the
     handler raised is lost.
     """
     if threading.current_thread() is threading.main_thread():
@@ -115,16 +114,16 @@ def check_signals() -> None:
 
 
 def too_late_to_stop() -> None:
-    """From here on signals stop nothing but a second SIGINT: what they would stop is done."""
+    """From here on no signal but a second SIGINT stops the program: its work is done."""
     _stopper.too_late = True
 
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Hold the signals and, for this thread, block them.
+    """Hold the signals as ``signals_held`` does, and block them for this thread.
 
-    Processes started within inherit the blocking: a Ctrl-C or a service manager signals every
-    process at once; the parent alone decides what follows.
+    Processes that are started inside inherit that they are blocked. Ctrl-C and service managers
+    signal every process at once, but the parent alone decides what follows.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         with signals_held():

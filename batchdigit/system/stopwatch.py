@@ -1,4 +1,4 @@
-"""Where the time of a run went, in the main thread and in those who work beside it."""
+"""Where the time of a run went, in the main thread and in what works beside it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Item = TypeVar("Item")
 
 
 class Stopwatch:
-    """Wall-clock seconds by stage, and the work that others do meanwhile.
+    """Wall-clock seconds by stage, and the work that other threads and processes do meanwhile.
 
-    Stages nest, and a second counts for the innermost stage alone, so that the stages add up to
-    no more than the total. ``busy`` are the seconds of work of others, by stage, which may well
-    add up to more.
+    Stages nest, and a second counts for the innermost stage only, so the stages add up to no more
+    than the total. ``busy`` holds the seconds that others have worked, by stage; they may well add
+    up to more than the total.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def stage(self, name: str | None) -> Iterator[None]:
-        """Count the time in the block for ``name``, or for nothing."""
+        """Count the time in the block for the stage ``name``, or for none."""
         self._charge()
         self._running.append(name)
         try:
@@ -43,12 +43,12 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def around(self, name: str, manager: AbstractContextManager[Item]) -> Iterator[Item]:
-        """``manager``, with the time to enter and to leave it counted for ``name``."""
+        """As ``manager``, but the time that entering and leaving it takes counts for ``name``."""
         with self.stage(name), manager as item, self.stage(None):
             yield item
 
     def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """``items``, with the time that each took to arrive counted for ``name``."""
+        """Yields ``items``; the time that each takes to arrive counts for ``name``."""
         iterator = iter(items)
         while True:
             with self.stage(name):
@@ -59,12 +59,12 @@ class Stopwatch:
             yield item
 
     def shift(self, name: str, other: str, seconds: float) -> None:
-        """Count ``seconds`` that were counted for the stage ``name`` for another one."""
+        """Count ``seconds`` for the stage ``other`` that were counted for the stage ``name``."""
         self._seconds[name] = self._seconds.get(name, 0.0) - seconds
         self._seconds[other] = self._seconds.get(other, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage so far, and ``total`` since this object was made."""
+        """The seconds of each stage so far; ``total`` is the time since this object was created."""
         self._charge()
         return {**self._seconds, "total": time.perf_counter() - self._start}
 
@@ -77,9 +77,9 @@ class Stopwatch:
 
 
 class Laps:
-    """Wall-clock ``seconds`` by stage of work that goes from one stage to the next.
+    """Wall-clock ``seconds`` by stage, for work that goes from one stage to the next.
 
-    Cheap enough for every file: a lap takes a tenth of a microsecond.
+    Cheap enough to be used for every file: a lap costs a tenth of a microsecond.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Laps:
         self._mark = 0.0
 
     def enter(self, stage: str | None) -> None:
-        """End the stage that runs, and begin another one; None is none."""
+        """End the current stage and begin another one, or none."""
         now = time.perf_counter()
         if self._stage is not None:
             self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._mark
@@ -97,7 +97,7 @@ class Laps:
 
 
 def add_up(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The seconds of all parts, stage by stage."""
+    """The sum of all parts, stage by stage."""
     total: dict[str, float] = {}
     for part in parts:
         for stage, seconds in part.items():

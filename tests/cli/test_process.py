@@ -40,27 +40,6 @@ def test_garbage_is_collected_once_the_program_has_started() -> None:
         gc.enable()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("given", [None, "2"])
-def test_numpy_and_opencv_start_no_threads(given: str | None) -> None:
-    code = """
-import os
-from batchdigit.system.imports import loading
-with loading("numpy and OpenCV", "numpy opencv-python-headless"):
-    import numpy, cv2
-print(len(os.listdir("/proc/self/task")), os.environ.get("OPENBLAS_NUM_THREADS"))
-"""
-    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
-    if given is not None:
-        environment["OPENBLAS_NUM_THREADS"] = given
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    threads, left = done.stdout.split()
-    assert left == str(given)
-    assert threads == "1" or given
-
-
 def test_interrupt_before_the_program_is_loaded_shows_no_traceback() -> None:
     code = """
 import os, signal, sys, types

@@ -387,7 +387,7 @@ def test_process_that_waits_for_such_a_file_does_not_even_end_by_sigkill(
 def test_run_ends_when_too_many_processes_wait_for_ever(
     dead_files: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchdigit.system.processes.MOST_LEFT_BEHIND", 2)
+    monkeypatch.setattr("batchdigit.system.processes.MAX_LEFT_BEHIND", 2)
     with pytest.raises(WorkerError, match="file system of the source"):
         read_all(
             dead_files, batch_size=5, workers=1, start_method="fork", reading=Reading(timeout=1)

@@ -1,121 +1,63 @@
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import pytest
 
-from batchdigit.errors import WorkerError
-from batchdigit.reading.clocks import FileClocks
-from batchdigit.system import processes
-from batchdigit.system.processes import check_left_behind, end_processes
+from tests.support.processes import ends_within
 
-ORPHAN = """
+ORPHANS = """
 import ctypes, multiprocessing, os, signal, sys, time
 from batchdigit.reading.startup import settle_in
 
-def child(settled, held):
+fork = multiprocessing.get_context("fork")
+begun = fork.Semaphore(0)
+
+def child(settled):
     if settled:
         settle_in()
-    ctypes.PyDLL(None).sleep(60) if held else time.sleep(60)
+    begun.release()
+    ctypes.PyDLL(None).sleep(600) if sys.argv[1] == "held" else time.sleep(600)
 
-process = multiprocessing.get_context("fork").Process(
-    target=child, args=(sys.argv[1] == "settled", sys.argv[2] == "held")
-)
-process.start()
-print(process.pid, flush=True)
-time.sleep(1)
+for settled in (True, False):
+    process = fork.Process(target=child, args=(settled,))
+    process.start()
+    print(process.pid, flush=True)
+for _ in range(2):
+    begun.acquire(timeout=60)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def ends_within(pid: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks through /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells of others' children")
 @pytest.mark.parametrize("interpreter", ["held", "free"])
-@pytest.mark.parametrize(("life", "ends"), [("settled", True), ("unsettled", False)])
-def test_process_ends_with_its_parent_whatever_it_does(
-    tmp_path: Path, life: str, ends: bool, interpreter: str
-) -> None:
+def test_process_ends_with_its_parent_whatever_it_does(interpreter: str) -> None:
     """One that did not settle in lives on, which shows that this is no accident."""
-    with open(tmp_path / "pid", "wb") as output:
-        subprocess.run(
-            [sys.executable, "-c", ORPHAN, life, interpreter], stdout=output, check=False
-        )
-    pid = int((tmp_path / "pid").read_text())
-    try:
-        assert ends_within(pid, 10 if ends else 2) == ends
-    finally:
-        if not ends:
-            os.kill(pid, signal.SIGKILL)
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHANS, interpreter],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        settled, unsettled = (int(parent.stdout.readline()) for _ in range(2))
+        try:
+            assert parent.wait(60) == -signal.SIGKILL
+            assert ends_within(settled, 60)
+            assert not ends_within(unsettled, 0)
+        finally:
+            os.kill(unsettled, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
-def test_process_tells_at_which_file_it_is_and_since_when(start_method: str) -> None:
-    clocks = FileClocks(3, start_method)
-    assert [clocks.file(place) for place in range(3)] == [None, None, None]
-    before = time.monotonic()
-    process = multiprocessing.get_context(start_method).Process(target=begin, args=(clocks,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    assert [clocks.file(place) for place in range(3)] == [None, 7, None]
-    time.sleep(0.01)
-    assert clocks.is_stuck(1, 0.001, awake_since=before)
-    assert not clocks.is_stuck(1, 60, awake_since=before)
-    assert not clocks.is_stuck(1, 0.001, awake_since=time.monotonic())  # slept until now
-    clocks.stop(1)
-    assert clocks.file(1) is None
-    assert not clocks.is_stuck(1, 0.001, awake_since=before)
-
-
-def test_process_that_never_begins_is_stuck_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchdigit.reading.clocks.SECONDS_TO_START", 0.0)
-    clocks = FileClocks(1, "fork")
-    time.sleep(0.01)
-    assert clocks.is_stuck(0, 0.001, awake_since=0.0)
-
-
-def begin(clocks: FileClocks) -> None:
-    clocks.start(1, 7)
-
-
-class Unending(BaseProcess):
-    """As a process is that waits for a server that is gone, until it is released."""
-
-    released = False
-
-    def kill(self) -> None:
-        pass
-
-    def join(self, timeout: float | None = None) -> None:
-        assert timeout is not None, "would wait for ever"
-
-    def is_alive(self) -> bool:
-        return not self.released
-
-
-def test_few_processes_may_be_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_left_behind", [])
-    stuck = [Unending() for _ in range(processes.MOST_LEFT_BEHIND)]
-    end_processes(list(stuck[1:]))
-    check_left_behind()
-    end_processes([stuck[0]])
-    with pytest.raises(WorkerError, match="do not answer"):
-        check_left_behind()
-    stuck[0].released = True
-    check_left_behind()
+def test_process_that_reads_prints_nothing_and_leaves_no_memory_on_disk() -> None:
+    code = (
+        "import os, resource\n"
+        "from batchdigit.reading.startup import settle_in\n"
+        "settle_in()\n"
+        "print('out', flush=True)\n"
+        "os.write(2, b'err')\n"
+        "os._exit(resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

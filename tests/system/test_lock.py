@@ -79,11 +79,15 @@ def test_waiting_run_gets_its_turn_and_says_once_that_it_waits(
     assert waits == [f"process {holder.pid}"]
 
 
-def test_waiting_ends(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    start = time.monotonic()
+def test_waiting_ends(
+    tmp_path: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
+    monkeypatch.setattr(time, "sleep", slept.append)
     with pytest.raises(OutputBusyError), hold_output(tmp_path / "out.csv", wait=0.5):
         pass
-    assert time.monotonic() - start >= 0.5
+    assert slept == pytest.approx([0.2, 0.2, 0.1])
     assert holder.poll() is None
 
 
@@ -111,10 +115,11 @@ def test_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
         (child,) = children
         process.kill()
         process.wait()
-        os.kill(child, 0)  # it lives
-        with hold_output(tmp_path / "out.csv"):
-            pass
-        os.kill(child, 9)
+        try:
+            with hold_output(tmp_path / "out.csv"):
+                os.kill(child, 0)  # it lives
+        finally:
+            os.kill(child, 9)
 
 
 def test_links_to_one_report_share_its_lock(tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("batchdigit.system.lock.os.write", fail)
+    monkeypatch.setattr(os, "write", fail)
     with pytest.raises(OutputError, match="No space left"), hold_output(tmp_path / "out.csv"):
         raise AssertionError
     assert not any(tmp_path.iterdir())

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,13 @@ from batchdigit.system.machine import (
     may_have_gpu,
     nvidia_driver,
 )
+from tests.support.machines import fake_driver, fake_machine
 
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of eight cores whose control groups are the files below a folder."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
-    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "groups")
-    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+    fake_machine(tmp_path, monkeypatch, cores=8)
     return tmp_path
 
 
@@ -101,9 +99,9 @@ def test_gpu_is_thought_possible_by_its_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine.sys, "platform", "linux")
-    monkeypatch.setattr(machine, "GPU_DEVICES", (tmp_path / "nvidiactl",))
+    device = fake_driver(tmp_path, monkeypatch)
     assert not may_have_gpu()
-    (tmp_path / "nvidiactl").touch()
+    device.touch()
     assert may_have_gpu()
 
 
@@ -118,9 +116,8 @@ def test_gpu_is_thought_possible_by_its_devices(
     ],
 )
 def test_memory_below_the_limit_of_version_2(
-    groups: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], available: int
+    groups: Path, files: dict[str, str], available: int
 ) -> None:
-    monkeypatch.setattr(machine, "MEMINFO", groups / "meminfo")
     (groups / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable:  {8 << 20} kB\n")
     (groups / "own").write_text("0::/service/inner\n")
     (groups / "groups" / "service" / "inner").mkdir(parents=True)
@@ -129,8 +126,7 @@ def test_memory_below_the_limit_of_version_2(
     assert available_memory() == available
 
 
-def test_memory_below_the_limit_of_version_1(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "MEMINFO", groups / "meminfo")
+def test_memory_below_the_limit_of_version_1(groups: Path) -> None:
     assert available_memory() is None
     (groups / "meminfo").write_text("MemAvailable: 8388608 kB\n")
     (groups / "own").write_text("4:memory:/docker/0123\n3:cpu,cpuacct:/docker/0123\n0::/\n")
@@ -162,10 +158,9 @@ def test_memory_below_the_limit_of_version_1(groups: Path, monkeypatch: pytest.M
 def test_version_of_nvidias_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, version: str
 ) -> None:
-    monkeypatch.setattr(machine, "GPU_DEVICES", (tmp_path / "nvidiactl",))
-    monkeypatch.setattr(machine, "NVIDIA_VERSION", tmp_path / "version")
+    device = fake_driver(tmp_path, monkeypatch)
     if text is not None:
         (tmp_path / "version").write_text(text)
     assert nvidia_driver() is None
-    (tmp_path / "nvidiactl").touch()
+    device.touch()
     assert nvidia_driver() == version

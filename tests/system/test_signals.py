@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +16,7 @@ from batchdigit.system.signals import (
     signals_held,
     too_late_to_stop,
 )
+from tests.support.processes import ends_within
 
 
 @pytest.mark.parametrize("signum", STOP_SIGNALS)
@@ -131,14 +130,4 @@ with signals_as_exceptions():
     )
     assert done.returncode == 130
     assert "still here" not in done.stdout
-    deadline = time.monotonic() + 10
-    while is_alive(int(done.stdout)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
+    assert ends_within(int(done.stdout), 60)

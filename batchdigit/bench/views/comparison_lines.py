@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from batchdigit.bench.analysis.compare import MOST_NAMED, Change, Comparison
-from batchdigit.errors import LONGEST_PROBLEM, one_line
+from batchdigit.errors import MAX_PROBLEM, one_line
 
 MOST_WARNINGS = 8
 _VERDICTS = {
@@ -20,7 +20,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """Warnings, each setting's change, those of several together, the verdict."""
     # Names come from files, and could hold what commands a terminal.
     for line in _lines(comparison):
-        yield line[: len(line) - len(line.lstrip())] + one_line(line, LONGEST_PROBLEM)
+        yield line[: len(line) - len(line.lstrip())] + one_line(line, MAX_PROBLEM)
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:

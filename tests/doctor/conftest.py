@@ -1,0 +1,7 @@
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_who_runs_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "BATCHDIGIT_MODEL", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)

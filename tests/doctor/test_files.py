@@ -1,0 +1,165 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import batchdigit
+from batchdigit.doctor import files
+from batchdigit.doctor.findings import OK, PROBLEM, WARNING
+from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.sources import find
+from batchdigit.system.lock import hold_output
+from tests.support.doctor import check, examined, faults_of
+from tests.support.machines import fake_driver
+from tests.support.samples import Program, files_in
+
+
+def odd_models(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """Files that are no good, by which check that shows, and what it says."""
+    good = batchdigit.CNN().state_dict()
+    contents = {
+        "nan": (good | {"fc.4.bias": torch.full((10,), torch.nan)}, "model", "not finite"),
+        "other": (torch.nn.Linear(2, 2).state_dict(), "model", "does not fit"),
+        "huge": (
+            good
+            | {
+                "fc.0.bias": torch.full((1024,), 3e38),
+                "fc.2.weight": torch.full((128, 1024), 3e38),
+            },
+            *("trial", "not finite"),
+        ),
+    }
+    for name, (state, place, text) in contents.items():
+        torch.save(state, folder / f"{name}.pt")
+        yield folder / f"{name}.pt", place, text
+    yield folder / "missing.pt", "model", "No such file"
+
+
+def test_model_that_a_run_would_refuse(tmp_path: Path) -> None:
+    for path, place, text in odd_models(tmp_path):
+        (finding,) = check(place, model=path, device="cpu")
+        assert finding.status == PROBLEM, path
+        assert text in finding.found
+
+
+def test_model_that_the_environment_names_is_damaged(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "cut.pt").write_bytes(PACKAGED_WEIGHTS.read_bytes()[:100_000])
+    code, findings = examined(program, env=os.environ | {"BATCHDIGIT_MODEL": "cut.pt"})
+    assert code == 1
+    faults = faults_of(findings)
+    assert faults["model"].status == PROBLEM
+    assert faults["model"].found.startswith(
+        "cut.pt ($BATCHDIGIT_MODEL): the model cut.pt is damaged"
+    )
+    assert faults["trial"].status == WARNING  # nothing to try it with
+    assert faults["trial"].remedy == "repair model first"
+
+
+def test_model_of_ones_own_is_said_to_predict_not_to_be_right(
+    program: Program, tmp_path: Path
+) -> None:
+    torch.save(batchdigit.CNN(3), tmp_path / "three.pt")
+    code, findings = examined(program, "-m", "three.pt")
+    assert code == 0
+    found = {finding.name: finding.found for finding in findings}
+    assert found["model"].startswith("three.pt: whole model")
+    assert "3 classes" in found["model"]
+    assert found["trial"].startswith("10 of 10 packaged digits predicted by ")
+
+
+@pytest.mark.parametrize(
+    ("out", "text"),
+    [
+        ("nowhere/preds.csv", "No such file or directory"),
+        ("plain/preds.csv", "Not a directory"),
+        ("folder.csv", "not a regular file"),
+        ("/proc/preds.csv", "cannot write /proc/preds.csv"),
+    ],
+)
+def test_report_that_cannot_be_written(tmp_path: Path, out: str, text: str) -> None:
+    (tmp_path / "plain").touch()
+    (tmp_path / "folder.csv").mkdir()
+    (finding,) = check("output", out=tmp_path / out)
+    assert finding.status == PROBLEM
+    assert text in finding.found
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "plain"]
+
+
+def test_folder_of_the_report_that_is_missing(program: Program, tmp_path: Path) -> None:
+    code, findings = examined(program, "--out", "nowhere/preds.csv")
+    assert code == 1
+    assert faults_of(findings)["output"].remedy == "create its folder first"
+    assert not any(tmp_path.iterdir())
+
+
+def test_report_that_another_run_writes(tmp_path: Path) -> None:
+    out = tmp_path / "preds.csv"
+    out.write_text("the old report")
+    with hold_output(out):
+        (finding,) = check("output", out=out)
+    assert finding.status == WARNING
+    assert "being written by another run" in finding.found
+    (finding,) = check("output", out=out)
+    assert finding.status == OK
+    assert out.read_text() == "the old report"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_folder_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MIN_SPACE", 1 << 60)  # more than any disk has
+    (finding,) = check("output", out=tmp_path / "preds.csv")
+    assert finding.status == WARNING
+    assert finding.found.endswith("B free")
+    assert finding.remedy.startswith("make room")
+
+
+def test_working_folder_matters_less_than_the_folder_of_a_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("/proc")  # where nobody can write, not even root
+    (finding,) = check("output")
+    assert finding.status == WARNING
+    (finding,) = check("output", out=Path("/proc/preds.csv"))
+    assert finding.status == PROBLEM
+
+
+def test_cache_matters_with_a_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = fake_driver(tmp_path, monkeypatch)
+    (tmp_path / "plain").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "plain"))
+    (finding,) = check("cache")
+    assert (finding.status, "cannot be written" in finding.found) == (OK, True)
+    device.touch()
+    (finding,) = check("cache")
+    assert (finding.status, "is not a folder" in finding.found) == (WARNING, True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    (finding,) = check("cache")
+    assert (finding.status, finding.found[-14:]) == (OK, "can be written")
+    assert not (tmp_path / "new").exists()
+
+
+def test_source_without_images(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    code, findings = examined(program, ".")
+    assert code == 1
+    assert faults_of(findings)["source"].status == PROBLEM
+    assert faults_of(findings)["source"].found == "no images in . (1 other files)"
+    (missing,) = check("source", tmp_path / "none")
+    assert missing.status == PROBLEM
+    assert "No such file or directory" in missing.found
+
+
+def test_source_that_cannot_be_read_all(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (digits / "0.png").symlink_to(digits / "01.png")
+    (finding,) = check("source", digits)
+    assert finding.status == WARNING
+    assert "0.png: a symbolic link" in finding.found
+    found = files_in(tmp_path, [b"a.png", b"closed/"])
+    monkeypatch.setattr(find, "find_images", lambda _job: found)
+    (finding,) = check("source", digits)
+    assert finding.status == WARNING
+    assert finding.found == "1 images, 1 folders that cannot be listed"

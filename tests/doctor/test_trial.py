@@ -1,0 +1,75 @@
+import tempfile
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from PIL import Image, WebPImagePlugin
+
+from batchdigit import Job
+from batchdigit.doctor import examination
+from batchdigit.doctor.examination import CHECKS, examine
+from batchdigit.doctor.findings import PROBLEM, WARNING
+from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models import digits
+from tests.support.doctor import check
+from tests.support.samples import SAMPLES
+
+
+def test_pillow_that_cannot_do_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.init()
+    monkeypatch.setattr(WebPImagePlugin, "SUPPORTED", False)
+    monkeypatch.delitem(Image.SAVE, "WEBP")
+    (finding,) = check("decoder")
+    assert finding.status == WARNING
+    assert finding.found.startswith("cannot read WEBP: ")
+    monkeypatch.delitem(Image.SAVE, "PNG")
+    png, webp = check("decoder")
+    assert (png.status, webp.status) == (PROBLEM, WARNING)
+    assert png.found.startswith("cannot read PNG: ")
+
+
+def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = BaseProcess.start
+
+    def refuse_readers(process: BaseProcess) -> None:
+        if process.daemon:  # unlike the process that makes the check
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        start(process)
+
+    monkeypatch.setattr(BaseProcess, "start", refuse_readers)
+    monkeypatch.setattr(
+        examination, "CHECKS", {name: CHECKS[name] for name in ("workers", "trial")}
+    )
+    found = examine(Job((SAMPLES,), device="cpu"), with_source=False)
+    findings = {finding.name: finding for finding in found}
+    assert findings["workers"].status == PROBLEM
+    assert "Resource temporarily unavailable" in findings["workers"].found
+    assert "--workers" in findings["workers"].remedy
+    assert findings["trial"].found.startswith("10 of 10 packaged digits right")  # without them
+
+
+def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = digits.packaged_digits()[::-1]
+    monkeypatch.setattr(digits, "packaged_digits", lambda: others)
+    (finding,) = check("trial", device="cpu")
+    assert finding.status == PROBLEM
+    assert finding.found.startswith("only 0 of 10 packaged digits right")
+
+
+def test_packaged_digits_are_in_the_order_that_the_trial_takes_them_to_be_in() -> None:
+    from batchdigit.backends.onnx_backend import OnnxBackend
+    from batchdigit.batches import Batch
+
+    backend = OnnxBackend()
+    predictor = backend.predictor(backend.load(read_model_file(PACKAGED_WEIGHTS), None), 1)
+    (found,) = predictor.predict([Batch.of(digits.packaged_digits())])
+    assert (found.labels[:, 0] == found.indices % 10).mean() > 0.99
+
+
+def test_no_place_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    for name in ("workers", "trial"):
+        (finding,) = check(name)
+        assert finding.status == WARNING
+        assert "TMPDIR" in finding.remedy
