@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, ClassVar, Protocol
 from batchdigit.errors import UsageError
 from batchdigit.places import STDOUT
 
-Column = list[Any]
-Columns = dict[str, Column]
+Cells = list[Any]
+Columns = dict[str, Cells]
 
 PARQUET_ROWS_PER_GROUP = 65_536
 _CSV_TRUTH = {True: "true", False: "false", None: None}

@@ -2,11 +2,16 @@
 
 Every format gets the same cells. A probability is a Python float whose shortest decimal form is
 the shortest that identifies the float32 it came from, so text reports and Parquet hold one value.
+
+To add a column, give :func:`_columns` a line for it, at the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +19,20 @@ from numpy.typing import NDArray
 from batchdigit.batches import Predictions, Treatment
 from batchdigit.errors import AccountingError
 from batchdigit.job import REVIEW_BELOW, Reporting
-from batchdigit.reports.formats import Column, Columns
+from batchdigit.reports.formats import Cells, Columns
 from batchdigit.sources.filelist import FileList
 
-_EXPLANATION: dict[str, type] = {"polarity": str, "fitted": bool, "ink": float}
+
+class Column(NamedTuple):
+    """A column: the type of its cells, and what fills those of the images that were predicted.
+
+    An error row has no cell in it. Without ``cells`` every row has one, which is not of the
+    predictions.
+    """
+
+    name: str
+    kind: type
+    cells: Callable[[Predictions], Cells] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,43 +56,51 @@ class Layout:
     @classmethod
     def of(cls, job: Reporting, classes: int) -> Layout:
         """The columns that a job asks for, with a model of ``classes``."""
-        return cls(classes, job.topk, job.probs, job.labels, job.review_below, explain=job.explain)
+        return cls(classes, job.topk, job.probs, job.labels, job.review_below, job.explain)
+
+    @cached_property
+    def table(self) -> tuple[Column, ...]:
+        """The columns in order."""
+        return tuple(_columns(self))
 
     @property
     def columns(self) -> dict[str, type]:
-        """The columns in order, with the type of their cells; six are always there."""
-        prediction: type = str if self.labels else int
-        columns: dict[str, type] = {
-            "filename": str,
-            "prediction": prediction,
-            "confidence": float,
-            "error": str,
-            "margin": float,
-            "needs_review": bool,
-        }
-        for place in range(2, self.topk + 1):
-            columns |= {f"prediction_{place}": prediction, f"confidence_{place}": float}
-        columns |= dict.fromkeys(self.probability_columns, float)
-        return columns | (_EXPLANATION if self.explain else {})
+        """The names of the columns in order, with the type of their cells."""
+        return {column.name: column.kind for column in self.table}
 
-    @property
-    def probability_columns(self) -> list[str]:
-        """Those of ``probs``, in the order of the classes."""
-        names = self.labels or range(self.classes)
-        return [f"prob_{name}" for name in names] if self.probs else []
+
+def _columns(layout: Layout) -> Iterator[Column]:
+    kind: type = str if layout.labels else int
+    label = partial(_label, layout.labels)
+    yield Column("filename", str)
+    yield Column("prediction", kind, partial(label, place=0))
+    yield Column("confidence", float, partial(_confidence, place=0))
+    yield Column("error", str)
+    yield Column("margin", float, _margin)
+    yield Column("needs_review", bool, lambda p: needs_review(p, layout.review_below).tolist())
+    for place in range(1, layout.topk):
+        yield Column(f"prediction_{place + 1}", kind, partial(label, place=place))
+        yield Column(f"confidence_{place + 1}", float, partial(_confidence, place=place))
+    if layout.probs:
+        for number, name in enumerate(layout.labels or range(layout.classes)):
+            yield Column(f"prob_{name}", float, partial(_probability, label=number))
+    if layout.explain:
+        yield Column("polarity", str, _polarity)
+        yield Column("fitted", bool, lambda p: ((p.treatments & Treatment.FITTED) > 0).tolist())
+        yield Column("ink", float, _ink)
 
 
 class Tabulator:
-    """Turns predictions into rows: one for each file, in the order of the file list.
+    """Turns predictions into rows: one for each image, in the order of the names.
 
-    Raises AccountingError when a batch does not hold exactly the files that come next.
+    Raises AccountingError when a batch does not hold exactly the images that come next.
     """
 
     def __init__(self, files: FileList, layout: Layout) -> None:
         self.files = files
-        self.layout = layout
         self.columns = layout.columns
         self.rows = 0
+        self._table = layout.table
 
     def tabulate(self, predictions: Predictions) -> Columns:
         """The rows of one batch, column by column; an empty cell is None."""
@@ -90,58 +113,51 @@ class Tabulator:
                 "nothing was published; please report this as a bug",
             )
         self.rows += len(indices)
-        cells = self._cells(predictions)
-        if failures:
-            row_of = {index: row for row, index in enumerate(places)}
-            rows = [row_of.get(index) for index in indices]
-            cells = {
-                name: [None if row is None else column[row] for row in rows]
-                for name, column in cells.items()
-            }
-        cells["filename"] = [self.files.filename(index) for index in indices]
-        cells["error"] = [failures.get(index) for index in indices]
-        return {name: cells[name] for name in self.columns}
-
-    def _cells(self, predictions: Predictions) -> Columns:
-        """The columns that predictions fill, for the predicted files only."""
-        # numpy prints a float32 in its shortest form; reading that as a double keeps it. That takes
-        # half the time of a row, and is done of what is reported only.
-        reported = (
-            predictions.probs if self.layout.probs else predictions.probs[:, : self.layout.topk]
-        )
-        decimals = [list(map(float, column)) for column in reported.T.astype("U16").tolist()]
-        cells: Columns = {}
-        for place in range(self.layout.topk):
-            suffix = f"_{place + 1}" if place else ""
-            cells[f"prediction{suffix}"] = self._name(predictions.labels[:, place].tolist())
-            cells[f"confidence{suffix}"] = decimals[place]
-        if names := self.layout.probability_columns:
-            by_class = [
-                dict(zip(row_labels, row_probs, strict=True))
-                for row_labels, row_probs in zip(
-                    predictions.labels.tolist(), zip(*decimals, strict=True), strict=True
-                )
-            ]
-            for label, name in enumerate(names):
-                cells[name] = [row[label] for row in by_class]
-        cells |= self._judged(predictions)
-        if self.layout.explain:
-            cells |= _explained(predictions)
-        return cells
-
-    def _judged(self, predictions: Predictions) -> Columns:
-        """How far the likeliest label is ahead, and whether a person should look."""
-        ahead = predictions.probs[:, 0].copy()
-        if predictions.probs.shape[1] > 1:
-            ahead -= predictions.probs[:, 1]
-        return {
-            "margin": list(map(float, ahead.astype("U16").tolist())),
-            "needs_review": needs_review(predictions, self.layout.review_below).tolist(),
+        whole: Columns = {
+            "filename": [self.files.filename(index) for index in indices],
+            "error": [failures.get(index) for index in indices],
         }
+        row_of = {index: row for row, index in enumerate(places)} if failures else {}
+        rows = [row_of.get(index) for index in indices] if failures else []
+        for name, _, cells in self._table:
+            if cells is not None:
+                filled = cells(predictions)
+                if failures:
+                    filled = [None if row is None else filled[row] for row in rows]
+                whole[name] = filled
+        return {name: whole[name] for name in self.columns}
 
-    def _name(self, labels: list[int]) -> Column:
-        names = self.layout.labels
-        return [names[label] for label in labels] if names else labels
+
+def _decimals(numbers: NDArray[np.float32]) -> list[Any]:
+    """The numbers as Python floats in their shortest form.
+
+    numpy prints a float32 in its shortest form; reading that as a double keeps it. That takes
+    half the time of a row, so it is done only of what is reported.
+    """
+    return list(map(float, numbers.astype("U16").tolist()))
+
+
+def _label(names: tuple[str, ...], predictions: Predictions, *, place: int) -> Cells:
+    labels: list[int] = predictions.labels[:, place].tolist()
+    return [names[label] for label in labels] if names else labels
+
+
+def _confidence(predictions: Predictions, *, place: int) -> Cells:
+    return _decimals(predictions.probs[:, place])
+
+
+def _probability(predictions: Predictions, *, label: int) -> Cells:
+    """The probability of one label; all labels are among those of each image."""
+    rows, places = np.nonzero(predictions.labels == label)
+    return _decimals(predictions.probs[rows, places])
+
+
+def _margin(predictions: Predictions) -> Cells:
+    """How far the likeliest label is ahead of the next one."""
+    ahead = predictions.probs[:, 0].copy()
+    if predictions.probs.shape[1] > 1:
+        ahead -= predictions.probs[:, 1]
+    return _decimals(ahead)
 
 
 def needs_review(predictions: Predictions, below: float) -> NDArray[np.bool_]:
@@ -150,16 +166,12 @@ def needs_review(predictions: Predictions, below: float) -> NDArray[np.bool_]:
     return (predictions.probs[:, 0] < below) | crowded
 
 
-def _explained(predictions: Predictions) -> Columns:
-    """What was found; ``ink`` is empty where nobody looked for strokes."""
-    treatments, ink = predictions.treatments, predictions.ink
-    polarities = np.where(treatments & Treatment.DARK, "dark on light", "light on dark").tolist()
-    looked_at = (~np.isnan(ink)).tolist()
-    return {
-        "polarity": polarities,
-        "fitted": ((treatments & Treatment.FITTED) > 0).tolist(),
-        "ink": [
-            float(cell) if looked else None
-            for cell, looked in zip(ink.astype("U16").tolist(), looked_at, strict=True)
-        ],
-    }
+def _polarity(predictions: Predictions) -> Cells:
+    dark = predictions.treatments & Treatment.DARK
+    polarities: list[str] = np.where(dark, "dark on light", "light on dark").tolist()
+    return polarities
+
+
+def _ink(predictions: Predictions) -> Cells:
+    """The share of each picture that strokes cover; empty where nobody looked for strokes."""
+    return [None if np.isnan(share) else share for share in _decimals(predictions.ink)]
