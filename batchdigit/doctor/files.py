@@ -18,6 +18,7 @@ from batchdigit.job import MODEL_VARIABLE, PACKAGED_WEIGHTS, Job
 from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication
+from batchdigit.system.signals import signals_held
 
 MIN_SPACE = 100 << 20
 
@@ -85,7 +86,7 @@ def output(job: Job, _earlier: Earlier) -> Iterator[Finding]:
     from batchdigit.reports.outputs import open_outputs
 
     try:
-        with open_outputs(job):
+        with signals_held(), open_outputs(job):
             _publish_and_remove(job.out)
     except OutputBusyError as error:
         yield warning("output", error.problem, error.remedy)
@@ -97,7 +98,8 @@ def _working_folder() -> Iterator[Finding]:
     """Whether the working folder can be written to. If not, a run without ``--out`` still works."""
     here = Path.cwd()
     try:
-        _publish_and_remove(here / "preds.csv")
+        with signals_held():
+            _publish_and_remove(here / "preds.csv")
     except OutputError as error:
         yield warning("output", error.problem, "if a run is to write a report, name it with --out")
     else:
@@ -105,7 +107,10 @@ def _working_folder() -> Iterator[Finding]:
 
 
 def _publish_and_remove(out: Path) -> None:
-    """Write a small file beside ``out``, as a report is written. Raises OutputError."""
+    """Write a small file beside ``out``, as a report is written. Raises OutputError.
+
+    To be called with signals held, because one could come when a file is there and nobody knows it.
+    """
     probe = beside(out, f".batchdigit-{secrets.token_hex(8)}.doctor")
     try:
         with Publication(part_of=out) as publication:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from batchdigit.doctor.files import is_packaged
 from batchdigit.doctor.findings import PROBLEM, Earlier, Finding, ok, problem, warning
 from batchdigit.errors import ImageError
 from batchdigit.job import Job
+from batchdigit.system.signals import signals_held
 
 DIGITS = 10
 _NEEDED = ("model", "backend", "cuda:0", "mps")  # what the trial needs
@@ -133,17 +135,24 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
 
 def _with_a_folder(name: str, check: Check, *arguments: object) -> Iterator[Finding]:
     """Call ``check`` with a folder as its first argument, which is removed afterwards."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="batchdigit-")
-    except OSError as error:
-        yield warning(
-            name,
-            f"not tried, because temporary files cannot be written: {error.strerror or error}",
-            "let TMPDIR name a folder that this user can write to",
-        )
-        return
-    with folder:
+    with contextlib.ExitStack() as stack:
+        try:
+            with signals_held():  # or one could come when the folder is there and nobody knows it
+                folder = tempfile.TemporaryDirectory(prefix="batchdigit-")
+                stack.callback(_remove, folder)
+        except OSError as error:
+            yield warning(
+                name,
+                f"not tried, because temporary files cannot be written: {error.strerror or error}",
+                "let TMPDIR name a folder that this user can write to",
+            )
+            return
         yield from findings_apart(name, check, Path(folder.name), *arguments)
+
+
+def _remove(folder: tempfile.TemporaryDirectory[str]) -> None:
+    with signals_held():  # or one could leave half of it
+        folder.cleanup()
 
 
 def _save_digits(folder: Path, count: int) -> None:

@@ -8,10 +8,12 @@ import torch
 import batchdigit
 from batchdigit.doctor import files
 from batchdigit.doctor.findings import OK, PROBLEM, WARNING
+from batchdigit.errors import StoppedBySignal
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.sources import find
 from batchdigit.system.lock import hold_output
-from tests.support.doctor import check, examined, faults_of
+from batchdigit.system.signals import signals_as_exceptions
+from tests.support.doctor import check, examined, faults_of, interrupt
 from tests.support.machines import fake_driver
 from tests.support.samples import Program, files_in
 
@@ -123,6 +125,16 @@ def test_working_folder_matters_less_than_the_folder_of_a_report(
     assert finding.status == WARNING
     (finding,) = check("output", out=Path("/proc/preds.csv"))
     assert finding.status == PROBLEM
+
+
+@pytest.mark.parametrize("call", ["fdopen", "fsync", "replace"])
+def test_signal_at_the_wrong_moment_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    interrupt(monkeypatch, os, call)
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        check("output", out=tmp_path / "preds.csv")
+    assert not any(tmp_path.iterdir())
 
 
 def test_cache_matters_with_a_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

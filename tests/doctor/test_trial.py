@@ -1,3 +1,4 @@
+import os
 import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -9,10 +10,12 @@ from batchdigit import Job
 from batchdigit.doctor import examination
 from batchdigit.doctor.examination import CHECKS, examine
 from batchdigit.doctor.findings import PROBLEM, WARNING
+from batchdigit.errors import StoppedBySignal
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models import digits
-from tests.support.doctor import check
+from batchdigit.system.signals import signals_as_exceptions
+from tests.support.doctor import check, interrupt
 from tests.support.samples import SAMPLES
 
 
@@ -73,3 +76,14 @@ def test_no_place_for_temporary_files(tmp_path: Path, monkeypatch: pytest.Monkey
         (finding,) = check(name)
         assert finding.status == WARNING
         assert "TMPDIR" in finding.remedy
+
+
+@pytest.mark.parametrize(("where", "call"), [(tempfile, "mkdtemp"), (os, "unlink")])
+def test_signal_at_the_wrong_moment_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, call: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    interrupt(monkeypatch, where, call)
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        check("workers")
+    assert not any(tmp_path.iterdir())

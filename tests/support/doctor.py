@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from batchdigit import Job
 from batchdigit.doctor.checking import findings_of
@@ -56,3 +59,16 @@ def faults_of(findings: list[Finding]) -> dict[str, Finding]:
 def check(name: str, *source: Path, **options: Any) -> list[Finding]:
     """What one check finds when it is called from this process."""
     return findings_of(name, CHECKS[name], Job(source or (SAMPLES,), **options), {})
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, where: Any, call: str) -> None:
+    """Let SIGTERM come right after a function or method has done what it does, once."""
+    complete = getattr(where, call)
+
+    def complete_and_signal(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(where, call, complete)
+        result = complete(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(where, call, complete_and_signal)
