@@ -20,6 +20,7 @@ from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import BatchdigitError, DeviceError
 from batchdigit.modelfiles.file import ONNX, read_model_file
 from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
+from batchdigit.models.spec import MNIST
 from batchdigit.models.weights import read_weights
 from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.system.machine import available_cores
@@ -135,7 +136,7 @@ class OnnxPredictor:
         laps = Laps()
         laps.enter("network")
         pixels_BCHW = batch.images.astype(np.float32)
-        pixels_BCHW /= 255
+        MNIST.scale_pixels(pixels_BCHW)
         try:
             (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
         except Exception as error:  # its exceptions have no base of their own

@@ -16,7 +16,7 @@ from batchdigit.backends.tuning import best_batch_size, remembered
 from batchdigit.batches import Batch
 from batchdigit.models.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.models.digits import packaged_digits
-from batchdigit.models.network import IMAGE_SIZE
+from batchdigit.models.spec import MNIST
 from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.system.machine import available_cores, has_bfloat16_units
 
@@ -96,7 +96,7 @@ class TorchBackend:
     def _rate(self, checkpoint: Checkpoint, size: int) -> float | None:
         """Images a second that the device predicts; None where that takes too much memory."""
         predictor = Predictor(checkpoint.model, self._device, precision=self.precision, k=2)
-        batch = _batch_of(np.zeros((size, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+        batch = _batch_of(np.zeros((size, *MNIST.shape), np.uint8))
         free, _ = torch.cuda.mem_get_info(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
         list(predictor.predict([batch]))  # the first one takes longer

@@ -19,6 +19,7 @@ from batchdigit.backends.ahead import LARGEST_PART, predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
 from batchdigit.models.cnn import CNN, fold_batchnorm
+from batchdigit.models.spec import MNIST
 from batchdigit.system.stopwatch import Laps, add_up
 
 LARGEST_ON_MPS = 4096
@@ -131,7 +132,8 @@ class Predictor:
             laps.enter("transfer")
             images_BCHW = images_BCHW.to(self.device, non_blocking=self._asynchronous)
         laps.enter("network")
-        pixels_BCHW = images_BCHW.to(self._dtype).div_(255)
+        pixels_BCHW = images_BCHW.to(self._dtype)
+        MNIST.scale_pixels(pixels_BCHW)
         logits_BK = self._model(pixels_BCHW.contiguous(memory_format=self._layout))
         probs_BK = logits_BK.float().softmax(dim=1)
         probs_Bk, labels_Bk = probs_BK.topk(self.k, dim=1)

@@ -11,14 +11,9 @@ from PIL import Image
 from batchdigit.batches import Batch, Digit, Failure
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
-from batchdigit.images.preprocess import (
-    ENOUGH_PIXELS,
-    SIZE,
-    look_like_mnist,
-    to_grey,
-    to_model_input,
-)
+from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_grey, to_model_input
 from batchdigit.job import Reading
+from batchdigit.models.spec import MNIST
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.filelist import FileList
@@ -96,7 +91,7 @@ class DigitFiles:
             image = decode_image(contents, enough=None if how == "exact" else ENOUGH_PIXELS)
             laps.enter("fit")
         pixels = to_grey(image, how)
-        if how == "auto" and pixels.shape == SIZE:
+        if how == "auto" and pixels.shape == MNIST.plane:
             rows.put_off(row, pixels)
         else:
             laps.enter("fit")
@@ -117,7 +112,7 @@ class _Rows:
     def __init__(self, indices: Sequence[int]) -> None:
         count = len(indices)
         self.indices = indices
-        self._images = np.zeros((count, 1, *SIZE), np.uint8)
+        self._images = np.zeros((count, *MNIST.shape), np.uint8)
         self._treatments = np.zeros(count, np.uint8)
         self._ink = np.zeros(count, np.float32)
         self._usable = np.ones(count, np.bool_)

@@ -15,6 +15,7 @@ import numpy as np
 
 from batchdigit.batches import Batch, Failure
 from batchdigit.errors import WorkerError
+from batchdigit.models.spec import MNIST
 from batchdigit.reading.clocks import SECONDS_TO_START
 from batchdigit.reading.startup import one_thread, settle_in
 from batchdigit.system.processes import (
@@ -123,7 +124,7 @@ def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
 def _failed(index: int, stage: str, message: str) -> Batch:
     return Batch(
         np.empty(0, np.int64),
-        np.empty((0, 1, 28, 28), np.uint8),
+        np.empty((0, *MNIST.shape), np.uint8),
         np.empty(0, np.uint8),
         np.empty(0, np.float32),
         (Failure(index, stage, message),),

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.modelfiles.pickled import Instance, PersistentId, PickleError, read_pickle
+from batchdigit.modelfiles.pickle_machine import PickleError
+from batchdigit.modelfiles.pickled import read_pickle
+from batchdigit.modelfiles.standins import Instance, PersistentId
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 NUMBERS = st.integers(1 - 2**60, 2**60 - 1)

@@ -304,7 +304,7 @@ def test_names_are_not_guessed_by_order_and_shape(tmp_path: Path) -> None:
 
 def test_wrong_shape_is_named(tmp_path: Path) -> None:
     state = GOOD | {"fc.0.weight": torch.zeros(1024, 100)}
-    assert "(1024, 100) where (1024, 2048)" in refusal(saved(tmp_path / "CNN.pt", state))
+    assert "(1024, 100) instead of (1024, 2048)" in refusal(saved(tmp_path / "CNN.pt", state))
 
 
 @pytest.mark.parametrize("classes", [0, 1001])
@@ -375,7 +375,7 @@ def test_tensors_that_are_not_plain_are_refused(tmp_path: Path, odd: torch.Tenso
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.int64])
 def test_tensors_that_hold_no_weights_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
     path = saved(tmp_path / "CNN.pt", GOOD | {"fc.4.bias": torch.zeros(10, dtype=dtype)})
-    assert "fc.4.bias is of " in refusal(path)
+    assert "fc.4.bias is of type " in refusal(path)
 
 
 def altered(change: Any) -> oracle.CNN:
@@ -479,7 +479,7 @@ def test_layer_with_a_tensor_in_place_of_its_weight_is_refused(tmp_path: Path) -
     model = CNN()
     vars(model.fc[4])["weight"] = -model.fc[4].weight.detach()
     message = refusal(saved(tmp_path / "CNN.pt", model))
-    assert "fc.4 has an attribute of its own in place of weight" in message
+    assert "fc.4 has an attribute of its own instead of weight" in message
 
 
 class Scorer(CNN):

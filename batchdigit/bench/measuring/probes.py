@@ -27,7 +27,7 @@ from batchdigit.batches import Batch
 from batchdigit.bench.measurement import READING, Sample
 from batchdigit.bench.measuring.energy import EnergyMeter
 from batchdigit.job import Job
-from batchdigit.models.network import IMAGE_SIZE
+from batchdigit.models.spec import MNIST
 from batchdigit.pipeline import Find, open_session, run
 from batchdigit.reading.reader import Reader
 from batchdigit.sources.filelist import FileList
@@ -193,7 +193,7 @@ def _these(files: FileList) -> Find:
 
 def _filled(images: NDArray[np.uint8], size: int) -> Batch:
     """A batch of ``size``, of the images uint8[N, 1, 28, 28] again and again, blank for none."""
-    filled = np.resize(images, (size, 1, IMAGE_SIZE, IMAGE_SIZE))
+    filled = np.resize(images, (size, *MNIST.shape))
     return Batch(np.arange(size), filled, np.zeros(size, np.uint8), np.zeros(size, np.float32))
 
 
