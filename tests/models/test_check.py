@@ -1,5 +1,7 @@
 """What a model file declares is checked against the CNN."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,11 @@ import torch
 from torch import nn
 
 from batchdigit import CNN, load_checkpoint
+from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.models.check import PACKAGED
 from tests.support import oracle
 from tests.support.modelfiles import refusal, saved
+from tests.support.samples import Program
 
 GOOD = CNN().state_dict()
 
@@ -129,3 +134,24 @@ def test_whole_model_of_other_layers_whose_weights_fit_is_told_how_to_save_them(
     model = Scorer()
     assert "its weights fit, so save them alone" in refusal(saved(tmp_path / "CNN.pt", model))
     assert load_checkpoint(saved(tmp_path / "state.pt", model.state_dict()))
+
+
+def test_commands_to_compare_with_the_packaged_model_work(tmp_path: Path, program: Program) -> None:
+    """Whoever has installed the program has all that they need."""
+    assert PACKAGED == PACKAGED_WEIGHTS
+    path = saved(tmp_path / "a model.pt", nn.Linear(3, 2).state_dict())
+    theirs, ours = re.findall("`batchdigit (.*?)`", refusal(path))
+    inspected = [program(*shlex.split(command)) for command in (theirs, ours)]
+    assert [done.returncode for done in inspected] == [65, 0]
+    assert "layer1.0.weight" in inspected[1].stdout
+    assert "layer1.0.weight " not in inspected[0].stdout
+    other = refusal(saved(tmp_path / "other.pt", nn.Sequential(nn.LSTM(3, 3))))
+    assert re.findall("`batchdigit (.*?)`", other) == [ours]
+
+
+def test_names_that_are_near_are_looked_for_among_few(tmp_path: Path) -> None:
+    """Ten thousand names, each of them like those that are missing, take no time."""
+    state = {f"layer1.0.weight.{number}": torch.zeros(1) for number in range(10_000)}
+    message = refusal(saved(tmp_path / "CNN.pt", state))
+    assert "unexpected layer1.0.weight.0" in message
+    assert "9996 more" in message

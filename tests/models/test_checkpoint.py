@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from batchdigit import CNN
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
+from batchdigit.models.spec import MNIST
 from tests.support import oracle
 from tests.support.modelfiles import refusal, run, same_weights, saved
 from tests.support.samples import Program
@@ -171,3 +172,30 @@ def test_loading_leaves_torchs_allowlist_alone(tutorial_files: Path) -> None:
     before = set(torch.serialization.get_safe_globals())
     load_checkpoint(tutorial_files / "cpu-new-whole.pt")
     assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_checkpoint_says_what_its_network_takes_and_gives(tmp_path: Path) -> None:
+    assert load_checkpoint(PACKAGED_WEIGHTS).spec == MNIST
+    checkpoint = load_checkpoint(saved(tmp_path / "CNN.pt", CNN(36).state_dict()))
+    assert checkpoint.spec == MNIST.with_classes(36)
+    images = torch.zeros(2, *checkpoint.spec.shape)
+    assert checkpoint.model(images).shape == (2, checkpoint.spec.classes)
+
+
+def test_model_is_in_single_precision_whatever_the_default_is(tmp_path: Path) -> None:
+    path = saved(tmp_path / "CNN.pt", GOOD)
+    try:
+        torch.set_default_dtype(torch.float64)
+        checkpoint = load_checkpoint(path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {tensor.dtype for tensor in checkpoint.model.parameters()} == {torch.float32}
+
+
+def test_model_may_be_changed_and_the_saved_state_stays(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path / "CNN.pt", GOOD))
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            parameter.zero_()
+    assert checkpoint.state.keys() == GOOD.keys()
+    assert all(torch.equal(checkpoint.state[name], tensor) for name, tensor in GOOD.items())
