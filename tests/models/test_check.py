@@ -147,11 +147,3 @@ def test_commands_to_compare_with_the_packaged_model_work(tmp_path: Path, progra
     assert "layer1.0.weight " not in inspected[0].stdout
     other = refusal(saved(tmp_path / "other.pt", nn.Sequential(nn.LSTM(3, 3))))
     assert re.findall("`batchdigit (.*?)`", other) == [ours]
-
-
-def test_names_that_are_near_are_looked_for_among_few(tmp_path: Path) -> None:
-    """Ten thousand names, each of them like those that are missing, take no time."""
-    state = {f"layer1.0.weight.{number}": torch.zeros(1) for number in range(10_000)}
-    message = refusal(saved(tmp_path / "CNN.pt", state))
-    assert "unexpected layer1.0.weight.0" in message
-    assert "9996 more" in message
