@@ -113,7 +113,7 @@ def test_names_are_those_of_python_3() -> None:
     ]
 
 
-def test_key_whose_hash_takes_for_ever_is_an_error() -> None:
+def test_key_whose_hash_takes_forever_is_an_error() -> None:
     """((((), ()), ((), ())), ...): 2**60 empty tuples in 120 instructions."""
     text = b"\x80\x02})" + b"2\x86" * 60 + b"Ns."
     started = time.monotonic()

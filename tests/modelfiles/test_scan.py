@@ -1,4 +1,4 @@
-"""What a model file declares is held against what it is."""
+"""What a model file declares is checked against what it holds."""
 
 import io
 import pickle
