@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.models.network import IMAGE_SIZE
+from batchdigit.models.spec import MNIST
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.stopwatch import add_up
 
@@ -132,7 +132,7 @@ class Batch:
     @classmethod
     def failed(cls, failure: Failure) -> Batch:
         """What comes of a file that could not be used: no image."""
-        nothing = np.empty((0, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        nothing = np.empty((0, *MNIST.shape), np.uint8)
         return cls(np.empty(0, np.int64), nothing, failures=(failure,))
 
     def parts(self, size: int) -> list[Batch]:

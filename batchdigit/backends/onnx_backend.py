@@ -19,6 +19,7 @@ from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import BatchdigitError, DeviceError
 from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
+from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.weights import read_weights
 from batchdigit.system.machine import available_cores
 from batchdigit.system.signals import signals_held
@@ -30,13 +31,18 @@ ERRORS_ONLY = 3
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that is ready to be opened; ``classes`` K."""
+    """A model that is ready to be opened; ``spec`` is what it takes and gives."""
 
     sha256: str
     kind: str
     format: str
-    classes: int
+    spec: InputSpec
     open: Callable[[], Any]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+        return self.spec.classes
 
 
 class OnnxBackend:
@@ -85,7 +91,7 @@ class OnnxBackend:
                 sha256=file.sha256,
                 kind="ONNX graph",
                 format=ONNX,
-                classes=network.classes,
+                spec=MNIST.with_classes(network.classes),
                 open=lambda: self._session(file.data),
             )
         weights = read_weights(file, class_name)
@@ -93,7 +99,7 @@ class OnnxBackend:
             sha256=weights.sha256,
             kind=weights.kind,
             format=weights.format,
-            classes=weights.classes,
+            spec=weights.spec,
             open=lambda: self._session(onnx_model(weights)),
         )
 
@@ -114,7 +120,7 @@ class OnnxBackend:
 
     def predictor(self, model: OnnxModel, k: int) -> OnnxPredictor:
         """What predicts batches."""
-        return OnnxPredictor(model.open(), k, self.threads)
+        return OnnxPredictor(model.open(), k, self.threads, model.spec)
 
     def details(self) -> dict[str, Any]:
         """For the account of a run: JSON data."""
@@ -124,8 +130,9 @@ class OnnxBackend:
 class OnnxPredictor:
     """A session of ONNX Runtime, ready to label batches, ``threads`` of them at a time."""
 
-    def __init__(self, session: Any, k: int, threads: int) -> None:
+    def __init__(self, session: Any, k: int, threads: int, spec: InputSpec = MNIST) -> None:
         self._session = session
+        self._spec = spec
         self._k = k
         self._threads = threads
 
@@ -137,7 +144,7 @@ class OnnxPredictor:
         laps = Laps()
         laps.enter("network")
         pixels_BCHW = batch.images.astype(np.float32)
-        pixels_BCHW /= 255
+        self._spec.scale_pixels(pixels_BCHW)
         try:
             (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
         except Exception as error:  # its exceptions have no base of their own

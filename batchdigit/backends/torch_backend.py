@@ -15,7 +15,6 @@ from batchdigit.batches import Batch
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.checkpoint import Checkpoint, build_model
 from batchdigit.models.digits import packaged_digits
-from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.models.weights import read_weights
 from batchdigit.system.machine import available_cores, has_bfloat16_units
 
@@ -74,7 +73,7 @@ class TorchBackend:
         """How many of the thousand packaged digits get another label than in fp32."""
         batch = Batch.of(packaged_digits())
         exact, other = (
-            next(Predictor(checkpoint.model, self._device, precision=name, k=1).predict([batch]))
+            next(self._predictor(checkpoint, name, 1).predict([batch]))
             for name in ("fp32", precision)
         )
         return int(np.count_nonzero(exact.labels != other.labels))
@@ -94,8 +93,8 @@ class TorchBackend:
 
     def _rate(self, checkpoint: Checkpoint, size: int) -> float | None:
         """Images a second that the device predicts; None where that takes too much memory."""
-        predictor = Predictor(checkpoint.model, self._device, precision=self.precision, k=2)
-        batch = Batch.of(np.zeros((size, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+        predictor = self._predictor(checkpoint, self.precision, 2)
+        batch = Batch.of(np.zeros((size, *checkpoint.spec.shape), np.uint8))
         free, _ = torch.cuda.mem_get_info(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
         list(predictor.predict([batch]))  # the first one takes longer
@@ -115,7 +114,12 @@ class TorchBackend:
 
     def predictor(self, checkpoint: Checkpoint, k: int) -> Predictor:
         """What predicts batches."""
-        return Predictor(checkpoint.model, self._device, precision=self.precision, k=k)
+        return self._predictor(checkpoint, self.precision, k)
+
+    def _predictor(self, checkpoint: Checkpoint, precision: str, k: int) -> Predictor:
+        return Predictor(
+            checkpoint.model, self._device, spec=checkpoint.spec, precision=precision, k=k
+        )
 
     def details(self) -> dict[str, Any]:
         """For the account of a run: JSON data."""

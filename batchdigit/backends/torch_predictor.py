@@ -18,6 +18,7 @@ from batchdigit.backends.ahead import MAX_PART, predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
 from batchdigit.models.cnn import CNN, fold_batchnorm
+from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.system.shared_setting import SharedSetting
 from batchdigit.system.stopwatch import Laps, add_up
 
@@ -38,11 +39,18 @@ class Predictor:
     """
 
     def __init__(
-        self, model: CNN, device: torch.device, *, precision: str = "fp32", k: int = 1
+        self,
+        model: CNN,
+        device: torch.device,
+        *,
+        spec: InputSpec = MNIST,
+        precision: str = "fp32",
+        k: int = 1,
     ) -> None:
         layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.device = device
         self.k = k
+        self._spec = spec
         self.largest_batch: int | None = None
         # Only CUDA has an event to wait for below; elsewhere a copy must be complete at once.
         self._asynchronous = device.type == "cuda"
@@ -131,7 +139,8 @@ class Predictor:
             laps.enter("transfer")
             images_BCHW = images_BCHW.to(self.device, non_blocking=self._asynchronous)
         laps.enter("network")
-        pixels_BCHW = images_BCHW.to(self._dtype).div_(255)
+        pixels_BCHW = images_BCHW.to(self._dtype)
+        self._spec.scale_pixels(pixels_BCHW)
         logits_BK = self._model(pixels_BCHW.contiguous(memory_format=self._layout))
         probs_BK = logits_BK.float().softmax(dim=1)
         probs_Bk, labels_Bk = probs_BK.topk(self.k, dim=1)

@@ -1,1 +1,1 @@
-"""Bytes to the pixels that the network sees."""
+"""From the bytes of a file to the pixels that the network sees."""

@@ -1,9 +1,9 @@
-"""From the contents of a file to the pixels of an image, trusting none of them.
+"""From the contents of a file, none of which is trusted, to the pixels of an image.
 
-Pillow decodes, held to a few formats and a cap on pixels, and never with its option to make up
-the missing part of a truncated file. PNG files are checked beforehand, chunk by chunk, because
-Pillow does not look at the checksums of pixel data. The plainest of them, which is what digits
-mostly are, go straight to the decoder that Pillow has for them.
+Pillow decodes; it is restricted to a few formats and a number of pixels, and never makes up the
+missing part of a truncated file. PNG files are checked beforehand, chunk by chunk, because Pillow
+does not look at the checksums of pixel data. The plainest of them, as most files of digits are, go
+straight to Pillow's own decoder for them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from batchdigit.job import MAX_PIXELS
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Of a plain PNG: up to the header's width, width, height, depth to interlacing, its checksum, the
-# length of the pixel data, their name. Behind them come their checksum and the last chunk.
+# How a plain PNG starts: everything before the width in the header, width, height, depth to
+# interlacing, the header's checksum, the length of the pixel data, their name. Behind the data
+# stand their checksum and the last chunk.
 _PLAIN_PNG = struct.Struct(">16sII5sII4s")
 _PLAIN_START = _PNG_SIGNATURE + b"\0\0\0\x0dIHDR"
 _PLAIN_GREY = b"\x08\0\0\0\0"
@@ -40,16 +41,16 @@ _IEND = b"\0\0\0\0IEND\xaeB\x60\x82"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ONE_AT_A_TIME = threading.RLock()
 _NOTHING = contextlib.nullcontext()
-LARGEST_CANVAS = 64 * 64
+MAX_CANVAS = 64 * 64  # pixels
 _ADDRESS = re.compile(r"<.* object at 0x[0-9a-f]+>")
 
 
 @contextlib.contextmanager
 def strict_pillow(max_pixels: int = MAX_PIXELS) -> Iterator[None]:
-    """Hold Pillow to this module's rules, whatever the process around it has set.
+    """Make Pillow follow this module's rules, whatever the process around it has set.
 
-    Entered once a batch rather than once an image: the settings are global in Pillow, so one
-    thread at a time decodes.
+    The settings are global in Pillow, so only one thread at a time decodes. Enter this once for a
+    batch rather than once for an image.
     """
     with _ONE_AT_A_TIME:
         yield from _strict_pillow(max_pixels)
@@ -61,7 +62,7 @@ def _strict_pillow(max_pixels: int) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Pillow only warns between its limit and twice its limit.
+            # Between its limit and twice its limit Pillow only warns.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     finally:
@@ -72,11 +73,11 @@ def _strict_pillow(max_pixels: int) -> Iterator[None]:
 def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
     """The first image of a file's contents, with its pixels loaded.
 
-    A JPEG may be decoded at half, a quarter or an eighth of its size, as long as its larger side
-    keeps ``enough`` pixels, which takes a fraction of the time.
+    A JPEG may be decoded at half, a quarter or an eighth of its size, which takes a fraction of the
+    time, as long as its larger side keeps ``enough`` pixels.
 
-    To be called inside ``strict_pillow()``. Raises ImageError (``decode`` or ``too-large``) for
-    whatever is wrong with the data, as the same text for the same bytes.
+    Call it inside ``strict_pillow()``. Raises ImageError (``decode`` or ``too-large``) for whatever
+    is wrong with the data, with the same text for the same bytes.
     """
     if not data:
         raise ImageError("decode", "the file is empty")
@@ -109,11 +110,11 @@ def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
 def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
     """The pixels, uint8[H, W], of a PNG of 8-bit grey that holds nothing else; else None.
 
-    Nothing else means: not interlaced, its pixel data in one chunk, no other chunks, all with the
-    right checksums. :func:`decode_image` comes to the same C code with the same bytes, by a longer
-    way; it is to be asked what is wrong, or out of the ordinary, with any other file.
+    Nothing else means: not interlaced, its pixel data in one chunk, no other chunks, and all
+    checksums right. :func:`decode_image` reaches the same C code with the same bytes by a longer
+    way; ask it about any other file.
 
-    To be called inside ``strict_pillow()``.
+    Call it inside ``strict_pillow()``.
     """
     if len(data) < _PLAIN_PNG.size:
         return None
@@ -129,7 +130,7 @@ def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
     compressed = data[_PLAIN_PNG.size : end]
     try:
         if (canvas := _canvases.of_size(width, height)) is not None:
-            canvas.pixels.fill(0)  # as a new image is: a stream may end before its rows do
+            canvas.pixels.fill(0)  # like a new image, because a stream may end before the last row
             canvas.image.frombytes(compressed, "zip", "L")
             return np.array(canvas.pixels)
         image = Image.frombytes("L", (width, height), compressed, "zip", "L")
@@ -139,29 +140,29 @@ def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
 
 
 class _Canvas(NamedTuple):
-    """An image and its pixels, uint8[H, W]: the same memory under two names."""
+    """An image and its pixels, uint8[H, W], which share memory."""
 
     image: Image.Image
     pixels: NDArray[np.uint8]
 
 
 class _Canvases(threading.local):
-    """Those of one thread, by their size: two threads must not decode into the same one."""
+    """The canvases of one thread, by size: two threads must not decode into the same one."""
 
     def __init__(self) -> None:
         self.of_size = functools.lru_cache(_new_canvas)
 
 
 def _new_canvas(width: int, height: int) -> _Canvas | None:
-    """One for images of this size, if it is small.
+    """A canvas for images of this size, if it is small.
 
-    To decode into an image that is there already, and has its pixels at hand, takes half the time.
+    Decoding into an image that exists already, and whose pixels are at hand, takes half the time.
     """
-    if width * height > LARGEST_CANVAS:
+    if width * height > MAX_CANVAS:
         return None
     pixels = np.zeros((height, width), np.uint8)
     image = Image.frombuffer("L", (width, height), pixels, "raw", "L", 0, 1)
-    # That Pillow shares the memory is documented, that it writes there is seen.
+    # Pillow documents that it shares the memory; whether it also writes there is tried here.
     image.frombytes(b"\1" * pixels.size)
     return _Canvas(image, pixels) if pixels.all() else None
 
@@ -171,10 +172,10 @@ _canvases = _Canvases()
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """Send what C code writes to standard error nowhere.
+    """Throw away what C code writes to standard error.
 
-    libtiff prints its warnings there, hundreds of lines for one damaged file, and Pillow offers
-    no way to stop it; the error row says what there is to say.
+    libtiff prints its warnings there, hundreds of lines for one damaged file, and Pillow has no
+    switch for them. The error row says what is wrong.
     """
     try:
         saved = os.dup(2)
@@ -195,7 +196,7 @@ def check_png(data: bytes) -> None:
     """Raise ImageError unless every chunk up to IEND is whole and has the right checksum.
 
     Layout and checksum (CRC-32 over type and data) follow the PNG specification, third edition,
-    clause 5. Chunks that carry no pixels are held to it too: one flipped bit in its type makes
+    clause 5. Chunks that carry no pixels are checked too, because one flipped bit in its type makes
     a palette look like one of them. What follows IEND is not part of the image.
     """
     position = len(_PNG_SIGNATURE)

@@ -1,24 +1,24 @@
 """From a picture of a handwritten digit, however it was made, to what MNIST's digits look like.
 
-What that is, its makers say (Y. LeCun, C. Cortes, C. Burges, "The MNIST database"): white strokes
-on black, scaled with their proportions kept until they fit a box of 20x20 pixels, antialiased, and
-placed with their centre of mass in the middle of 28x28 (see _centred). The way there:
+Its makers say what that is (Y. LeCun, C. Cortes, C. Burges, "The MNIST database"): white strokes on
+black, scaled with their proportions kept until they fit a box of 20x20 pixels, antialiased, and
+placed with their centre of mass in the middle of 28x28 (see ``_centred``). The steps are:
 
-1. *Polarity.* Ink covers the smaller part of a picture, so what deviates from the median of its
+1. *Polarity.* Ink covers the smaller part of a picture. So what deviates from the median of its
    surroundings is ink, and the sign of the deviation says whether it is dark or light.
 2. *Background.* A quadratic surface through the background takes out uneven light; a grey-scale
    opening wider than any stroke (the top-hat transform: F. Meyer, "Iterative image transformations
    for an automatic screening of cervical smears", 1979) takes out what is left of it.
 3. *Ink.* A threshold at a share of the strokes' own contrast, above the noise. Lines that run from
    edge to edge and are thinner than a stroke are ruled paper.
-4. *Strokes.* Of the connected parts, the one that is large, central and does not run along the
-   border, and those near it that are too large for specks. Boxes and rings around a digit are left
-   out; what turns out to be a sheet of paper is looked at for itself.
+4. *Strokes.* The connected part that is large, central and does not run along the border, and the
+   parts near it that are too large for specks. Boxes and rings around a digit are left out. What
+   turns out to be a sheet of paper is treated as a picture of its own.
 5. *Normalisation,* at four times the final resolution: strokes thinner or thicker than those of
    MNIST are dilated or eroded (their width is four times their mean distance from the
    background), then box, centre of mass, and reduction by averaging, as above.
 
-Arrays are [H, W], uint8, in which ink is bright and background is near 0, unless it says otherwise.
+Arrays are uint8[H, W], in which ink is bright and background is near 0, unless it says otherwise.
 OpenCV does the work on pixels: it has connected components, a distance transform and grey-scale
 morphology, at a few microseconds a call on images of 28x28.
 """
@@ -46,18 +46,18 @@ from batchdigit.images.strokes import (
     percentile,
 )
 
-PAGE = 256  # the larger side of the reduced picture in which the digit is looked for
+PAGE = 256  # the larger side of the reduced picture in which the digit is searched for
 CLOSE = 96  # the larger side that a digit should have in it, in pixels, if the picture has as many
-LEAST = 5  # pixels a side, below which there is no telling what a picture shows
-FAR = 50  # grey levels from the paper to what frames it, at least
+MIN_SIDE = 5  # pixels; nobody can tell what a smaller picture shows
+MIN_FRAME = 50  # grey levels by which a frame differs from the paper
 
 
 def fit(grey: Pixels) -> Digit:
     """Find the digit of a grey picture uint8[H, W] and bring it to 28x28.
 
-    Raises ImageError (``blank``) when there are no strokes.
+    Raises ImageError (``blank``) where there are no strokes.
     """
-    if min(grey.shape) < LEAST:
+    if min(grey.shape) < MIN_SIDE:
         raise blank()
     page = shrink(grey, PAGE)
     if rim := _rim(page):
@@ -68,7 +68,7 @@ def fit(grey: Pixels) -> Digit:
     strokes, contrast, crowded = find_strokes(ink, floor)
     x, y, w, h = cv2.boundingRect(strokes)
     if _is_sheet(strokes, (x, y, w, h)):
-        crowded = True  # if it is none
+        crowded = True  # unless there is a digit on the sheet
         with contextlib.suppress(ImageError):
             return fit(_cut_out(grey, strokes.shape, (x, y, w, h)))
     share = cv2.countNonZero(strokes) / strokes.size
@@ -85,23 +85,23 @@ def fit(grey: Pixels) -> Digit:
 
 
 def _rim(page: Pixels) -> int:
-    """How wide the even rim is, all around and of another brightness, that a picture may have.
+    """The width of the even rim of another brightness that a picture may have, or 0.
 
-    It is the edge of a scanner's lid, or a printed or drawn frame. Inside of it there has to be
-    paper: with a digit that fills the picture, it may be the paper.
+    It is the edge of a scanner's lid, or a printed or drawn frame. There must be paper inside it,
+    because around a digit that fills the picture the rim may be the paper.
     """
     level = percentile(page, 0.5)
-    ring, width, most = border(page), 0, min(page.shape) // 6
-    if abs(percentile(ring, 0.5) - level) < FAR:
+    ring, width, max_width = border(page), 0, min(page.shape) // 6
+    if abs(percentile(ring, 0.5) - level) < MIN_FRAME:
         return 0
-    while width < most and np.count_nonzero(abs(ring - level) >= FAR) > 0.9 * ring.size:
+    while width < max_width and np.count_nonzero(abs(ring - level) >= MIN_FRAME) > 0.9 * ring.size:
         width += 1
         ring = border(_inside(page, width))
     width += 1  # and its soft edge
-    if min(page.shape) - 2 * width < LEAST:
+    if min(page.shape) - 2 * width < MIN_SIDE:
         return 0
     ring = border(_inside(page, width))
-    return width if np.count_nonzero(abs(ring - level) < FAR) > 0.9 * ring.size else 0
+    return width if np.count_nonzero(abs(ring - level) < MIN_FRAME) > 0.9 * ring.size else 0
 
 
 def _inside(image: Pixels, rim: int) -> Pixels:
@@ -118,7 +118,7 @@ def _is_sheet(strokes: Pixels, box: tuple[int, int, int, int]) -> bool:
 
 
 def _cut_out(grey: Pixels, page: tuple[int, ...], box: tuple[int, int, int, int]) -> Pixels:
-    """What is well inside of a box on the page, which is the picture or a reduced copy of it."""
+    """What is well inside a box on the page, which is the picture or a reduced copy of it."""
     factor = max(grey.shape) / max(page)
     x, y, w, h = box
     rim = 1 + 0.04 * max(w, h)
@@ -130,7 +130,7 @@ def _cut_out(grey: Pixels, page: tuple[int, ...], box: tuple[int, int, int, int]
 def _look_closer(
     grey: Pixels, dark: bool, strokes: Pixels, box: tuple[int, int, int, int]
 ) -> tuple[Pixels, Pixels]:
-    """Ink and strokes around a small digit, from the picture before it was reduced."""
+    """Ink and strokes of a small digit, from the picture before it was reduced."""
     x, y, w, h = box
     height, width = strokes.shape
     margin = max(4, max(w, h) // 4)
@@ -147,7 +147,7 @@ def _look_closer(
     near = cv2.resize(strokes[top:bottom, left:right], size, interpolation=cv2.INTER_NEAREST)
     reach = max(1, round(0.5 * size[0] / (right - left)))
     near = cv2.dilate(near, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    # Strokes thinner than a pixel of the page are the smaller part of what is near.
+    # Strokes thinner than a pixel of the page cover less than half of what is near them.
     threshold, _ = cv2.threshold(ink[near.view(np.bool_)], 0, 255, cv2.THRESH_OTSU)
     bright = near & (cv2.compare(ink, threshold, cv2.CMP_GT) & 1)
     if not bright.any():

@@ -8,19 +8,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from batchdigit.images.strokes import (
-    SMALL,
-    TINY,
-    Pixels,
-    blank,
-    border,
-    percentile,
-)
+from batchdigit.images.strokes import SMALL, TINY, Pixels, blank, border, percentile
 
 THUMBNAIL = 64
 SURFACE = 32  # the side of the grid on which the background's surface is fitted
-SEPARATION = 3.2  # of ink and background in standard deviations; halves of noise have 2.6
-FAINTEST = 8  # grey levels between ink and background
+SEPARATION = 3.2  # standard deviations between ink and background; two halves of noise have 2.6
+MIN_CONTRAST = 8  # grey levels between ink and background
 
 
 def shrink(grey: Pixels, side: int) -> Pixels:
@@ -39,9 +32,9 @@ def shrink(grey: Pixels, side: int) -> Pixels:
 def ink_is_dark(page: Pixels) -> bool:
     """Whether the ink of a picture is darker than its background.
 
-    The side of the median on which there is more, squared, is the ink's. In a small picture the
-    median is that of the whole and of its border; in a large one, of the surroundings of each
-    pixel, which a shadow does not mislead.
+    The ink is on that side of the median on which the squared deviations are larger. In a small
+    picture the median is that of the whole and of its border. In a large one it is that of the
+    surroundings of each pixel, which a shadow does not mislead.
     """
     thumbnail = shrink(page, THUMBNAIL)
     if min(thumbnail.shape) > SMALL:
@@ -57,7 +50,7 @@ def ink_is_dark(page: Pixels) -> bool:
 
 
 def find_ink(light: Pixels) -> tuple[Pixels, float, float]:
-    """Ink on a background of about ``base``, and the least that is more than noise.
+    """The ink, its background level, and the lowest level that is more than noise.
 
     ``light`` is the picture with bright ink. Raises ImageError where nothing stands out.
     """
@@ -76,14 +69,14 @@ def find_ink(light: Pixels) -> tuple[Pixels, float, float]:
         raise blank()  # a threshold between values that belong together
     base = min(percentile(ink, 0.5), mean)
     peak = float(cv2.minMaxLoc(ink if small else cv2.blur(ink, (3, 3)))[1])
-    floor = base + max(FAINTEST, 5 * deviation, 0.15 * (peak - base))
-    if peak <= floor + FAINTEST / 2:
+    floor = base + max(MIN_CONTRAST, 5 * deviation, 0.15 * (peak - base))
+    if peak <= floor + MIN_CONTRAST / 2:
         raise blank()
     return ink, base, floor
 
 
 def _noise(image: Pixels) -> float:
-    """The standard deviation of noise, from the smaller deviations from a median of 3x3.
+    """The standard deviation of noise, from the smaller deviations from a 3x3 median.
 
     In a normal distribution 40% of all values are within 0.52 standard deviations of the mean.
     """
@@ -92,21 +85,21 @@ def _noise(image: Pixels) -> float:
 
 
 def without_background(light: Pixels) -> Pixels:
-    """Bright ink on a background of nearly 0: without uneven light, and without what is wide."""
+    """Bright ink on a background near 0, without uneven light and what is wider than strokes."""
     light = _evenly_lit(light)
     side = min(light.shape)
-    # Wider than strokes, which take up more of a small picture.
+    # Wider than strokes, which fill a larger share of a small picture.
     width = max(3, int(side * (0.5 if side < 100 else 0.33))) | 1
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (width, width))
     return cv2.subtract(light, cv2.morphologyEx(light, cv2.MORPH_OPEN, kernel))
 
 
 def _evenly_lit(light: Pixels) -> Pixels:
-    """The picture without the quadratic surface that its background follows, if it does."""
+    """The picture without the quadratic surface that its background follows, if it follows one."""
     if min(light.shape) < TINY:
         return light
     edge = np.sort(border(light))
-    if int(edge[-1 - len(edge) // 4]) - int(edge[len(edge) // 8]) < FAINTEST / 2:
+    if int(edge[-1 - len(edge) // 4]) - int(edge[len(edge) // 8]) < MIN_CONTRAST / 2:
         return light
     h, w = light.shape
     grid = cv2.resize(light, (SURFACE, SURFACE), interpolation=cv2.INTER_AREA)

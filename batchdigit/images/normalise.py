@@ -1,4 +1,4 @@
-"""Strokes, whatever their size and width, to what MNIST's look like.
+"""Bringing strokes, whatever their size and width, to what MNIST's look like.
 
 The last of the steps that :mod:`batchdigit.images.fit` describes.
 """
@@ -8,20 +8,20 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from batchdigit.images.strokes import (
-    Pixels,
-    blank,
-)
+from batchdigit.images.strokes import Pixels, blank
+from batchdigit.models.spec import MNIST
 
-SIZE = 28
-DIGIT = 20  # the larger side of a digit in it
+DIGIT = 20  # the larger side of a digit in an image of MNIST, in pixels
 FINE = 4  # times the final resolution, for the normalisation
 # Width of strokes in MNIST at FINE times its resolution: the middle 90% of its training images.
-THINNEST, THICKEST = 10.0, 18.0
+MIN_WIDTH, MAX_WIDTH = 10.0, 18.0
 
 
 def normalise(strokes: Pixels, side: int) -> Pixels:
-    """Strokes whose larger side is ``side`` pixels, as MNIST has them: uint8[28, 28]."""
+    """Strokes whose larger side is ``side`` pixels, as MNIST has them: uint8[28, 28].
+
+    Raises ImageError (``blank``) where nothing of them is left.
+    """
     factor = FINE * DIGIT / side
     h, w = strokes.shape
     size = max(1, round(w * factor)), max(1, round(h * factor))
@@ -34,16 +34,17 @@ def normalise(strokes: Pixels, side: int) -> Pixels:
     if abs(factor - 1) > 0.05:
         h, w = fine.shape
         fine = cv2.resize(fine, (max(1, round(w * factor)), max(1, round(h * factor))))
-    return cv2.resize(_centred(fine), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(_centred(fine), MNIST.plane, interpolation=cv2.INTER_AREA)
 
 
 def _of_usual_width(fine: Pixels) -> Pixels:
+    """Strokes that are neither thinner nor thicker than usual in MNIST."""
     inside = cv2.threshold(fine, 127, 1, cv2.THRESH_BINARY)[1]
-    # With a rim: without any background there would be no distance to it.
+    # The rim makes sure that there is background to measure the distance to.
     inside = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     distances = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
     width = 4 * cv2.mean(distances, inside)[0]
-    radius = round((min(max(width, THINNEST), THICKEST) - width) / 2)
+    radius = round((min(max(width, MIN_WIDTH), MAX_WIDTH) - width) / 2)
     if radius == 0 or width == 0:
         return fine
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(radius) + 1,) * 2)
@@ -53,12 +54,12 @@ def _of_usual_width(fine: Pixels) -> Pixels:
 
 
 def _centred(fine: Pixels) -> Pixels:
-    """The strokes on a square of SIZE times FINE, their centre of mass where MNIST has it.
+    """The strokes on a square of FINE times the final size, with MNIST's centre of mass.
 
     That is the middle of pixel 14, counted from 0, half a pixel from the middle of the 28.
     """
-    side = SIZE * FINE
-    centre = (SIZE / 2 + 0.5) * FINE - 0.5
+    side = MNIST.size * FINE
+    centre = (MNIST.size / 2 + 0.5) * FINE - 0.5
     moments = cv2.moments(fine)
     left = round(centre - moments["m10"] / moments["m00"])
     top = round(centre - moments["m01"] / moments["m00"])

@@ -1,8 +1,8 @@
 """From any decoded image to the 28x28 grey pixels that the network was trained on.
 
-``exact`` takes pixels as they are, and resizes where the size differs. ``fit`` finds the digit and
-brings it to what MNIST's digits look like (:mod:`batchdigit.images.fit`). ``auto`` leaves alone
-what looks like MNIST already, and fits the rest.
+``exact`` takes pixels as they are, and resizes images of another size. ``fit`` finds the digit and
+makes it look like MNIST's digits (:mod:`batchdigit.images.fit`). ``auto`` leaves alone what looks
+like MNIST already, and fits the rest.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from batchdigit.batches import Digit, Treatment
 from batchdigit.errors import ImageError
 from batchdigit.images.fit import fit
 from batchdigit.images.strokes import border
+from batchdigit.models.spec import MNIST
 
-SIZE = (28, 28)
 ENOUGH_PIXELS = 512  # for the larger side of a picture that is to be fitted
-FEW_DARK = 0.005  # of what is not transparent
+MAX_DARK = 0.005  # the share of dark pixels, where not transparent, in a bright picture
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-# Over its 60,000 training images: the larger side of a digit's box is 19 or 20 pixels, its centre
-# of mass between 13.48 and 14.50 (pixels count from 0).
+# In MNIST's 60,000 training images the larger side of a digit's box is 19 or 20 pixels, and its
+# centre of mass lies between 13.48 and 14.50 (pixels count from 0).
 _DIGIT_SIDES = (19, 20)
 _CENTRE = (13.4, 14.6)
 _INTEGER_WHITES = (255.0, 1023.0, 4095.0, 65535.0)
-_MOST_INK = 0.45  # the most there is 0.398
+_MAX_INK = 0.45  # a share; the largest in MNIST is 0.398
 
 
 def to_model_input(image: Image.Image | NDArray[np.uint8], how: str = "auto") -> Digit:
@@ -36,21 +36,21 @@ def to_model_input(image: Image.Image | NDArray[np.uint8], how: str = "auto") ->
 
     The image is as Pillow decoded it, or its grey pixels uint8[H, W].
 
-    Every image is turned by its EXIF orientation, laid over white where it is transparent (if it is
-    to be fitted and bright, over black), and reduced to 8-bit grey (ITU-R 601-2 luma, Pillow's
-    ``L``). ``exact`` then takes 28x28 pixels as
-    ``torchvision``'s ``ToTensor`` would, and resizes others by an antialiased bilinear filter.
+    Every image is turned by its EXIF orientation, laid over white where it is transparent (over
+    black, if it is bright and to be fitted), and reduced to 8-bit grey (ITU-R 601-2 luma, Pillow's
+    ``L``). ``exact`` then takes 28x28 pixels as ``torchvision``'s ``ToTensor`` would, and resizes
+    others by an antialiased bilinear filter.
 
-    Raises ImageError when the pixel values have no meaning (not finite), and when there are no
-    strokes (``blank``; not with ``exact``).
+    Raises ImageError where pixel values are not finite (``decode``), and where there are no strokes
+    (``blank``; not with ``exact``).
     """
     pixels = to_grey(image, how)
     if how == "exact":
-        if pixels.shape != SIZE:
-            grey = Image.fromarray(pixels).resize(SIZE, Image.Resampling.BILINEAR)
+        if pixels.shape != MNIST.plane:
+            grey = Image.fromarray(pixels).resize(MNIST.plane, Image.Resampling.BILINEAR)
             pixels = np.asarray(grey)
         return Digit(pixels, Treatment.DARK if _seems_inverted(pixels) else Treatment.AS_IT_IS)
-    if how == "auto" and pixels.shape == SIZE:
+    if how == "auto" and pixels.shape == MNIST.plane:
         likeness = look_like_mnist(pixels[None])
         if likeness.mnist[0]:
             return Digit(pixels, ink=float(likeness.ink[0]))
@@ -65,16 +65,16 @@ def to_grey(image: Image.Image | NDArray[np.uint8], how: str = "auto") -> NDArra
 
 
 class Likeness(NamedTuple):
-    """How B images look: like MNIST's or not, bool[B], and their share of ink, float64[B]."""
+    """How B images look: whether like MNIST's, bool[B], and their share of ink, float64[B]."""
 
     mnist: NDArray[np.bool_]
     ink: NDArray[np.float64]
 
 
 def look_like_mnist(images: NDArray[np.uint8]) -> Likeness:
-    """Whether uint8[B, 28, 28] are black but for a digit as large and as central as MNIST's.
+    """Whether images uint8[B, 28, 28] are black except for a digit of MNIST's size and place.
 
-    For many at once, which takes a fifth of the time that one by one takes.
+    Judging many at once takes a fifth of the time of judging one by one.
     """
     rows, columns = (images.sum(axis=axis, dtype=np.int32) for axis in (2, 1))
     side = np.maximum(_extent(rows), _extent(columns))
@@ -83,12 +83,12 @@ def look_like_mnist(images: NDArray[np.uint8]) -> Likeness:
     for sums in (rows, columns):
         centre = sums @ np.arange(sums.shape[1]) / total
         mnist &= (_CENTRE[0] < centre) & (centre < _CENTRE[1])
-    ink = (images >> 7).sum(axis=(1, 2), dtype=np.uint16) / (SIZE[0] * SIZE[1])
-    return Likeness(mnist & (ink < _MOST_INK), ink)
+    ink = (images >> 7).sum(axis=(1, 2), dtype=np.uint16) / MNIST.size**2
+    return Likeness(mnist & (ink < _MAX_INK), ink)
 
 
 def _extent(sums: NDArray[np.int32]) -> NDArray[np.int64]:
-    """From the first to the last that is not 0, of each row of [B, N]; N where all are."""
+    """How far it is from the first to the last that is not 0, in each row of [B, N]; N for none."""
     there = sums > 0
     return there.shape[1] - there.argmax(axis=1) - there[:, ::-1].argmax(axis=1)
 
@@ -100,8 +100,8 @@ def _seems_inverted(pixels: NDArray[np.uint8]) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # Broken EXIF makes Pillow raise almost anything, yet the pixels are sound: without a readable
-    # orientation an image is upright.
+    # Broken EXIF makes Pillow raise almost anything, although the pixels are sound. An image
+    # without a readable orientation is upright.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
     return image
@@ -122,21 +122,21 @@ def _to_grey(image: Image.Image, *, see_white: bool) -> Image.Image:
 
 
 def _is_bright(rgba: Image.Image) -> bool:
-    """Whether all but a few of the pixels that are not transparent are bright.
+    """Whether nearly all of the pixels that are not transparent are bright.
 
-    They are strokes then, that cannot be seen on white. A page with ink on it is not all bright.
+    Then they are strokes, which nobody could see on white. A page with ink on it is not all bright.
     """
     levels = np.asarray(rgba.convert("L"))[np.asarray(rgba.getchannel("A")) >= 128]
-    return levels.size > 0 and bool(np.count_nonzero(levels < 128) <= FEW_DARK * levels.size)
+    return levels.size > 0 and bool(np.count_nonzero(levels < 128) <= MAX_DARK * levels.size)
 
 
 def _scale_to_8_bit(image: Image.Image, *, see_white: bool) -> Image.Image:
     """8-bit grey from 16-bit, 32-bit and floating-point grey.
 
-    A file of these modes does not say what its white is. Integers are taken as 16-bit unless a
-    value lies outside, floating point as 0..1 or else 0..255 unless a value lies outside; then
-    the darkest value becomes black and the brightest white. Where the image is to be fitted,
-    integers may also be of 8, 10 or 12 bits, as cameras and scanners write them.
+    A file of these modes does not say which value is white. Integers count as 16-bit; floating
+    point counts as 0 to 1, or else as 0 to 255. Where a value lies outside, the darkest value
+    becomes black and the brightest white. Where the image is to be fitted, integers may also be of
+    8, 10 or 12 bits, as cameras and scanners write them.
     """
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
@@ -148,6 +148,6 @@ def _scale_to_8_bit(image: Image.Image, *, see_white: bool) -> Image.Image:
     if white is None:
         values, white = values - low, (high - low) or 1.0
     seen = values[~transparent]
-    bright = see_white and seen.size and np.count_nonzero(seen < white / 2) <= FEW_DARK * seen.size
+    bright = see_white and seen.size and np.count_nonzero(seen < white / 2) <= MAX_DARK * seen.size
     values[transparent] = 0 if bright else white
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))

@@ -1,6 +1,6 @@
 """The strokes of a digit among all that is on a picture: other ink, specks, dirt, rules, frames.
 
-Arrays are [H, W], uint8, as in :mod:`batchdigit.images.fit`; masks hold 0 and 1.
+Arrays are uint8[H, W], as in :mod:`batchdigit.images.fit`; masks hold 0 and 1.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from batchdigit.errors import ImageError
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-TINY = 24  # in pictures of less than this side a surface would follow the digit
-SMALL = 40  # pictures of up to this side have neither noise worth a filter nor room for shadows
-INK = 0.38  # of the brightness of strokes, from which on a pixel is one of theirs
-MOST_FRAMES = 3  # around one digit
-DIRECTIONS = 36  # in all of which a ring has to be
+TINY = 24  # pixels; in a picture with a shorter side a surface would follow the digit
+SMALL = 40  # pixels; up to this side there is neither noise worth a filter nor room for shadows
+INK = 0.38  # the share of the strokes' brightness from which on a pixel belongs to them
+MAX_FRAMES = 3  # around one digit
+DIRECTIONS = 36  # a ring must have pixels in all of them
 
 
 def find_strokes(ink: Pixels, floor: float) -> tuple[Pixels, float, bool]:
-    """The mask (0 or 1) of the digit's strokes, how bright its ink is, whether there is more."""
+    """The mask (0 or 1) of the digit's strokes, their brightness, whether there is other ink."""
     mask = cv2.threshold(ink, floor, 1, cv2.THRESH_BINARY)[1]
     if min(ink.shape) > SMALL:
         parts = Parts(mask)
@@ -43,7 +43,7 @@ class Parts:
 
     def __init__(self, mask: Pixels) -> None:
         self.mask = mask
-        # 16 bits take a third of the time that 32 do, and count all parts that a page can have.
+        # 16 bits take a third of the time of 32, and can count all parts that a page can have.
         found, self._labels, stats, centres = cv2.connectedComponentsWithStats(
             mask, ltype=cv2.CV_16U
         )
@@ -65,14 +65,14 @@ class Parts:
         return bool((widths >= 0.9 * w).any() or (heights >= 0.9 * h).any())
 
     def _find_frames(self) -> tuple[list[int], list[int]]:
-        """Parts around another one: boxes, along all four sides; and rings, in all directions."""
+        """Parts around another one: boxes, on all four sides, and rings, in all directions."""
         frames: list[int] = []
         rings: list[int] = []
         if len(self) == 1:
             return frames, rings
         x, y, widths, heights, areas = self.stats.T
         right, bottom = x + widths, y + heights
-        for part in np.argsort(widths * heights)[: -1 - MOST_FRAMES : -1].tolist():
+        for part in np.argsort(widths * heights)[: -1 - MAX_FRAMES : -1].tolist():
             inside = (x > x[part]) & (y > y[part]) & (right < right[part]) & (bottom < bottom[part])
             inside &= heights >= 0.25 * heights[part]
             sheet = areas[part] > 0.5 * widths[part] * heights[part]
@@ -92,7 +92,7 @@ class Parts:
         return frames, rings
 
     def main(self) -> int:
-        """The digit, or most of it: large, central, and no dirt that runs along the border."""
+        """The digit, or most of it: large, central, and not dirt that runs along the border."""
         if len(self) == 1:
             return 0
         h, w = self.mask.shape
@@ -106,7 +106,7 @@ class Parts:
         return int(score.argmax())
 
     def belonging_to(self, main: int) -> list[int]:
-        """Parts near the main one that are no specks: strokes of the same digit."""
+        """Parts near the main one that are not specks: strokes of the same digit."""
         if len(self) == 1:
             return []
         h, w = self.mask.shape
@@ -124,7 +124,7 @@ class Parts:
         return [int(part) for part in np.flatnonzero(near)]
 
     def others(self, main: int, belonging: list[int]) -> bool:
-        """Whether there is more than a digit: another one, a ring around it, a line of text."""
+        """Whether there is more than one digit: another one, a ring around it, a line of text."""
         if len(self) == 1:
             return False
         h, w = self.mask.shape
@@ -134,7 +134,7 @@ class Parts:
         shares = areas / areas[main]
         right, bottom = x + widths, y + heights
         at_border = (x == 0) | (y == 0) | (right == w) | (bottom == h)
-        # Dirt and shadows lie along the border; what is cut off by it only touches it.
+        # Dirt and shadows lie along the border; what the border cuts off only touches it.
         strange = (sizes >= 0.1) & ~(
             at_border & (self._along() >= 0.6 * np.maximum(widths, heights))
         )
@@ -147,7 +147,7 @@ class Parts:
         return bool(self._rings or figures.any() or text or digits[belonging].any())
 
     def _along(self) -> NDArray[np.int64]:
-        """How many pixels of each part lie at the border."""
+        """How many pixels of each part lie on the border."""
         return np.bincount(border(self._labels), minlength=len(self) + 1)[1:]
 
     def mask_of(self, *parts: int) -> Pixels:
@@ -162,7 +162,7 @@ class Parts:
 
 
 def fills_its_sides(box: NDArray[np.bool_]) -> bool:
-    """Whether a part, cut out along its box, runs along all four sides of it, or nearly so."""
+    """Whether a part, cut out along its box, runs along all four sides of it, or nearly."""
     across, down = (max(2, side // 16) for side in box.shape)
     sides = box[:across], box[-across:], box[:, :down].T, box[:, -down:].T
     return bool(min(side.any(axis=0).mean() for side in sides) >= 0.8)
@@ -175,11 +175,11 @@ def without_lines(mask: Pixels) -> Pixels:
 
 
 def _without_rows(mask: Pixels) -> Pixels:
-    """The mask without thin horizontal lines from edge to edge, but where a stroke crosses one."""
+    """The mask without thin horizontal lines from edge to edge, except where strokes cross them."""
     h, w = mask.shape
     if min(h, w) < TINY:
         return mask
-    # Lines that are slightly tilted, or whose edge is ragged, have no long runs of their own.
+    # Lines that are slightly tilted, or whose edge is ragged, have no long runs before this.
     thick = cv2.dilate(mask, np.ones((3, 1), np.uint8))
     runs = cv2.morphologyEx(thick, cv2.MORPH_OPEN, np.ones((1, max(9, w // 4)), np.uint8))
     found, labels, stats, _ = cv2.connectedComponentsWithStats(runs)
@@ -212,12 +212,12 @@ def brightness(ink: Pixels, strokes: Pixels) -> float:
 
 
 def border(image: Pixels) -> Pixels:
-    """The outermost pixels, [2(H + W)]; corners count twice."""
+    """The outermost pixels, [2(H + W)]; each corner stands there twice."""
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def percentile(values: Pixels, share: float) -> float:
-    """The value that a share of all values is not above."""
+    """The value that ``share`` (0 to 1) of all values do not exceed."""
     place = int(share * (values.size - 1))
     if values.size <= 4096:
         return float(np.partition(values.ravel(), place)[place])
@@ -226,5 +226,5 @@ def percentile(values: Pixels, share: float) -> float:
 
 
 def blank() -> ImageError:
-    """What to raise where there are no strokes."""
+    """The error for a picture without strokes."""
     return ImageError("blank", "no strokes found")

@@ -1,4 +1,4 @@
-"""Model files: their bytes, and which format they are in.
+"""Model files: their bytes, and the format that they are in.
 
 Three formats hold weights:
 
@@ -29,7 +29,6 @@ MAX_BYTES = 256 << 20  # the CNN takes 9 MB; with an optimizer's state and in fl
 ARCHIVE = "PyTorch archive"
 OLD_FORMAT = "PyTorch's old format (before 1.6)"
 SAFETENSORS = "safetensors"
-
 ONNX = "ONNX"
 
 SAVE_STATE = "torch.save(model.state_dict(), ...)"
@@ -41,7 +40,7 @@ SAVE_AGAIN = f"copy it again, or save it again by {SAVE_STATE}"
 _ONNX_START = re.compile(rb"\x08[\x01-\x7f]\x12[\x01-\x7f]")
 _OLD_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
-# What people give in place of a model file, by how it starts.
+# What people give instead of a model file, by how it starts.
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
     (b"<!doctype html", "a web page", "download the file itself, not the page that shows it"),
@@ -69,7 +68,7 @@ class ModelFile:
 
     @cached_property
     def format(self) -> str:
-        """``ARCHIVE``, ``OLD_FORMAT``, ``SAFETENSORS``, ``ONNX``, or what else the bytes say."""
+        """``ARCHIVE``, ``OLD_FORMAT``, ``SAFETENSORS``, ``ONNX``, or what else it is, in words."""
         if self.data[:4] == b"PK\x03\x04":
             return ARCHIVE
         if self.data.startswith(_OLD_START):
@@ -85,7 +84,7 @@ class ModelFile:
         return CheckpointError(f"the model {self.path} {problem}", remedy)
 
     def describe_foreign(self) -> tuple[str, str]:
-        """What a file of no known format is, and what to do about it."""
+        """What a file of an unknown format is, and what to do about it."""
         if not self.data:
             return "an empty file", CONVERT if self.path.suffix == ".onnx" else SAVE_AGAIN
         if self.data[257:262] == b"ustar":
@@ -93,7 +92,7 @@ class ModelFile:
         if _ONNX_START.match(self.data):
             return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
         if self.path.suffix.lower() == ".onnx":
-            return "not an ONNX file of this program", CONVERT
+            return "not an ONNX file that this program wrote", CONVERT
         start = self.data[:32].lstrip().lower()
         for magic, what, remedy in _FOREIGN:
             if self.data.startswith(magic) or start.startswith(magic):
@@ -102,7 +101,7 @@ class ModelFile:
 
 
 def is_onnx_file(path: Path) -> bool:
-    """Whether a file begins as ONNX files do; False for what cannot be read."""
+    """Whether a file begins as ONNX files do; False for one that cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
@@ -113,7 +112,11 @@ def is_onnx_file(path: Path) -> bool:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """The bytes of ``path``; raises CheckpointError for what is no regular file of fair size."""
+    """The bytes of ``path``.
+
+    Raises CheckpointError for what is not a regular file, cannot be read, or has more than
+    MAX_BYTES.
+    """
     remedy = f"name the file that {SAVE_STATE} wrote"
     try:
         status = path.stat()
@@ -122,7 +125,7 @@ def read_model_file(path: Path) -> ModelFile:
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"the model {path} is not a regular file", remedy)
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)  # it may grow
+            data = file.read(MAX_BYTES + 1)  # the file may grow while it is read
     except OSError as error:
         raise CheckpointError(
             f"cannot read the model {path}: {error.strerror or error}", remedy
@@ -136,7 +139,7 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def safetensors_header(data: bytes) -> dict[str, Any] | None:
-    """The JSON header of a safetensors file; None where the bytes are none."""
+    """The JSON header of a safetensors file; None for other bytes."""
     if len(data) < 10 or data[8:9] != b"{":
         return None
     (length,) = struct.unpack_from("<Q", data)

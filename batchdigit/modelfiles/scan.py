@@ -1,7 +1,7 @@
-"""What a model file declares, held against its bytes before any of it is built.
+"""What a model file declares, checked against its bytes before any of it is built.
 
-No size, count or place that a file declares is believed. What passes is what
-:mod:`batchdigit.models.weights` may take numbers from.
+No size, count or place that a file declares is believed. :mod:`batchdigit.models.weights` may take
+numbers from what passes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from batchdigit.modelfiles.file import (
     ModelFile,
     safetensors_header,
 )
-from batchdigit.modelfiles.pickled import Pickle, PickleError, PickleTooLargeError, read_pickle
+from batchdigit.modelfiles.pickle_machine import PickleError
+from batchdigit.modelfiles.pickled import Pickle, PickleTooLargeError, read_pickle
 from batchdigit.modelfiles.tensors import MAX_DIMENSIONS, Declarations, StoredTensor, check_sizes
 
 MAX_MEMBERS = 10_000
@@ -32,8 +33,13 @@ Buffer = bytes | memoryview
 
 # What zipfile raises for damage of every kind.
 _ZIP_ERRORS = (
-    *(zipfile.BadZipFile, ValueError, NotImplementedError, EOFError),
-    *(OverflowError, IndexError, struct.error),
+    zipfile.BadZipFile,
+    ValueError,
+    NotImplementedError,
+    EOFError,
+    OverflowError,
+    IndexError,
+    struct.error,
 )
 
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
@@ -58,7 +64,8 @@ class Contents:
 
     ``globals`` are the classes and functions that its pickles name. ``excess`` says what it
     declares beyond what it holds, or is empty. ``storages`` are the bytes of each storage by its
-    key, in the order that ``byteorder`` names; safetensors has none.
+    key, in the order of bytes that ``byteorder`` names; safetensors has none. ``checksums`` says
+    whether the file has any; they were right.
     """
 
     root: Any
@@ -73,7 +80,7 @@ class Contents:
 def scan(file: ModelFile) -> Contents:
     """What the file holds, read as data.
 
-    Raises CheckpointError where the file is damaged and where it is of another format.
+    Raises CheckpointError where the file is damaged or of another format.
     """
     scanners = {ARCHIVE: _scan_archive, OLD_FORMAT: _scan_old, SAFETENSORS: _scan_safetensors}
     if (scanner := scanners.get(file.format)) is not None:
@@ -84,7 +91,7 @@ def scan(file: ModelFile) -> Contents:
 
 def _scan_archive(file: ModelFile) -> Contents:
     """Check directory, sizes and checksums of a ZIP, then read its pickle."""
-    # Each member has such an entry; a million of them take zipfile a minute and a gigabyte.
+    # Each member has such an entry; a million of them cost zipfile a minute and a gigabyte.
     if file.data.count(b"PK\x01\x02") > MAX_MEMBERS:
         raise file.refusal(f"is an archive of more than {MAX_MEMBERS} members", SAVE_ANEW)
     try:
@@ -98,7 +105,7 @@ def _scan_archive(file: ModelFile) -> Contents:
         checksums = any(member.CRC for member in members)
         contents: dict[str, bytes] = {}
         for member in members:
-            if not checksums:  # torch.serialization.set_crc32_options(False)
+            if not checksums:  # as torch.serialization.set_crc32_options(False) leaves them out
                 member.CRC = None  # type: ignore[assignment]
             contents[member.filename.removeprefix(f"{root}/")] = _read_member(file, archive, member)
     declarations = Declarations()
@@ -111,7 +118,7 @@ def _scan_archive(file: ModelFile) -> Contents:
             )
     byteorder = contents.get("byteorder", b"little")
     if byteorder not in (b"little", b"big"):
-        raise file.refusal("is damaged: it names no order of bytes")
+        raise file.refusal("is damaged: its order of bytes is unknown")
     return Contents(
         root=pickle.root,
         storages={
@@ -134,7 +141,10 @@ def _read_member(file: ModelFile, archive: zipfile.ZipFile, member: zipfile.ZipI
 
 
 def _check_archive(file: ModelFile, members: list[zipfile.ZipInfo]) -> None:
-    """Raise CheckpointError unless the archive is one of ``torch.save`` that reads one way only."""
+    """Raise CheckpointError unless ``torch.save`` may have written the archive.
+
+    It must also mean the same to every reader.
+    """
     names = [member.filename for member in members]
     if not names:
         raise file.refusal("is an empty archive")
@@ -148,15 +158,15 @@ def _check_archive(file: ModelFile, members: list[zipfile.ZipInfo]) -> None:
         raise file.refusal(
             f"declares {len(members)} members of {declared} bytes in a file of {len(file.data)}"
         )
-    # Other readers, torch's for one, find members whatever the case of their names.
+    # Other readers, for example torch's, ignore the case of names.
     if (
         len({name.lower() for name in names}) < len(names)
         or len({name.partition("/")[0] for name in names}) > 1
     ):
         raise file.refusal("is an archive with ambiguous names")
-    # Python's reader puts up with bytes before the archive, and with a comment after its
-    # directory (Zip Appnote 4.3.16: 22 bytes, the last two the comment's length). Another
-    # reader could find another archive there.
+    # Python's reader accepts bytes before the archive, and a comment after its directory (Zip
+    # Appnote 4.3.16: 22 bytes, the last two the comment's length). Another reader could find
+    # another archive there.
     if min(member.header_offset for member in members) != 0:
         raise file.refusal("is damaged: its first member does not start the file")
     if file.data[-22:-18] != b"PK\x05\x06" or file.data[-2:] != b"\0\0":
@@ -164,7 +174,7 @@ def _check_archive(file: ModelFile, members: list[zipfile.ZipInfo]) -> None:
 
 
 def _check_kind(file: ModelFile, names: list[str]) -> None:
-    """Raise CheckpointError where members that only other archives have stand in this one."""
+    """Raise CheckpointError for an archive of another kind, by the members it has or lacks."""
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise file.refusal(
@@ -213,7 +223,7 @@ def _scan_old(file: ModelFile) -> Contents:
 def _old_storages(
     data: bytes, position: int, keys: Any, declared: dict[str, tuple[int, int]]
 ) -> tuple[dict[str, Buffer], str]:
-    """The storages that follow the pickles, and what is wrong with them, or nothing."""
+    """The storages that follow the pickles, and what is wrong with them (empty for nothing)."""
     storages: dict[str, Buffer] = {}
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         return storages, "does not list its storages"
@@ -234,7 +244,7 @@ def _read_pickle(file: ModelFile, data: bytes, position: int, declarations: Decl
         pickle = read_pickle(data, position, declarations.resolve)
     except PickleTooLargeError as error:
         raise file.refusal(
-            f"holds {error}, which weights never are", f"save the weights alone, by {SAVE_STATE}"
+            f"holds {error}, which weights never need", f"save the weights alone, by {SAVE_STATE}"
         ) from error
     except PickleError as error:
         raise file.refusal(f"holds {error}") from error
@@ -242,7 +252,7 @@ def _read_pickle(file: ModelFile, data: bytes, position: int, declarations: Decl
 
 
 def _scan_safetensors(file: ModelFile) -> Contents:
-    """What the header declares; that it fits the bytes is checked by the safetensors package."""
+    """What the header declares; the safetensors package checks that it fits the bytes."""
     header = safetensors_header(file.data) or {}
     metadata = header.pop("__metadata__", None) or {}
     try:
@@ -260,7 +270,7 @@ def _safetensors_entry(
         raise ValueError("more dimensions than any layer has")
     check_sizes([*shape, *data_offsets])
     start, end = data_offsets
-    if math.prod(shape) > end - start:  # every dtype that is accepted takes a byte at least
+    if math.prod(shape) > end - start:  # every dtype that is accepted takes at least a byte
         raise ValueError("more elements than bytes")
     strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
     dtype = SAFETENSORS_DTYPES.get(dtype, str(dtype))

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchdigit.modelfiles.pickled import Instance, PersistentId
+from batchdigit.modelfiles.standins import Instance, PersistentId
 
-DTYPES = {  # of torch's storage classes: name and bytes of an element
+DTYPES = {  # for each of torch's storage classes: the name of its type, the bytes of an element
     "torch.DoubleStorage": ("float64", 8),
     "torch.FloatStorage": ("float32", 4),
     "torch.HalfStorage": ("float16", 2),
@@ -47,10 +47,10 @@ MAX_DIMENSIONS = 8  # convolutions have 4
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a file declares of a tensor, found to lie within the file.
+    """What a file declares about a tensor, found to lie within the file.
 
-    ``storage`` is the key of the storage that its numbers are in; ``offset`` and ``strides`` say
-    where there, in elements.
+    ``storage`` is the key of the storage that holds its numbers; ``offset`` and ``strides`` say
+    where in it, in elements.
     """
 
     dtype: str
@@ -74,9 +74,10 @@ class _Storage:
 
 
 class Declarations:
-    """Checks what a pickle declares of its tensors, call by call as the pickle makes them.
+    """Checks what a pickle declares about its tensors, call by call as the pickle makes them.
 
-    Every call counts, also one whose result the pickle drops: no torch.save wrote it.
+    Every call counts, even one whose result the pickle drops, because torch.save writes no such
+    call. ``excess`` says what was wrong first, or is empty.
     """
 
     def __init__(self) -> None:
@@ -93,7 +94,7 @@ class Declarations:
             if node.global_name == _REBUILD_PARAMETER:
                 return self._parameter(*node.args[:1])
         except (TypeError, ValueError) as error:
-            self.excess = self.excess or f"declares a tensor that is none ({error})"
+            self.excess = self.excess or f"declares an impossible tensor ({error})"
         return node
 
     def _storage(self, pid: Any) -> _Storage:
@@ -109,7 +110,7 @@ class Declarations:
             _, start, elements_of_view = view[0]
             check_sizes([start, elements_of_view])
             if start + elements_of_view > elements:
-                raise ValueError(f"a part of storage {key} that lies outside of it")
+                raise ValueError(f"a part of storage {key} that lies outside it")
             elements = elements_of_view
         return _Storage(key, dtype, start, elements)
 
@@ -118,21 +119,21 @@ class Declarations:
             raise TypeError("without a storage")
         shape, strides = _plain_sizes(shape), _plain_sizes(strides)
         check_sizes([offset, *shape, *strides])
-        # Where there is one step only, its width is any number.
+        # A stride is never used along a dimension of length 1, and may be any number.
         strides = tuple(
             stride if length > 1 else 1 for length, stride in zip(shape, strides, strict=True)
         )
         elements = math.prod(shape)
         steps = zip(shape, strides, strict=True)
         last = offset + sum((length - 1) * stride for length, stride in steps)
-        # A stride of 0 makes any number of elements of one; no weights are kept so.
+        # A stride of 0 makes any number of elements out of one; weights are not saved like that.
         if elements > storage.elements or (elements and last >= storage.elements):
             raise ValueError(f"{elements} elements in a storage of {storage.elements}")
         return StoredTensor(storage.dtype, shape, storage.key, storage.start + offset, strides)
 
     def _parameter(self, data: Any) -> StoredTensor:
         if not isinstance(data, StoredTensor):
-            raise TypeError("a parameter of something else")
+            raise TypeError("a parameter that is not a tensor")
         return data
 
 
@@ -141,7 +142,7 @@ def _plain_sizes(sizes: Any) -> tuple[int, ...]:
     if isinstance(sizes, Instance) and sizes.global_name == "torch.Size":
         (sizes,) = sizes.args
     if not isinstance(sizes, tuple | list):
-        raise TypeError("of no shape")
+        raise TypeError("without a shape")
     if len(sizes) > MAX_DIMENSIONS:
         raise ValueError(f"of {len(sizes)} dimensions")
     return tuple(sizes)

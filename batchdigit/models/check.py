@@ -1,21 +1,19 @@
-"""Holding what a model file declares against the CNN, before any number is taken from it."""
+"""Checking what a model file declares against the CNN, before any number is taken from it."""
 
 from __future__ import annotations
 
 import difflib
 import shlex
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import CheckpointError
 from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
-from batchdigit.modelfiles.pickled import Instance
 from batchdigit.modelfiles.scan import Contents
-from batchdigit.models.network import (
-    COUNTER,
-    Layer,
-    cnn,
-)
+from batchdigit.modelfiles.standins import Instance
+from batchdigit.models.network import COUNTER, Layer, cnn
+from batchdigit.models.spec import MNIST
 from batchdigit.models.statedict import (
     LAST_WEIGHT,
     MAX_CLASSES,
@@ -31,9 +29,11 @@ from batchdigit.models.statedict import (
     submodules,
 )
 
+PACKAGED = Path(__file__).parents[1] / "weights" / "CNN.pt"  # a file that fits, to compare with
+
 
 def _module_classes(module: Any, depth: int = 0) -> Iterable[str]:
-    """The classes of a module and of all within it."""
+    """The classes of a module and of all modules within it."""
     if is_module(module) and depth <= MAX_NESTING:
         yield module.global_name
         for submodule in submodules(module).values():
@@ -41,7 +41,7 @@ def _module_classes(module: Any, depth: int = 0) -> Iterable[str]:
 
 
 def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -> None:
-    """Raise CheckpointError unless all that the pickles call and do is known to be data."""
+    """Raise CheckpointError unless everything that the pickles name is known to be data."""
     foreign = [name for name in contents.globals if not role_of(name, class_name)]
     whole = next(iter(locate_weights(contents.root)), Located(None))
     model = whole.class_name
@@ -56,7 +56,7 @@ def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -
         try:
             check_fit(file, Located(state_of(whole)))
         except CheckpointError:
-            remedy = "only the network that ARCHITECTURE.md describes can be used"
+            remedy = f"use a model with the layers that {_inspect(PACKAGED)} lists"
         layers = [name.rpartition(".")[2] for name in foreign if name != model]
         raise file.refusal(f"is a model of another architecture: it has {few(layers)}", remedy)
     if foreign:
@@ -69,27 +69,34 @@ def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -
 
 
 def check_fit(file: ModelFile, weights: Located) -> State:
-    """Hold names, shapes, types and layers against the CNN's."""
+    """The tensors of ``weights`` by name.
+
+    Raises CheckpointError unless their names, shapes and types, and the layers of a whole model,
+    are the CNN's.
+    """
     state = state_of(weights)
     last = state.get(LAST_WEIGHT)
-    classes = last.shape[0] if last is not None and last.shape else 10
+    classes = last.shape[0] if last is not None and last.shape else MNIST.classes
     if not 1 <= classes <= MAX_CLASSES:
-        raise file.refusal(
-            f"has {classes} classes", f"the CNN is used with 1 to {MAX_CLASSES} classes"
-        )
-    expected = cnn(classes)
+        raise file.refusal(f"has {classes} classes", f"use one that has 1 to {MAX_CLASSES} classes")
+    expected = cnn(MNIST.with_classes(classes))
     problem = _misfit(state, expected.state_shapes())
     if not problem and weights.class_name:
         problem = _other_layer(weights.node, expected)
     if problem:
-        inspect = f"batchdigit model inspect {shlex.quote(str(file.path))}"
         raise file.refusal(
-            f"does not fit the CNN: {problem}", f"compare `{inspect}` with ARCHITECTURE.md"
+            f"does not fit the CNN: {problem}",
+            f"compare {_inspect(file.path)} with {_inspect(PACKAGED)}, the packaged model",
         )
     return state
 
 
+def _inspect(path: Path) -> str:
+    return f"`batchdigit model inspect {shlex.quote(str(path))}`"
+
+
 def _misfit(state: State, expected: Mapping[str, tuple[int, ...]]) -> str:
+    """How names, shapes and types differ from those of the CNN, or nothing."""
     missing = [name for name in expected if name not in state and not name.endswith(COUNTER)]
     extra = [name for name in state if name not in expected]
     if missing or extra:
@@ -98,42 +105,42 @@ def _misfit(state: State, expected: Mapping[str, tuple[int, ...]]) -> str:
             for what, names in (("missing", missing), ("unexpected", extra))
             if names
         ]
-        likely = [name for name in extra[:1000] if len(name) < 100]  # the search takes its time
+        likely = [name for name in extra[:1000] if len(name) < 100]  # more would take too long
         pairs = [(name, difflib.get_close_matches(name, likely, n=1)) for name in missing[:3]]
         if near := [f"{name} ~ {match[0]}" for name, match in pairs if match]:
             parts.append(f"nearest names {', '.join(near)}")
         return "; ".join(parts)
     for name, tensor in state.items():
         if tensor.shape != expected[name]:
-            return f"{name} has the shape {tensor.shape} where {expected[name]} belongs"
+            return f"{name} has the shape {tensor.shape} instead of {expected[name]}"
         if tensor.dtype not in WEIGHT_DTYPES and not name.endswith(COUNTER):
-            return f"{name} is of {tensor.dtype}, which holds no weights"
+            return f"{name} is of type {tensor.dtype}, which holds no weights"
     return ""
 
 
 def _other_layer(module: Instance, expected: Layer, name: str = "") -> str:
-    """How the layers of a whole model compute otherwise than the CNN's, or nothing.
+    """How the layers of a whole model compute differently from the CNN's, or nothing.
 
-    A state dict cannot tell: another activation or stride leaves the shapes as they are.
+    A state dict cannot show that: another activation or stride leaves the shapes as they are.
     """
     theirs, ours = submodules(module), expected.layers
     place = name or "it"
     tensors = [module.attributes.get(kind) for kind in ("_parameters", "_buffers")]
     hidden = {"forward", *theirs}.union(*(names for names in tensors if isinstance(names, dict)))
     if own := hidden & module.attributes.keys():
-        return f"{place} has an attribute of its own in place of {few(sorted(own))}"
+        return f"{place} has an attribute of its own instead of {few(sorted(own))}"
     if list(theirs) != list(ours):
         other = [key for key in [*theirs, *ours] if (key in theirs) != (key in ours)]
         return f"{place} has other layers ({few(other or theirs)})"
     for key, value in expected.settings.items():
         found = module.attributes.get(key, value)  # older versions lack the later ones
         if _pair(found) != _pair(value):
-            return f"{place} has {key} {_shown(found)} where {value} belongs"
+            return f"{place} has {key} {_shown(found)} instead of {value}"
     for key, layer in ours.items():
         inner = f"{name}.{key}".lstrip(".")
         if not is_module(theirs[key]) or theirs[key].global_name != layer.kind:
             found = getattr(theirs[key], "global_name", "nothing").rpartition(".")[2]
-            return f"{inner} is {found} where {layer.kind.rpartition('.')[2]} belongs"
+            return f"{inner} is {found} instead of {layer.kind.rpartition('.')[2]}"
         if problem := _other_layer(theirs[key], layer, inner):
             return problem
     return ""

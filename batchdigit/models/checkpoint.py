@@ -1,4 +1,4 @@
-"""Model files as PyTorch's network: the CNN's weights out of every way in which they are saved.
+"""Model files as PyTorch's network, however their weights were saved.
 
 The network is always the CNN of this package.
 """
@@ -15,6 +15,7 @@ import torch
 
 from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models.cnn import CNN
+from batchdigit.models.spec import InputSpec
 from batchdigit.models.weights import BFLOAT16, Weights, read_weights
 
 
@@ -50,9 +51,14 @@ class Checkpoint:
         return self.weights.kind
 
     @property
+    def spec(self) -> InputSpec:
+        """What the model takes and gives, with its own number of classes."""
+        return self.weights.spec
+
+    @property
     def classes(self) -> int:
         """Number of classes K."""
-        return self.weights.classes
+        return self.spec.classes
 
     @cached_property
     def state(self) -> Mapping[str, torch.Tensor]:
@@ -68,15 +74,16 @@ class Checkpoint:
 def load_checkpoint(path: str | os.PathLike[str], class_name: str | None = None) -> Checkpoint:
     """The CNN whose weights ``path`` holds.
 
-    Read are a state dict and a whole pickled model, by ``torch.save`` of any version, and a state
-    dict in safetensors; also within a dictionary, under one of ``statedict.NESTING_KEYS``; with
-    the prefixes of ``statedict.PREFIXES``; in half, single or double precision; from any device.
-    A whole model's class must be called ``CNN``, in whatever module, or ``class_name`` (with or
-    without its module). The number of classes, 1 to 1000, is that of the last layer.
+    It reads a state dict and a whole pickled model, by ``torch.save`` of any version, and a state
+    dict in safetensors. The weights may lie within a dictionary, under one of
+    ``statedict.NESTING_KEYS``; they may have the prefixes of ``statedict.PREFIXES``, be in half,
+    single or double precision, and come from any device. A whole model's class must be called
+    ``CNN``, in whatever module, or ``class_name`` (with or without its module). The number of
+    classes, 1 to 1000, is that of the last layer.
 
     Nothing in the file is executed or imported, whatever it is and whatever the environment says.
 
-    Raises CheckpointError for every other file; BatchdigitError where safetensors is missing.
+    Raises CheckpointError for every other file, and BatchdigitError where safetensors is missing.
     """
     weights = read_weights(read_model_file(Path(path)), class_name)
     return Checkpoint(build_model(weights), weights)
@@ -84,8 +91,9 @@ def load_checkpoint(path: str | os.PathLike[str], class_name: str | None = None)
 
 def build_model(weights: Weights) -> CNN:
     """The CNN with these weights, in single precision and in ``eval()`` mode."""
-    with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
-        model = CNN(weights.classes).float()  # whatever torch's default is
+    # On "meta", weights that are replaced anyway take neither memory nor random numbers.
+    with torch.device("meta"):
+        model = CNN(spec=weights.spec).float()  # whatever torch's default is
     state = {name: torch.from_numpy(array.copy()) for name, array in weights.single.items()}
     for name in model.state_dict().keys() - state.keys():  # counters, which may be missing
         state[name] = torch.tensor(int(weights.stored.get(name, 0)), device="cpu")

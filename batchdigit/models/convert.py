@@ -17,17 +17,17 @@ from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.models.cnn import CNN
 from batchdigit.models.digits import packaged_digits
-from batchdigit.models.network import IMAGE_SIZE
 from batchdigit.models.onnx_graph import INPUT, OPSET, OUTPUT, onnx_model
+from batchdigit.models.spec import InputSpec
 from batchdigit.models.weights import read_weights
 from batchdigit.system.publish import Publication, writing
 
-ONNX_TOLERANCE = 1e-5  # of a probability; also of a logit, relative to the largest
+ONNX_TOLERANCE = 1e-5  # for a probability, and for a logit relative to the largest
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written. ``checked`` says in words how it was compared with the original."""
+    """What was written; ``checked`` says in words how it was compared with the original."""
 
     path: Path
     bytes: int
@@ -47,13 +47,13 @@ def convert_model(
     """Write the model in ``source`` to ``target``, in the format that its extension names.
 
     ``.pt`` or ``.pth`` is a state dict by ``torch.save``, ``.safetensors`` the same in that
-    format; both keep names, values and precision, and are read again before they are published.
+    format. Both keep names, values and precision, and are read again before they are published.
     ``.onnx`` is the network in single precision, opset 18: input ``images`` float32[B, 1, 28, 28],
-    output ``logits`` float32[B, K], B any; ONNX Runtime must agree with torch on a thousand
+    output ``logits`` float32[B, K], for any B. ONNX Runtime must agree with torch on a thousand
     digits and a thousand random images before it is published.
 
     Raises UsageError for another extension, CheckpointError for a source that cannot be used,
-    OutputError where ``target`` exists and ``force`` is false or cannot be written, and
+    OutputError where ``target`` cannot be written or exists while ``force`` is false, and
     BatchdigitError where a package is missing or the check fails.
     """
     target = Path(target)
@@ -96,7 +96,7 @@ def _save_safetensors(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]
         from safetensors.torch import save
     except ImportError as error:
         raise _missing("safetensors") from error
-    # What the transformers library asks of a file: made by PyTorch.
+    # The transformers library takes a file only if it says that PyTorch made it.
     return _read_again(checkpoint, target, save(_own_state(checkpoint), {"format": "pt"}))
 
 
@@ -121,7 +121,9 @@ def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
     data = onnx_model(checkpoint.weights)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     difference = _compare(
-        checkpoint.model, lambda images: session.run([OUTPUT], {INPUT: images.numpy()})[0]
+        checkpoint.model,
+        checkpoint.spec,
+        lambda images: session.run([OUTPUT], {INPUT: images.numpy()})[0],
     )
     if math.isinf(difference):
         raise BatchdigitError(
@@ -139,11 +141,12 @@ def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
     )
 
 
-def _compare(model: CNN, run: Callable[[torch.Tensor], np.ndarray]) -> float:
+def _compare(model: CNN, spec: InputSpec, run: Callable[[torch.Tensor], np.ndarray]) -> float:
     """The largest difference in probability, or in logit relative to the largest logit."""
-    noise = torch.rand(1000, 1, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(1000, *spec.shape, generator=torch.Generator().manual_seed(0))
+    digits = torch.from_numpy(packaged_digits()).float()
+    spec.scale_pixels(digits)
     largest = 0.0
-    digits = torch.from_numpy(packaged_digits()).float() / 255
     for images in (digits, noise):
         for part in images.split([1, 7, 992]):
             with torch.inference_mode():
@@ -159,7 +162,7 @@ def _compare(model: CNN, run: Callable[[torch.Tensor], np.ndarray]) -> float:
 
 def _missing(packages: str) -> BatchdigitError:
     return BatchdigitError(
-        f"writing this format takes packages that are not installed ({packages})",
+        f"writing this format needs packages that are not installed ({packages})",
         f"pip install {packages}",
     )
 

@@ -1,4 +1,4 @@
-"""What a model file is and holds, found out without running anything in it."""
+"""What a model file is and what it holds, without running anything in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from batchdigit.errors import CheckpointError, one_line
 from batchdigit.modelfiles.file import ONNX, ModelFile, read_model_file
-from batchdigit.modelfiles.pickled import Instance
 from batchdigit.modelfiles.scan import Contents, scan
+from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import DTYPES, StoredTensor
 from batchdigit.models.check import check_globals
 from batchdigit.models.onnx_graph import checked_onnx
@@ -27,12 +27,12 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 class Inspection:
     """What is known of a model file.
 
-    ``kind`` is how its weights are saved; empty where none could be found. ``tensors`` are all
-    that it declares, by the path that leads to each; ``finite`` is None where the numbers were
-    not looked at, as the file is damaged or may hold more than data. ``globals`` are the classes
-    and functions that its pickles name, each with the role it has here, empty for one that is
-    refused. ``checksums`` says whether the file has some, which were right. A run would take the
-    file unless there is a ``problem``.
+    ``kind`` is how its weights are saved; it is empty where none were found. ``tensors`` are all
+    that it declares, by the path that leads to each. ``finite`` is None where the numbers were
+    not looked at, because the file is damaged or may hold more than data. ``globals`` are the
+    classes and functions that its pickles name, each with the role that it has here, empty for one
+    that is refused. ``checksums`` says whether the file has any; they were right. A run would take
+    the file unless there is a ``problem``.
     """
 
     path: str
@@ -56,7 +56,7 @@ class Inspection:
 
     @property
     def parameters(self) -> int:
-        """Numbers in all tensors together, but for what BatchNorm only counts and averages."""
+        """Numbers in all tensors together, without what BatchNorm only counts and averages."""
         return sum(
             tensor.elements for name, tensor in self.tensors.items() if not name.endswith(BUFFERS)
         )
@@ -78,8 +78,8 @@ class Inspection:
 def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -> Inspection:
     """Look into the model file ``path``; nothing in it is executed or imported.
 
-    ``class_name`` is as for :func:`batchdigit.load_checkpoint`. Raises CheckpointError only for a
-    file that cannot be read at all; whatever else is wrong is part of the result.
+    ``class_name`` means what it means to :func:`batchdigit.load_checkpoint`. Raises CheckpointError
+    only for a file that cannot be read at all; whatever else is wrong is part of the result.
     """
     file = read_model_file(Path(path))
     known: dict[str, Any] = {
@@ -108,7 +108,7 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
 
 
 def _onnx_facts(file: ModelFile) -> dict[str, Any]:
-    """Raises CheckpointError for an ONNX file that is not of this program."""
+    """Raises CheckpointError for an ONNX file that this program did not write."""
     network = checked_onnx(file)
     return {
         "kind": "ONNX graph",
@@ -122,10 +122,10 @@ def _onnx_facts(file: ModelFile) -> dict[str, Any]:
 
 
 def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
-    """Whether all weights are; None where that would take more work than the file is worth."""
+    """Whether all weights are finite; None where finding out takes more work than it is worth."""
     declared = state_of(find_weights(file, contents.root))
     if sum(tensor.elements for tensor in declared.values()) > len(file.data):
-        return None  # the same numbers under one name after another
+        return None  # the same numbers stand under many names
     if not {tensor.dtype for tensor in declared.values()} <= NUMPY_DTYPES:
         return None
     arrays = stored_arrays(file, contents, declared)
@@ -160,5 +160,5 @@ def _parts(node: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _shown(key: object) -> str:
-    """A key as part of a path; one that is long would stand in the path of each of its items."""
+    """A key as part of a path, cut short because it stands in the path of each of its items."""
     return one_line(str(key), 100)

@@ -1,8 +1,8 @@
 """The network as data: its layers, what each keeps in a file, and how each computes.
 
-:mod:`batchdigit.models.cnn` is the same network as PyTorch runs it. This module is for whatever
-does without PyTorch, which takes a second to import: holding a model file against the network,
-and writing the network as an ONNX graph.
+:mod:`batchdigit.models.cnn` is the same network as PyTorch runs it. This module serves what works
+without PyTorch, which takes a second to import: checking a model file against the network, and
+writing the network as an ONNX graph.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-IMAGE_SIZE = 28
-CLASSES = 10
+from batchdigit.models.spec import MNIST, InputSpec
 
 CONV = "torch.nn.modules.conv.Conv2d"
 BATCHNORM = "torch.nn.modules.batchnorm.BatchNorm2d"
@@ -28,8 +27,8 @@ COUNTER = "num_batches_tracked"  # BatchNorm's, used in training only
 class Layer:
     """A layer, or several in one, under the names that PyTorch uses.
 
-    ``kind`` is the layer's class, ``settings`` the attributes of it that change what it computes,
-    ``tensors`` the shapes of its parameters and buffers, ``layers`` what it is made of.
+    ``kind`` is the layer's class, ``settings`` are those of its attributes that change what it
+    computes, ``tensors`` the shapes of its parameters and buffers, ``layers`` what it is made of.
     """
 
     kind: str
@@ -46,7 +45,7 @@ class Layer:
         }
 
     def leaves(self, name: str = "") -> Iterator[tuple[str, Layer]]:
-        """The layers that compute, each with its path (``layer1.0``), in the order they do."""
+        """The layers that compute, each with its path (``layer1.0``), in order of computation."""
         for key, layer in self.layers.items():
             path = f"{name}.{key}".lstrip(".")
             if layer.layers:
@@ -55,25 +54,40 @@ class Layer:
                 yield path, layer
 
 
-def cnn(classes: int = CLASSES) -> Layer:
-    """The CNN with ``classes`` outputs."""
+def cnn(spec: InputSpec = MNIST) -> Layer:
+    """The CNN for the images and the classes of ``spec``."""
     return Layer(
         "CNN",
         layers={
-            "layer1": _sequential(*_convolution(1, 16)),
-            "layer2": _sequential(*_convolution(16, 32), _maxpool()),
-            "layer3": _sequential(*_convolution(32, 64)),
-            "layer4": _sequential(*_convolution(64, 128), _maxpool()),
+            "layer1": _sequential(_convolution(spec.channels, 16)),
+            "layer2": _sequential([*_convolution(16, 32), _maxpool()]),
+            "layer3": _sequential(_convolution(32, 64)),
+            "layer4": _sequential([*_convolution(64, 128), _maxpool()]),
             "fc": _sequential(
-                *(_linear(128 * 4 * 4, 1024), Layer(RELU)),
-                *(_linear(1024, 128), Layer(RELU)),
-                _linear(128, classes),
+                [
+                    _linear(128 * side_of_features(spec) ** 2, 1024),
+                    Layer(RELU),
+                    _linear(1024, 128),
+                    Layer(RELU),
+                    _linear(128, spec.classes),
+                ]
             ),
         },
     )
 
 
-def _sequential(*layers: Layer) -> Layer:
+def side_of_features(spec: InputSpec) -> int:
+    """The side in pixels of what ``layer4`` gives to ``fc``.
+
+    Two 3x3 convolutions take two pixels each, then pooling halves what is left; twice.
+    """
+    side = spec.size
+    for _ in range(2):
+        side = (side - 4) // 2
+    return side
+
+
+def _sequential(layers: list[Layer]) -> Layer:
     return Layer(SEQUENTIAL, layers={str(place): layer for place, layer in enumerate(layers)})
 
 

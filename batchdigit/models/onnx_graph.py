@@ -1,8 +1,8 @@
 """The network as an ONNX file, written from its weights: no PyTorch, no onnx package.
 
-An ONNX file is a protocol buffer, whose messages and field numbers stand in ``onnx.proto3`` of
-the ONNX project; the encoding is that of https://protobuf.dev/programming-guides/encoding/. Only
-what this one graph needs is written. BatchNorm is folded into the convolution before it.
+An ONNX file is a protocol buffer (:mod:`batchdigit.models.protobuf`); ``onnx.proto3`` of the ONNX
+project lists its messages and field numbers. Only what this one graph needs is written. BatchNorm
+is folded into the convolution before it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.modelfiles.file import CONVERT, ModelFile
-from batchdigit.models.network import BATCHNORM, CONV, IMAGE_SIZE, LINEAR, MAXPOOL, RELU, Layer, cnn
+from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, Layer, cnn
 from batchdigit.models.protobuf import Message, bytes_field, fields, number_field, text_field
+from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.statedict import MAX_CLASSES
 from batchdigit.models.weights import Weights, check_finite
 from batchdigit.version import __version__
 
-IR_VERSION = 8  # with opset 18, as the table of versions in the ONNX project has it
+IR_VERSION = 8  # which the ONNX project's table of versions pairs with opset 18
 OPSET = 18
 INPUT = "images"
 OUTPUT = "logits"
-FIRST_LINEAR = "fc.0"  # before it, features become one row
+FIRST_LINEAR = "fc.0"  # takes the features of an image as one row
 
 _FLOAT = 1  # TensorProto.DataType
 _ATTRIBUTE_INT, _ATTRIBUTE_INTS = 2, 7  # AttributeProto.AttributeType
@@ -36,29 +37,36 @@ Arrays = Mapping[str, NDArray[np.float32]]
 class OnnxNetwork:
     """What an ONNX file of this program holds.
 
-    ``arrays`` are the weights, BatchNorm folded in, under the names that they have in the file;
-    ``sha256`` is that of the model file that they come from, ``version`` of the program.
+    ``arrays`` are the weights, BatchNorm folded in, under the names that they have in the file.
+    ``spec`` is what the network takes and gives, ``sha256`` the digest of the model file that the
+    weights come from, ``version`` that of the program that wrote the file.
     """
 
     arrays: Arrays
-    classes: int
+    spec: InputSpec
     sha256: str
     version: str = __version__
 
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+        return self.spec.classes
+
 
 def onnx_model(weights: Weights) -> bytes:
-    """The file: ``images`` float32[B, 1, 28, 28], 0 to 1, to ``logits`` float32[B, K]; B is any.
+    """The file: ``images`` float32[B, 1, 28, 28], 0 to 1, to ``logits`` float32[B, K], for any B.
 
     Its metadata holds the SHA-256 of the model file and the number of classes, as text.
     """
-    return _write(OnnxNetwork(_folded_arrays(weights), weights.classes, weights.sha256))
+    return _write(OnnxNetwork(_folded_arrays(weights), weights.spec, weights.sha256))
 
 
 def read_onnx(data: bytes) -> OnnxNetwork | None:
-    """What :func:`onnx_model` was given; None for any other bytes than it writes.
+    """What :func:`onnx_model` was given; None for bytes that it would not write.
 
-    Whatever reads ONNX reads graphs of any kind, and cannot know whether the last operator gives
-    logits or probabilities. So what is found here is written again, and has to be the same.
+    A reader of ONNX in general accepts graphs of any kind, and cannot know whether the last
+    operator gives logits or probabilities. So what is found here is written again, and the bytes
+    must be the same.
     """
     try:
         model = dict(fields(memoryview(data)))
@@ -68,43 +76,43 @@ def read_onnx(data: bytes) -> OnnxNetwork | None:
         metadata = {bytes(entry[1]): bytes(entry[2]).decode() for entry in entries}
         network = OnnxNetwork(
             arrays,
-            int(metadata[b"classes"]),
+            MNIST.with_classes(int(metadata[b"classes"])),
             metadata[b"source_sha256"],
             bytes(model[3]).decode(),
         )
         if not 1 <= network.classes <= MAX_CLASSES:
             return None
-        fits = {key: array.shape for key, array in arrays.items()} == _shapes(network.classes)
+        fits = {key: array.shape for key, array in arrays.items()} == _shapes(network.spec)
         return network if fits and _write(network) == data else None
     except (KeyError, ValueError, IndexError, TypeError):
         return None
 
 
 def checked_onnx(file: ModelFile) -> OnnxNetwork:
-    """The network in an ONNX file; raises CheckpointError for one that is not of this program."""
+    """The network in an ONNX file; raises CheckpointError for a file of another program."""
     network = read_onnx(file.data)
     if network is None:
-        raise file.refusal("is an ONNX file, but not as this program writes it", CONVERT)
+        raise file.refusal("is an ONNX file that this program did not write", CONVERT)
     check_finite(file, network.arrays)
     return network
 
 
-def _shapes(classes: int) -> dict[str, tuple[int, ...]]:
+def _shapes(spec: InputSpec) -> dict[str, tuple[int, ...]]:
     return {
         f"{name}.{part}": shape
-        for name, layer in cnn(classes).leaves()
+        for name, layer in cnn(spec).leaves()
         if layer.kind in (CONV, LINEAR)
         for part, shape in layer.tensors.items()
     }
 
 
 def _write(network: OnnxNetwork) -> bytes:
-    layers = dict(cnn(network.classes).leaves())
+    layers = dict(cnn(network.spec).leaves())
     nodes: Message = []
     tensors: Message = []
     value = INPUT
     for name, layer in layers.items():
-        if layer.kind == BATCHNORM:  # is in the convolution
+        if layer.kind == BATCHNORM:  # folded into the convolution
             continue
         if name == FIRST_LINEAR:
             nodes += bytes_field(1, _node("Flatten", [value], "flat"))
@@ -119,8 +127,8 @@ def _write(network: OnnxNetwork) -> bytes:
         *nodes,
         *text_field(2, "batchdigit CNN"),
         *tensors,
-        *bytes_field(11, _value(INPUT, 1, IMAGE_SIZE, IMAGE_SIZE)),
-        *bytes_field(12, _value(OUTPUT, network.classes)),
+        *bytes_field(11, _value(INPUT, network.spec.shape)),
+        *bytes_field(12, _value(OUTPUT, (network.classes,))),
     ]
     model = [
         *number_field(1, IR_VERSION),
@@ -136,7 +144,7 @@ def _write(network: OnnxNetwork) -> bytes:
 
 
 def _folded_arrays(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    layers = dict(cnn(weights.classes).leaves())
+    layers = dict(cnn(weights.spec).leaves())
     arrays: dict[str, NDArray[np.float32]] = {}
     for name, layer in layers.items():
         if layer.kind == LINEAR:
@@ -211,7 +219,7 @@ def _tensor(name: str, array: NDArray[np.float32]) -> Message:
     return [*sizes, *number_field(2, _FLOAT), *text_field(8, name), *bytes_field(9, [numbers])]
 
 
-def _value(name: str, *sizes: int) -> Message:
+def _value(name: str, sizes: tuple[int, ...]) -> Message:
     """ValueInfoProto of float32[batch, sizes...]."""
     shape = bytes_field(1, text_field(2, "batch"))
     for size in sizes:

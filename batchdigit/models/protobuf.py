@@ -1,31 +1,37 @@
-"""Protocol buffers, as much of them as an ONNX file takes."""
+"""As much of the protocol buffers' encoding as an ONNX file needs.
+
+It is described at https://protobuf.dev/programming-guides/encoding/.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-MAX_FIELDS = 100  # of a message: the graph has 33
-Message = list[bytes | memoryview]  # in pieces, so that weights are copied once, at the end
+MAX_FIELDS = 100  # in a message: the graph has 33
+Message = list[bytes | memoryview]  # in pieces, so that weights are copied only once, at the end
 
 
 def text_field(number: int, text: str) -> Message:
-    """A field of text."""
+    """A field that holds text."""
     return bytes_field(number, [text.encode()])
 
 
 def bytes_field(number: int, message: Message) -> Message:
-    """A field of a message, or of bytes."""
+    """A field that holds a message or bytes."""
     return [varint(number << 3 | 2), varint(sum(map(len, message))), *message]
 
 
 def number_field(number: int, value: int) -> Message:
-    """A field of a whole number, 0 or more."""
+    """A field that holds a whole number, 0 or more."""
     return [varint(number << 3), varint(value)]
 
 
 def varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first, the eighth set in all but the last."""
+    """A whole number, 0 or more: seven bits a byte, the lowest first.
+
+    The eighth bit is set in every byte but the last.
+    """
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -35,9 +41,10 @@ def varint(value: int) -> bytes:
 
 
 def fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
-    """The fields of a message: their numbers, and their content or whole number.
+    """The fields of a message: their numbers, each with its content or its whole number.
 
-    Raises ValueError or IndexError where it is none.
+    Raises ValueError or IndexError for what this program does not write: other types of fields, a
+    field that runs past the end, more than MAX_FIELDS fields.
     """
     view = memoryview(message)
     position = 0
@@ -57,9 +64,9 @@ def fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
 
 
 def read_varint(view: memoryview, position: int) -> tuple[int, int]:
-    """Undo :func:`varint`: the number at ``position`` of the bytes, and where it ends.
+    """Undo :func:`varint`: the number at ``position`` of the bytes, and the position behind it.
 
-    Raises ValueError or IndexError where there is none.
+    Raises ValueError for more than 64 bits, IndexError where the bytes end before the number does.
     """
     value = shift = 0
     while shift < 64:

@@ -1,4 +1,4 @@
-"""The CNN's state dict in what a model file holds: finding it, and holding it against the CNN.
+"""Finding the CNN's state dict in what a model file holds.
 
 Everything here works on what a file declares, as :mod:`batchdigit.modelfiles.tensors` describes it.
 """
@@ -10,19 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
-from batchdigit.modelfiles.pickled import Instance
+from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import TENSOR_DATA, StoredTensor
-from batchdigit.models.network import (
-    BATCHNORM,
-    CONV,
-    LINEAR,
-    MAXPOOL,
-    RELU,
-    SEQUENTIAL,
-)
+from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SEQUENTIAL
 
 MAX_CLASSES = 1000
 MAX_NESTING = 4
+MAX_NAMED = 4  # names in a message
 
 NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
@@ -32,7 +26,12 @@ LAST_WEIGHT = "fc.4.weight"
 DATA_PARALLEL = "torch.nn.parallel.data_parallel.DataParallel"
 LAYER_CLASSES = frozenset(
     {
-        *(SEQUENTIAL, CONV, BATCHNORM, RELU, MAXPOOL, LINEAR),
+        SEQUENTIAL,
+        CONV,
+        BATCHNORM,
+        RELU,
+        MAXPOOL,
+        LINEAR,
         DATA_PARALLEL,
         "torch.nn.backends.thnn._get_thnn_function_backend",  # in models from before torch 1.2
     }
@@ -44,25 +43,25 @@ State = Mapping[str, StoredTensor]
 
 @dataclass(frozen=True)
 class Located:
-    """Where in a file the weights are: ``where`` leads to ``node``, a dictionary or a module."""
+    """Where the weights are in a file: ``where`` leads to ``node``, a dictionary or a module."""
 
     node: Any
     where: tuple[str, ...] = ()
 
     @property
     def class_name(self) -> str:
-        """The class of a whole model, else an empty string."""
+        """The class of a whole model, or an empty string."""
         return self.node.global_name if isinstance(self.node, Instance) else ""
 
     @property
     def kind(self) -> str:
-        """In words."""
+        """What was found, in words."""
         kind = f"whole model {self.class_name}" if self.class_name else "state dict"
         return kind + (f" under {'.'.join(self.where)}" if self.where else "")
 
 
 def role_of(global_name: str, class_name: str | None) -> str:
-    """What a pickled class or function is to this program; empty for what it does not accept."""
+    """What a pickled class or function is to this program; empty for one that it refuses."""
     if global_name in TENSOR_DATA:
         return "tensor data"
     if global_name in LAYER_CLASSES:
@@ -79,10 +78,10 @@ def find_weights(file: ModelFile, root: Any) -> Located:
         return found[0]
     if found:
         places = [".".join(weights.where) for weights in found]
-        raise file.refusal(f"holds several models, under {few(places)}", "save one alone")
+        raise file.refusal(f"holds several models, under {few(places)}", "save only one of them")
     raise file.refusal(
         f"holds no state dict, but {_describe(root)}",
-        f"save it by {SAVE_STATE}, alone or under one of {', '.join(NESTING_KEYS)}",
+        f"save one by {SAVE_STATE}, alone or under one of {', '.join(NESTING_KEYS)}",
     )
 
 
@@ -155,7 +154,7 @@ def _common_prefix(names: Collection[str]) -> str | None:
 
 
 def _module_state(module: Any, seen: set[int], depth: int = 0) -> Iterable[tuple[str, Any]]:
-    """What ``module.state_dict()`` would give; each module once, however it is nested."""
+    """What ``module.state_dict()`` would give; each module once, even if it is nested in itself."""
     if not is_module(module) or id(module) in seen or depth > MAX_NESTING:
         return
     seen.add(id(module))
@@ -169,8 +168,8 @@ def _module_state(module: Any, seen: set[int], depth: int = 0) -> Iterable[tuple
             yield f"{name}.{inner}", tensor
 
 
-def few(names: Iterable[Any], most: int = 4) -> str:
+def few(names: Iterable[Any]) -> str:
     """The first names, and how many more there are."""
     names = [str(name) for name in names]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

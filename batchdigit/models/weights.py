@@ -1,7 +1,7 @@
-"""The CNN's weights out of a model file, as arrays: no PyTorch, and no pickle that runs.
+"""The CNN's weights from a model file, as arrays: no PyTorch, and no pickle that runs.
 
 A file is first read as data (:mod:`batchdigit.modelfiles.scan`), and everything that it declares is
-held against the network (:mod:`batchdigit.models.check`). What is left to do is to take numbers
+checked against the network (:mod:`batchdigit.models.check`). What is left to do is to take numbers
 from bytes whose place has been checked.
 """
 
@@ -22,6 +22,7 @@ from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, sca
 from batchdigit.modelfiles.tensors import StoredTensor
 from batchdigit.models.check import check_fit, check_globals
 from batchdigit.models.network import COUNTER
+from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.statedict import LAST_WEIGHT, find_weights
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
@@ -34,7 +35,7 @@ class Weights:
     ``kind`` says how it was saved (``state dict``, ``whole model __main__.CNN``, ...), ``format``
     in which file format. ``stored`` are its numbers as they are in the file, under the CNN's names
     and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types. Where possible
-    all arrays are views of the file's bytes: who changes numbers copies them.
+    the arrays are views of the file's bytes, so copy one before you change it.
     """
 
     path: Path
@@ -45,13 +46,18 @@ class Weights:
     dtypes: Mapping[str, str]
 
     @property
+    def spec(self) -> InputSpec:
+        """What the network takes and gives; the number of classes is that of the last layer."""
+        return MNIST.with_classes(int(self.stored[LAST_WEIGHT].shape[0]))
+
+    @property
     def classes(self) -> int:
         """Number of classes K."""
-        return int(self.stored[LAST_WEIGHT].shape[0])
+        return self.spec.classes
 
     @cached_property
     def single(self) -> dict[str, NDArray[np.float32]]:
-        """What the network computes with, float32; what is used in training only is left out."""
+        """What the network computes with, float32, without what is used in training only."""
         return {
             name: as_single(array, self.dtypes[name])
             for name, array in self.stored.items()
@@ -62,7 +68,7 @@ class Weights:
 def read_weights(file: ModelFile, class_name: str | None = None) -> Weights:
     """The CNN whose weights ``file`` holds; see :func:`batchdigit.load_checkpoint`.
 
-    Raises CheckpointError for a file that holds none, and for values that no network has;
+    Raises CheckpointError for a file that holds none and for values that no network has, and
     BatchdigitError where the package safetensors is missing.
     """
     return weights_in(file, scan(file), class_name)
@@ -94,7 +100,7 @@ def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> W
 def stored_arrays(
     file: ModelFile, contents: Contents, declared: Mapping[str, StoredTensor]
 ) -> dict[str, NDArray[Any]]:
-    """The numbers of the state dict that a file declares, whose pickles are known to be data."""
+    """The numbers of the state dict that a file declares; its pickles must be known to be data."""
     storages = contents.storages
     if file.format == SAFETENSORS:
         storages = _safetensors_storages(file, declared.values())
@@ -105,8 +111,8 @@ def stored_arrays(
 
 
 def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any]:
-    """The numbers of ``tensor``, of which the scan has found that they are there; read-only."""
-    if not tensor.elements:  # of any shape, also one that numpy has no number for
+    """The numbers of ``tensor``, read-only; the scan has made sure that they are there."""
+    if not tensor.elements:  # its shape may be one that numpy cannot express
         return np.empty(0)
     dtype = np.dtype("uint16" if tensor.dtype == BFLOAT16 else tensor.dtype)
     numbers = np.frombuffer(storage, dtype.newbyteorder("<" if byteorder == "little" else ">"))
@@ -119,7 +125,7 @@ def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any
 
 
 def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
-    """The same numbers as float32; what is too large for it becomes infinite."""
+    """The same numbers as float32; one that is too large becomes infinite."""
     if dtype == BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):
@@ -127,20 +133,21 @@ def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
 
 
 def check_finite(file: ModelFile, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Raise CheckpointError unless every number is."""
+    """Raise CheckpointError unless every number is finite."""
     for name, array in arrays.items():
         if not all_finite(array):
             raise file.refusal(f"holds values that are not finite in {name}", "train it again")
 
 
 def is_finite(array: NDArray[Any], dtype: str) -> bool:
-    """Whether every number is, in the precision that it is stored in."""
+    """Whether every number is finite in the precision that it is stored in."""
     return all_finite(as_single(array, dtype) if dtype == BFLOAT16 else array)
 
 
 def all_finite(array: NDArray[Any]) -> bool:
-    """Whether every number is."""
-    # A sum takes a fraction of the time. It is finite only if every number is; it can overflow.
+    """Whether every number is finite."""
+    # A sum takes a fraction of the time. It is finite only if every number is, but it can overflow,
+    # so a sum that is not finite proves nothing.
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
@@ -151,7 +158,7 @@ def _safetensors_storages(file: ModelFile, declared: Iterable[StoredTensor]) -> 
         from safetensors import SafetensorError, deserialize
     except ImportError as error:
         raise BatchdigitError(
-            f"reading {file.path} takes the package safetensors, which is not installed",
+            f"reading {file.path} needs the package safetensors, which is not installed",
             "pip install safetensors",
         ) from error
     try:

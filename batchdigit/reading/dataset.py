@@ -11,14 +11,9 @@ from PIL import Image
 from batchdigit.batches import Batch, Digit, Failure, blank_facts
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
-from batchdigit.images.preprocess import (
-    ENOUGH_PIXELS,
-    SIZE,
-    look_like_mnist,
-    to_grey,
-    to_model_input,
-)
+from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_grey, to_model_input
 from batchdigit.job import Reading
+from batchdigit.models.spec import MNIST
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.sources.base import Source
 from batchdigit.system.stopwatch import Laps
@@ -110,7 +105,7 @@ class DigitImages:
             image = decode_image(contents, enough=None if how == "exact" else ENOUGH_PIXELS)
             laps.enter("fit")
         pixels = to_grey(image, how)
-        if how == "auto" and pixels.shape == SIZE:
+        if how == "auto" and pixels.shape == MNIST.plane:
             rows.put_off(row, pixels)
         else:
             laps.enter("fit")
@@ -132,7 +127,7 @@ class _Rows:
         count = len(indices)
         self.indices = indices
         self.contents = contents
-        self._images = np.zeros((count, 1, *SIZE), np.uint8)
+        self._images = np.zeros((count, *MNIST.shape), np.uint8)
         self._facts = blank_facts(count)
         self._usable = np.ones(count, np.bool_)
         self._failures: dict[int, Failure] = {}

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Batch
+from batchdigit.models.spec import MNIST
 from batchdigit.reading.clocks import FileClocks
 
 BYTES_AHEAD = 8 << 20  # of pixels, of all processes together
-BYTES_OF_AN_IMAGE = 28 * 28
+BYTES_OF_AN_IMAGE = MNIST.channels * MNIST.size**2
 MIN_AHEAD, MAX_AHEAD = 2, 64  # batches of each
 
 

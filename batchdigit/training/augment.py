@@ -1,4 +1,4 @@
-"""Random transformations of the images that a training sees."""
+"""Random transformations of the images that training sees."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Transform = Callable[[torch.Tensor], torch.Tensor]
 def augmentation() -> Transform:
     """Random small rotations, shifts, scalings, shears and elastic distortions of uint8 images.
 
-    The ranges keep every digit inside its 28x28 frame and its class beyond doubt; the elastic
-    distortion is that of Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural
-    Networks" (2003), at a displacement of about 0.7 pixels (root mean square).
+    The ranges keep nearly every digit inside its 28x28 frame, and its class beyond doubt. The
+    elastic distortion is that of Simard, Steinkraus and Platt, "Best Practices for Convolutional
+    Neural Networks" (2003), with a displacement of about 0.7 pixels (root mean square).
     """
     # Imported here: only training needs torchvision, and it takes seconds.
     from torchvision.transforms import v2

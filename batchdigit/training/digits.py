@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.images.fit import fit
 from batchdigit.job import Reading
-from batchdigit.models.network import CLASSES, IMAGE_SIZE
+from batchdigit.models.spec import MNIST
 from batchdigit.reading.reader import Reader
 from batchdigit.reading.startup import default_start_method, one_thread, settle_in
 from batchdigit.reading.torch_workers import TorchWorkers
@@ -29,7 +29,7 @@ from batchdigit.training.variants import variant
 
 MNIST_VALIDATION = 5_000
 VARIANTS_AT_ONCE = 500
-FOLDER_SHARE = 10  # one part in ten of a labelled folder to choose by, and one to test on
+FOLDER_SHARE = 10  # one image in ten of a labelled folder is for validation, and one for the test
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint images to fit to, to choose by, and to report on once."""
+    """Disjoint images: to fit the weights to, to choose the best ones by, and to test once."""
 
     train: Digits
     validation: Digits
@@ -66,16 +66,16 @@ class Splits:
 def load_splits(data: Path, *, download: bool, seed: int, preprocess: str = "auto") -> Splits:
     """The digits at ``data``, split the same way every time.
 
-    MNIST, as ``torchvision.datasets.MNIST`` reads it: the last 5,000 training images are for
-    validation, the 10,000 test images for the test. A labelled folder (``0/`` to ``9/`` with
-    images below them, which come to 28x28 by ``preprocess``): a tenth for validation and a tenth
+    Of MNIST, as ``torchvision.datasets.MNIST`` reads it, the last 5,000 training images are for
+    validation and the 10,000 test images for the test. Of a labelled folder (``0/`` to ``9/`` with
+    images below them, which ``preprocess`` brings to 28x28), a tenth is for validation and a tenth
     for the test, drawn by ``seed``.
 
-    Raises SourceError when ``data`` is neither.
+    Raises SourceError where ``data`` is neither, or has too few images or one that is damaged.
     """
     if download or (data / "MNIST" / "raw").is_dir():
         return _load_mnist(data, download)
-    if data.is_dir() and any((data / str(digit)).is_dir() for digit in range(CLASSES)):
+    if data.is_dir() and any((data / str(digit)).is_dir() for digit in range(MNIST.classes)):
         return _load_folder(data, seed, Reading(preprocess=preprocess))
     raise SourceError(
         f"{data} holds neither MNIST (MNIST/raw/) nor one folder for each digit (0/ to 9/)",
@@ -85,10 +85,10 @@ def load_splits(data: Path, *, download: bool, seed: int, preprocess: str = "aut
 
 def _load_mnist(data: Path, download: bool) -> Splits:
     # Imported here: only training needs torchvision, and it takes seconds.
-    from torchvision.datasets import MNIST
+    from torchvision import datasets
 
     try:
-        parts = [MNIST(data, train=train, download=download) for train in (True, False)]
+        parts = [datasets.MNIST(data, train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError) as error:
         raise SourceError(
             f"cannot load MNIST from {data}: {error}",
@@ -104,7 +104,7 @@ def _load_mnist(data: Path, download: bool) -> Splits:
 
 
 def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
-    folders = [data / str(digit) for digit in range(CLASSES)]
+    folders = [data / str(digit) for digit in range(MNIST.classes)]
     parts = [
         _read_labelled(open_folders([folder]), int(folder.name), reading)
         for folder in folders
@@ -129,7 +129,7 @@ def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
 
 
 def _read_labelled(source: FolderSource, label: int, reading: Reading) -> Digits:
-    images = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)]
+    images = [torch.empty(0, *MNIST.shape, dtype=torch.uint8)]
     workers = min(available_cores(), len(source) // 1000)
     with Reader(
         source, batch_size=256, workers=workers, reading=reading, open_workers=TorchWorkers
@@ -139,22 +139,23 @@ def _read_labelled(source: FolderSource, label: int, reading: Reading) -> Digits
                 name = os.fsdecode(source.path(failure.index))
                 raise SourceError(
                     f"cannot train on {name}: {failure.text}",
-                    "repair the file or take it out of the folder",
+                    "repair the file or remove it from the folder",
                 )
             images.append(torch.from_numpy(batch.images))
     return Digits(torch.cat(images), torch.full((len(source),), label))
 
 
 def join(one: Digits, other: Digits) -> Digits:
-    """The images of both."""
+    """The images of one and then those of the other."""
     return Digits(torch.cat([one.images, other.images]), torch.cat([one.labels, other.labels]))
 
 
 def variants_of(digits: Digits, seed: int) -> Digits:
-    """Each image in another hand and on other paper, fitted to 28x28 as a run would.
+    """Each image in another hand and on other paper, fitted to 28x28 as a run would fit it.
 
-    The few in which no strokes can be found stay as they are. The same ``seed``, the same variants.
-    Raises WorkerError when processes cannot be started, or are killed.
+    The few variants without any strokes that can be found are replaced by the image itself. The
+    same ``seed`` gives the same variants. Raises WorkerError where processes cannot be started or
+    are killed.
     """
     parts = [
         (part.images[:, 0].numpy(), part.labels.tolist(), (seed, start))
@@ -181,7 +182,7 @@ def _in_processes(parts: list[_Part]) -> Iterator[NDArray[np.uint8]]:
             yield from pool.map(_fitted_variants, parts)
         except (BrokenProcessPool, OSError) as error:
             raise WorkerError(
-                f"the processes that make variants came to nothing: {error}", "run again"
+                f"the processes that make variants failed: {error}", "run again"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

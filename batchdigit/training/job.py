@@ -1,4 +1,4 @@
-"""What a training is asked to do."""
+"""What a training run is asked to do."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from batchdigit.job import PREPROCESSING, check_batch_size, check_choice, check_
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Everything a training was asked to do. Defaults are written here and nowhere else.
+    """Everything that a training run was asked to do. Defaults are written here and nowhere else.
 
-    The learning rate is the peak of a one-cycle schedule. ``average_decay`` is the decay, for
-    each step, of the exponential moving average of the weights that becomes the model.
-    ``variants`` is how many pictures of each training image, in other hands and on other paper,
-    take turns beside it; 0 trains on the images alone. ``preprocess`` is how the images of a
-    labelled folder come to 28x28, and should be what the model will be run with. ``start`` is a
-    model file to begin with instead of random weights.
+    ``learning_rate`` is the peak of a one-cycle schedule. ``average_decay`` is the decay per step
+    of the exponential moving average of the weights, which becomes the model. ``variants`` is how
+    many pictures of each training image, in other hands and on other paper, take turns beside it;
+    0 trains on the images alone. ``preprocess`` is how the images of a labelled folder are brought
+    to 28x28, and should be what the model will be run with. ``start`` is a model file to begin with
+    instead of random weights.
+
+    Raises UsageError for a value that makes no sense.
     """
 
     data: Path
@@ -46,7 +48,9 @@ class TrainJob:
             raise UsageError(f"--variants {self.variants} is not between 0 and 100", "try 3")
         check_choice("--preprocess", self.preprocess, PREPROCESSING)
         if self.variants and self.preprocess == "exact":
-            raise UsageError("variants are fitted, which exact is not", "add --variants 0")
+            raise UsageError(
+                "variants are fitted, but --preprocess exact fits no images", "add --variants 0"
+            )
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range", "take 0 or a positive number")
         check_batch_size("--batch-size", self.batch_size)

@@ -1,9 +1,9 @@
 """Fitting the CNN to labelled digits.
 
-Images stay uint8 until they are on the device. Augmentation runs there too, on small groups of a
-batch that share one random transformation. The model that is kept is a moving average of the
-weights, at the epoch with the lowest loss on validation images, and variants of them, that no step
-has seen.
+Images stay uint8 until they are on the device. Augmentation runs there too, on small groups of
+images that share one random transformation. The model that is kept is a moving average of the
+weights, from the epoch with the lowest loss on the validation images and variants of them, which no
+step has seen.
 
 B batch, K classes.
 """
@@ -34,12 +34,12 @@ from batchdigit.version import versions
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What came of a training; ``epoch`` is the one (from 1) whose weights were kept.
+    """The result of a training run; ``epoch`` is the one (from 1) whose weights were kept.
 
-    ``history`` holds the loss and errors after each epoch on what it was chosen by: the validation
-    images and variants of them; ``validation`` and ``test`` are of the images alone.
-    ``temperature`` is what the logits were divided by, in the weights of the last layer; it was
-    chosen on what the epoch was chosen by, so ``validation.loss`` is a little too good.
+    ``history`` holds the loss and the errors after each epoch on the validation images and variants
+    of them, by which the epoch was chosen. ``validation`` and ``test`` are scores on the images
+    alone. ``temperature`` is what the weights of the last layer, and so the logits, were divided
+    by. It was chosen on the same images as the epoch, so ``validation.loss`` is a little too good.
     """
 
     epoch: int
@@ -61,12 +61,12 @@ def train(
     ``on_progress(batches done, 0, batches in all)`` is called after each batch, ``on_epoch(epoch
     from 1, its score on the validation images and variants of them)`` after each epoch.
 
-    ``job.out`` with ``.train.json`` added gets the settings and scores. After each epoch the
-    state goes to ``job.out`` with ``.resume`` added, from which the same job continues with the
-    same result; the file goes when the training is complete.
+    The settings and scores go to ``job.out`` with ``.train.json`` added. After each epoch the
+    state goes to ``job.out`` with ``.resume`` added, from which the same job continues to the same
+    result; that file is removed when the training is complete.
 
-    Raises SourceError, OutputError, DeviceError, WorkerError, and CheckpointError for a ``.resume``
-    file of another training.
+    Raises SourceError, OutputError, DeviceError, WorkerError, CheckpointError for a ``.resume``
+    file of another training run, and BatchdigitError where the loss is not finite.
     """
     device = choose_device(job.device)
     resume_file = job.out.with_name(job.out.name + ".resume")

@@ -1,6 +1,6 @@
-"""A training in progress: everything that the next epoch depends on.
+"""The state of a training run, and its single steps.
 
-B batch, K classes.
+B batch, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.models.cnn import CNN
-from batchdigit.models.network import CLASSES
+from batchdigit.models.spec import MNIST
 from batchdigit.system.progress import OnProgress
 from batchdigit.system.publish import Publication, writing
 from batchdigit.training.augment import augmentation
@@ -27,16 +27,26 @@ from batchdigit.training.job import TrainJob
 from batchdigit.training.scores import Score, evaluate, to_float
 from batchdigit.version import versions
 
-GROUP = 8  # images of a batch that share one random transformation
-# What must be equal for a training to go on where another stopped.
+GROUP = 8  # images that share one random transformation
+# The settings that must be equal before one training run may continue another.
 BINDING = (
-    *("epochs", "batch_size", "learning_rate", "weight_decay", "average_decay"),
-    *("augment", "variants", "preprocess", "seed"),
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "average_decay",
+    "augment",
+    "variants",
+    "preprocess",
+    "seed",
 )
 
 
 class Trainer:
-    """A training in progress: everything that the next epoch depends on."""
+    """A training run in progress: everything that the next epoch depends on.
+
+    Raises CheckpointError where ``job.start`` has another number of classes.
+    """
 
     def __init__(self, job: TrainJob, device: torch.device, splits: Splits) -> None:
         torch.manual_seed(job.seed)
@@ -47,9 +57,9 @@ class Trainer:
         self.model, self.start_sha256 = CNN(), ""
         if job.start is not None:
             start = load_checkpoint(job.start)
-            if start.classes != CLASSES:
+            if start.spec != MNIST:
                 raise CheckpointError(
-                    f"{job.start} knows {start.classes} classes, not {CLASSES}",
+                    f"{job.start} knows {start.classes} classes, not {MNIST.classes}",
                     "begin with another model, or without --start",
                 )
             self.model, self.start_sha256 = start.model, start.sha256
@@ -93,11 +103,14 @@ class Trainer:
         self.epoch += 1
 
     def judge(self, validation: Digits) -> Score:
-        """Score the averaged weights, and keep them if none before had a lower loss."""
+        """Score the averaged weights, and keep them unless earlier ones had a lower loss.
+
+        Raises BatchdigitError where the loss is not finite.
+        """
         score = evaluate(self.average.module, validation, self.device)
         if not math.isfinite(score.loss):
             raise BatchdigitError(
-                f"the training went astray: the loss of epoch {self.epoch} is not finite",
+                f"the training diverged: the loss of epoch {self.epoch} is not finite",
                 "try a lower --learning-rate",
             )
         self.history.append({"loss": score.loss, "errors": score.errors})
@@ -131,7 +144,10 @@ class Trainer:
             publication.publish()
 
     def load(self, path: Path) -> None:
-        """Go on from the state at ``path``, if there is one."""
+        """Continue from the state at ``path``, if there is one.
+
+        Raises CheckpointError where it is damaged or belongs to another training run.
+        """
         if not path.exists():
             return
         remedy = "give --fresh to start over"
@@ -142,7 +158,7 @@ class Trainer:
             raise CheckpointError(f"{path} is damaged", remedy) from error
         if settings != self._settings():
             raise CheckpointError(
-                f"{path} belongs to a training with other settings, other images or versions",
+                f"{path} belongs to a training with other settings, images or versions",
                 remedy,
             )
         self.model.load_state_dict(state["model"])
@@ -163,7 +179,7 @@ class Trainer:
 def _moving_average(decay: float) -> Callable[..., torch.Tensor]:
     """An exponential moving average that forgets its random start quickly.
 
-    The decay of step n is the lesser of ``decay`` and (1 + n) / (10 + n).
+    The decay of step n is the smaller of ``decay`` and (1 + n) / (10 + n).
     """
 
     def average(
@@ -177,7 +193,10 @@ def _moving_average(decay: float) -> Callable[..., torch.Tensor]:
 
 
 def saved(content: object) -> bytes:
-    """What torch.save writes; to memory first, since it tells a full disk by a RuntimeError."""
+    """What torch.save writes.
+
+    It writes to memory, because it reports a full disk as a RuntimeError.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()

@@ -1,9 +1,9 @@
-"""Digits of MNIST as other people's files might show them: what a model is trained and tested on.
+"""Digits of MNIST as other people's files might show them, to train and test a model on.
 
 A variant is a picture of the same digit in another hand (slant, proportions, width of the pen, and
-the European 1 and 7, which MNIST hardly has), on other paper (its grey, uneven light, shadows,
+the European 1 and 7, which are rare in MNIST), on other paper (its grey, uneven light, shadows,
 rules, grain, specks), at another size and place, through another file (binary, JPEG). Every choice
-comes from the generator that is given: the same generator, the same variant.
+comes from the generator that is passed in, so that the same generator gives the same variant.
 
 Arrays are uint8[H, W]; strokes are white on black until they are put on paper.
 """
@@ -16,9 +16,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from batchdigit.images.strokes import Pixels
+from batchdigit.models.spec import MNIST
 
-ENLARGED = 8  # times 28 pixels, to draw at
-ROOM = 60  # pixels around, for what a distortion moves out
+ENLARGED = 8  # times as many pixels, to draw on
+ROOM = 60  # pixels around a digit, so that a distortion moves no stroke out of the picture
 
 
 def variant(digit: Pixels, label: int, random: Generator) -> Pixels:
@@ -76,7 +77,7 @@ def _add_serifs(strokes: Pixels, random: Generator) -> None:
 
 
 def _distorted(strokes: Pixels, random: Generator) -> Pixels:
-    """Stretched, slanted and turned about the middle."""
+    """The strokes stretched, slanted and turned about the middle."""
     side = len(strokes)
     (stretch_x, stretch_y), slant = np.exp(random.normal(0, 0.12, 2)), random.normal(0, 0.18)
     angle = random.normal(0, 0.1)
@@ -87,7 +88,7 @@ def _distorted(strokes: Pixels, random: Generator) -> Pixels:
 
 
 def _with_another_pen(strokes: Pixels, random: Generator) -> Pixels:
-    """With strokes 0.72 to 2 times as wide, by a round or a square tip."""
+    """Strokes 0.72 to 2 times as wide, as drawn by a round or a square tip."""
     ink = cv2.threshold(strokes, 127, 1, cv2.THRESH_BINARY)[1]
     width = 4 * cv2.mean(cv2.distanceTransform(ink, cv2.DIST_L2, 3), ink)[0]
     wanted = np.exp(random.uniform(np.log(8), np.log(46)))
@@ -103,7 +104,7 @@ def placed(strokes: Pixels, random: Generator) -> Pixels:
     if style < 0.16:
         return _boxed(strokes, random)
     if style < 0.5:
-        side = int(random.choice([28, 28, 28, 32, 50, 64]))
+        side = int(random.choice([*[MNIST.size] * 3, 32, 50, 64]))
         size = side * random.uniform(0.36, 0.98)
     else:
         side = int(np.exp(random.uniform(np.log(64), np.log(320))))
@@ -119,7 +120,7 @@ def placed(strokes: Pixels, random: Generator) -> Pixels:
 
 
 def _boxed(strokes: Pixels, random: Generator) -> Pixels:
-    """Cropped and scaled to a small box, sometimes stretched to fill it: USPS, Semeion and such."""
+    """The strokes cropped and scaled to a small box, which they sometimes fill, as in USPS."""
     side = int(random.choice([16, 16, 16, 20, 24, 32]))
     h, w = strokes.shape
     width = side if w > h else max(3, round(side * w / h))
@@ -151,9 +152,9 @@ def _on_canvas(small: Pixels, side: int, aspect: float, random: Generator) -> Pi
     h, w = small.shape
     height, width = max(side, h), max(int(side * aspect), w)
     canvas = np.zeros((height, width), np.uint8)
-    most = random.uniform(0, 0.8)
+    reach = random.uniform(0, 0.8)
     top, left = (
-        int(np.clip(free * (1 + random.uniform(-most, most)), 0, 2 * free))
+        int(np.clip(free * (1 + random.uniform(-reach, reach)), 0, 2 * free))
         for free in ((height - h) / 2, (width - w) / 2)
     )
     canvas[top : top + h, left : left + w] = small
@@ -161,7 +162,7 @@ def _on_canvas(small: Pixels, side: int, aspect: float, random: Generator) -> Pi
 
 
 def on_paper(strokes: Pixels, random: Generator) -> Pixels:
-    """A drawing or a photo of the strokes, a quarter of them light on dark, some through JPEG."""
+    """A drawing or a photo of the strokes; a quarter are light on dark, some went through JPEG."""
     image = (drawn if random.random() < 0.35 else photographed)(strokes, random)
     if random.random() < 0.25:
         image = ~image
@@ -171,7 +172,7 @@ def on_paper(strokes: Pixels, random: Generator) -> Pixels:
 
 
 def drawn(strokes: Pixels, random: Generator) -> Pixels:
-    """Ink and paper of one grey each, mostly black on white."""
+    """Ink of one grey on paper of another, mostly black on white."""
     ink, paper = 0, 255
     if random.random() < 0.2:
         one, other = sorted(int(grey) for grey in random.integers(0, 256, 2))

@@ -1,19 +1,22 @@
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import ToTensor, v2
 
+from batchdigit.batches import Treatment
 from batchdigit.errors import ImageError
-from batchdigit.images import preprocess
+from batchdigit.images.preprocess import look_like_mnist, to_model_input
+from tests.support.pictures import Pixels, labels, through_a_file
 
 RNG = np.random.default_rng(0)
 
 
-def to_model_input(image: Image.Image) -> np.ndarray:
-    return preprocess.to_model_input(image, "exact").pixels
+def exactly(image: Image.Image) -> np.ndarray:
+    return to_model_input(image, "exact").pixels
 
 
 GREY = RNG.integers(0, 256, (28, 28), dtype=np.uint8)
@@ -31,7 +34,7 @@ def reopened(image: Image.Image, form: str = "PNG", **options: object) -> Image.
 def test_28x28_grey_passes_as_to_tensor_takes_it() -> None:
     image = reopened(Image.fromarray(GREY))
     oracle = ToTensor()(image)[0]
-    assert torch.equal(torch.from_numpy(to_model_input(image).copy()).float() / 255, oracle)
+    assert torch.equal(torch.from_numpy(exactly(image).copy()).float() / 255, oracle)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_every_mode_becomes_8_bit_grey_of_the_right_size(mode: str) -> None:
     image = Image.fromarray(RNG.integers(0, 256, (40, 30, 3), dtype=np.uint8))
     if mode == "LAB":
         image = Image.new("LAB", (30, 40), (128, 10, 10))
-    result = to_model_input(image if image.mode == mode else image.convert(mode))
+    result = exactly(image if image.mode == mode else image.convert(mode))
     assert result.shape == (28, 28)
     assert result.dtype == np.uint8
 
@@ -49,66 +52,66 @@ def test_every_mode_becomes_8_bit_grey_of_the_right_size(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
 def test_grey_stays_what_it_was_through_another_mode(mode: str) -> None:
     image = Image.fromarray(GREY).convert(mode)
-    assert np.abs(to_model_input(image).astype(int) - GREY).max() <= 1
+    assert np.abs(exactly(image).astype(int) - GREY).max() <= 1
 
 
 def test_black_and_white_become_0_and_255() -> None:
     bits = Image.fromarray((GREY > 127).astype(np.uint8) * 255).convert("1")
-    assert np.array_equal(to_model_input(reopened(bits)), (GREY > 127) * 255)
+    assert np.array_equal(exactly(reopened(bits)), (GREY > 127) * 255)
 
 
 def test_palette_is_looked_up() -> None:
     image = Image.fromarray(GREY % 4, "P")
     image.putpalette([0, 0, 0, 85, 85, 85, 170, 170, 170, 255, 255, 255])
-    assert np.array_equal(to_model_input(reopened(image)), GREY % 4 * 85)
+    assert np.array_equal(exactly(reopened(image)), GREY % 4 * 85)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_pixels_become_white(mode: str) -> None:
     image = Image.fromarray(np.zeros((28, 28), np.uint8)).convert(mode)
     image.putalpha(Image.fromarray(np.where(GREY > 127, 255, 0).astype(np.uint8)))
-    assert np.array_equal(to_model_input(reopened(image)), np.where(GREY > 127, 0, 255))
+    assert np.array_equal(exactly(reopened(image)), np.where(GREY > 127, 0, 255))
 
 
 def test_half_transparent_black_becomes_mid_grey() -> None:
-    assert to_model_input(Image.new("RGBA", (28, 28), (0, 0, 0, 128)))[0, 0] == 127
+    assert exactly(Image.new("RGBA", (28, 28), (0, 0, 0, 128)))[0, 0] == 127
 
 
 def test_transparent_palette_entry_becomes_white() -> None:
     image = Image.fromarray(GREY % 2, "P")
     image.putpalette([10, 10, 10, 200, 200, 200])
-    result = to_model_input(reopened(image, transparency=0))
+    result = exactly(reopened(image, transparency=0))
     assert np.array_equal(result, np.where(GREY % 2, 200, 255))
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_16_bit_is_scaled_not_cut_off(form: str) -> None:
     image = Image.fromarray(GREY.astype(np.uint16) * 257)
-    assert np.array_equal(to_model_input(reopened(image, form)), GREY)
+    assert np.array_equal(exactly(reopened(image, form)), GREY)
 
 
 def test_16_bit_transparent_value_becomes_white() -> None:
     image = Image.fromarray(np.where(GREY > 127, 1000, 40_000).astype(np.uint16))
     image.info["transparency"] = 1000
-    assert set(np.unique(to_model_input(image)[GREY > 127])) == {255}
-    assert set(np.unique(to_model_input(image)[GREY <= 127])) == {round(40_000 / 257)}
+    assert set(np.unique(exactly(image)[GREY > 127])) == {255}
+    assert set(np.unique(exactly(image)[GREY <= 127])) == {round(40_000 / 257)}
 
 
 @pytest.mark.parametrize("white", [1.0, 255.0])
 def test_floating_point_is_scaled_by_its_range(white: float) -> None:
     image = Image.fromarray((GREY / 255 * white).astype(np.float32))
-    assert np.array_equal(to_model_input(reopened(image, "TIFF")), GREY)
+    assert np.array_equal(exactly(reopened(image, "TIFF")), GREY)
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(1.0, -100.0), (1000.0, 0.0), (0.001, -0.1)])
 def test_values_of_no_known_range_are_stretched(factor: float, offset: float) -> None:
     assert {0, 255} <= set(GREY.ravel())
     image = Image.fromarray((GREY * factor + offset).astype(np.float32))
-    assert np.abs(to_model_input(image).astype(int) - GREY).max() <= 1
+    assert np.abs(exactly(image).astype(int) - GREY).max() <= 1
 
 
 def test_32_bit_integers_are_stretched() -> None:
-    assert np.array_equal(to_model_input(Image.fromarray(GREY.astype(np.int32) * 100_000)), GREY)
+    assert np.array_equal(exactly(Image.fromarray(GREY.astype(np.int32) * 100_000)), GREY)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -116,7 +119,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
     pixels = np.zeros((28, 28), np.float32)
     pixels[3, 4] = value
     with pytest.raises(ImageError, match="finite"):
-        to_model_input(Image.fromarray(pixels))
+        exactly(Image.fromarray(pixels))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -134,26 +137,94 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
     stored = upright if orientation == 1 else upright.transpose(to_stored[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert np.array_equal(to_model_input(reopened(stored, exif=exif)), GRADIENT)
+    assert np.array_equal(exactly(reopened(stored, exif=exif)), GRADIENT)
 
 
 def test_small_grey_image_is_turned_and_laid_over_white_like_any_other() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     grey = Image.fromarray(GRADIENT)
-    assert np.array_equal(to_model_input(reopened(grey, exif=exif)), GRADIENT[::-1, ::-1])
-    transparent = to_model_input(reopened(grey, transparency=7))
+    assert np.array_equal(exactly(reopened(grey, exif=exif)), GRADIENT[::-1, ::-1])
+    transparent = exactly(reopened(grey, transparency=7))
     assert np.array_equal(transparent, np.where(GRADIENT == 7, 255, GRADIENT))
 
 
 def test_broken_exif_means_upright() -> None:
     image = Image.fromarray(np.repeat(GREY[..., None], 3, axis=2))
     image.info["exif"] = b"Exif\0\0II*\0\xff\xff\xff\xff"
-    assert np.array_equal(to_model_input(image), GREY)
+    assert np.array_equal(exactly(image), GREY)
 
 
 @pytest.mark.parametrize("size", [(56, 56), (100, 60), (20, 20), (1, 1), (1000, 3)])
 def test_resize_is_torchvisions_antialiased_one(size: tuple[int, int]) -> None:
     pixels = RNG.integers(0, 256, size[::-1], dtype=np.uint8)
     oracle = v2.functional.resize(Image.fromarray(pixels), [28, 28], antialias=True)
-    assert np.array_equal(to_model_input(Image.fromarray(pixels)), np.asarray(oracle))
+    assert np.array_equal(exactly(Image.fromarray(pixels)), np.asarray(oracle))
+
+
+def test_mnist_digits_pass_bit_for_bit(thousand: Pixels) -> None:
+    for digit in thousand:
+        image = through_a_file(Image.fromarray(digit))
+        seen = to_model_input(image, "auto")
+        assert seen.treatment == Treatment.AS_IT_IS
+        assert np.array_equal(seen.pixels, to_model_input(image, "exact").pixels)
+        assert seen.ink == np.count_nonzero(digit > 127) / 784
+
+
+def test_exact_takes_a_blank_image_as_it_is() -> None:
+    seen = to_model_input(Image.new("L", (28, 28)), "exact")
+    assert not seen.pixels.any()
+    assert np.isnan(seen.ink)
+
+
+def test_exact_tells_that_an_image_seems_inverted(thousand: Pixels) -> None:
+    assert to_model_input(Image.fromarray(~thousand[0]), "exact").treatment == Treatment.DARK
+    assert not to_model_input(Image.fromarray(thousand[0]), "exact").treatment
+
+
+def test_page_in_a_transparent_frame_keeps_its_ink(thousand: Pixels) -> None:
+    page = cv2.copyMakeBorder(~thousand[0], 10, 10, 10, 10, cv2.BORDER_CONSTANT, value=255)
+    alpha = np.zeros((88, 88), np.uint8)
+    alpha[20:68, 20:68] = 255
+    levels = np.zeros((88, 88), np.uint8)
+    levels[20:68, 20:68] = page
+    image = Image.merge("LA", [Image.fromarray(levels), Image.fromarray(alpha)])
+    seen = to_model_input(through_a_file(image))
+    assert labels([seen.pixels]) == labels([thousand[0]])
+    assert seen.treatment & Treatment.DARK
+
+
+def test_looks_like_mnist_only_in_the_middle_and_as_large(thousand: Pixels) -> None:
+    digit = thousand[0]
+    others = (
+        np.roll(digit, 2, axis=1),
+        np.roll(digit, 2, axis=0),
+        np.zeros((28, 28), np.uint8),
+        np.pad(np.full((20, 20), 255, np.uint8), 4),
+        cv2.copyMakeBorder(cv2.resize(digit, (20, 20)), 4, 4, 4, 4, cv2.BORDER_CONSTANT),
+    )
+    seen = look_like_mnist(np.stack([digit, *others]))
+    assert seen.mnist.tolist() == [True] + [False] * len(others)
+
+
+@pytest.mark.parametrize("kind", ["digits", "moved", "faint", "noise"])
+def test_look_like_mnist_is_what_opencv_says(kind: str, thousand: Pixels) -> None:
+    random = np.random.default_rng(5)
+    images = thousand.copy()
+    if kind == "moved":
+        images = np.stack([np.roll(image, random.integers(-2, 3, 2), (0, 1)) for image in images])
+    elif kind == "faint":
+        images //= random.integers(1, 256, (len(images), 1, 1), dtype=np.uint8)
+    elif kind == "noise":
+        images[:, 4:24, 4:24] = random.integers(0, 256, (len(images), 20, 20))
+    seen = look_like_mnist(images)
+    for image, mnist, ink in zip(images, *seen, strict=True):
+        _, _, width, height = cv2.boundingRect(image)
+        moments = cv2.moments(image)
+        centre = [moments[name] / max(moments["m00"], 1) for name in ("m10", "m01")]
+        share = cv2.countNonZero(image & 128) / image.size
+        assert ink == share
+        right = max(width, height) in (19, 20) and all(13.4 < place < 14.6 for place in centre)
+        assert mnist == (right and share < 0.45)
+    if kind != "digits":
+        assert 0 < seen.mnist.sum() < len(images)

@@ -1,5 +1,6 @@
 """Which format a model file is in, and what people give in its place."""
 
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -54,4 +55,22 @@ def test_file_larger_than_any_model_is_refused(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(file.MAX_BYTES + 1)
     with pytest.raises(CheckpointError, match="larger than 256 MiB"):
+        read_model_file(path)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No such file"):
+        read_model_file(tmp_path / "CNN.pt")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "CNN.pt"
+    if kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(CheckpointError, match="folder" if kind == "folder" else "regular file"):
         read_model_file(path)

@@ -1,8 +1,9 @@
-"""What a model file declares is held against what it is."""
+"""What a model file declares is checked against what it holds."""
 
 import io
 import pickle
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from safetensors.torch import save
 
 from batchdigit import CNN, CheckpointError
 from batchdigit.modelfiles import pickled
-from batchdigit.modelfiles.file import ModelFile
+from batchdigit.modelfiles.file import ModelFile, read_model_file
 from batchdigit.modelfiles.scan import Contents, scan
 from batchdigit.modelfiles.tensors import StoredTensor
-from tests.support.modelfiles import archive, old_format, rebuild, reference
+from tests.support import oracle
+from tests.support.modelfiles import archive, old_format, rebuild, reference, same_weights
 
 GOOD = CNN().state_dict()
 
@@ -93,8 +95,8 @@ def test_handmade_tensor_is_as_torch_makes_it() -> None:
         (rebuild(reference(4), 0, (1 << 80,), (1,)), "impossible size"),
         (rebuild(reference(4), 0, (True,), (1,)), "impossible size"),
         (rebuild(reference(4), 0, ("2",), (1,)), "impossible size"),
-        (rebuild(reference(4), 0, (2, 2), (1,)), "a tensor that is none"),
-        (rebuild(reference(4), 0, 4, 1), "no shape"),
+        (rebuild(reference(4), 0, (2, 2), (1,)), "an impossible tensor"),
+        (rebuild(reference(4), 0, 4, 1), "without a shape"),
         (
             rebuild(reference(10**12), 0, (2,), (1,)),
             "4000000000000 bytes in storage 0 and holds 16",
@@ -103,9 +105,12 @@ def test_handmade_tensor_is_as_torch_makes_it() -> None:
         (rebuild(reference(4, "9"), 0, (2,), (1,)), "16 bytes in storage 9 and holds 0"),
         (rebuild(reference(-4), 0, (2,), (1,)), "impossible size"),
         (rebuild(reference(4, kind=b"UntypedStorage"), 0, (2,), (1,)), "unknown type"),
-        (rebuild(b"K\x05Q", 0, (2,), (1,)), "a tensor that is none"),
+        (rebuild(b"K\x05Q", 0, (2,), (1,)), "an impossible tensor"),
         (rebuild(b"K\x05", 0, (2,), (1,)), "without a storage"),
-        (b"\x80\x02ctorch._utils\n_rebuild_parameter\n(K\x05\x89}tR.", "something else"),
+        (
+            b"\x80\x02ctorch._utils\n_rebuild_parameter\n(K\x05\x89}tR.",
+            "not a tensor",
+        ),
         (b"\x80\x02" + reference(4) + reference(2)[:-1] + b"Q\x86.", "storage 0 twice"),
         (b"\x80\x02" + rebuild(reference(4), 0, (9,), (1,))[2:-1] + b"}.", "9 elements"),
     ],
@@ -284,3 +289,36 @@ def test_archive_of_a_hundred_thousand_members_is_refused() -> None:
         for number in range(100_000):
             file.writestr(f"archive/{number}", b"")
     assert "more than 10000 members" in refusal(stream.getvalue())
+
+
+def test_long_history_beside_the_weights_does_not_matter() -> None:
+    content = {"state_dict": GOOD, "losses": [0.5 + step for step in range(200_000)]}
+    assert len(scanned(saved(content)).root["losses"]) == 200_000
+    content["losses"] *= 3
+    message = refusal(saved(content))
+    assert "a pickle of more than 4 MiB" in message
+    assert "save the weights alone" in message
+
+
+@pytest.mark.parametrize("save", ["scripted", "traced", "exported"])
+def test_program_is_refused_and_its_remedy_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, images = oracle.CNN().eval(), torch.rand(2, 1, 28, 28)
+    path = Path("program.pt2" if save == "exported" else "program.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        if save == "scripted":
+            torch.jit.script(model).save(path)
+        elif save == "traced":
+            torch.jit.trace(model, images).save(path)
+        else:
+            torch.export.save(torch.export.export(model, (images,)), path)
+        with pytest.raises(CheckpointError, match="which is code") as caught:
+            scan(read_model_file(path))
+        (remedy,) = (
+            part for part in str(caught.value).split(": ") if part.startswith("torch.save(")
+        )
+        exec(remedy, {"torch": torch})  # noqa: S102
+    assert same_weights(model, torch.load("weights.pt", weights_only=True))

@@ -221,7 +221,7 @@ def test_program_refuses_an_attack_before_it_reads_an_image(
     out.write_text("the old report")
     for image in digits.iterdir():
         image.unlink()
-        os.mkfifo(image)  # whoever reads it waits for ever
+        os.mkfifo(image)  # whoever reads it waits forever
     done = program("run", digits, "--model", path, "--out", out)
     assert (done.returncode, done.stdout) == (65, "")
     assert len(done.stderr.splitlines()) == 1

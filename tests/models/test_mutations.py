@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from batchdigit.job import PACKAGED_WEIGHTS
 from tests.support.samples import REPOSITORY
 
-MOST_SECONDS = 10
-MOST_BYTES = 2 << 30
+MAX_SECONDS = 10
+MAX_BYTES = 2 << 30
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +44,22 @@ def mutate(path: Path, count: int, *exact: str) -> list[dict[str, float]]:
         assert child.returncode == 0, errors
         results.append(json.loads(output))
     for result in results:
-        assert result["slowest_seconds"] < MOST_SECONDS
-        assert result["peak_bytes"] < MOST_BYTES
+        assert result["slowest_seconds"] < MAX_SECONDS
+        assert result["peak_bytes"] < MAX_BYTES
     return results
 
 
-def test_ten_thousand_mutations_load_the_same_or_are_refused(half: Path) -> None:
-    for result in mutate(half / "CNN.pt", 10_000):
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutations_load_the_same_or_are_refused(half: Path, count: int) -> None:
+    for result in mutate(half / "CNN.pt", count):
         assert result["equal"] > 0
         assert result["refused"] > result["equal"]
-        assert result["equal"] + result["refused"] == 5_000
+        assert result["equal"] + result["refused"] == count // 2
 
 
+@pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["old.pt", "CNN.safetensors"])
-def test_mutations_without_checksums_crash_nothing(half: Path, name: str) -> None:
+def test_mutations_without_checksums_crash_nothing(half: Path, name: str, count: int) -> None:
     """Neither format can tell a flipped bit in a weight."""
-    for result in mutate(half / name, 1_000, "0"):
-        assert result["refused"] > 100
+    for result in mutate(half / name, count, "0"):
+        assert result["refused"] > count / 10

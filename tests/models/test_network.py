@@ -1,8 +1,12 @@
+"""The network as data is the network that PyTorch runs."""
+
 import pytest
+import torch
 from torch import nn
 
 from batchdigit.models.cnn import CNN
 from batchdigit.models.network import Layer, cnn
+from batchdigit.models.spec import MNIST, InputSpec
 
 # What of a layer does not change what it computes in eval().
 WITHOUT_EFFECT = {"training", "inplace", "momentum"}
@@ -12,7 +16,18 @@ WITHOUT_EFFECT = {"training", "inplace", "momentum"}
 def test_state_is_that_of_pytorchs_network(classes: int) -> None:
     state = CNN(classes).state_dict()
     shapes = [(name, tuple(tensor.shape)) for name, tensor in state.items()]
-    assert list(cnn(classes).state_shapes().items()) == shapes
+    assert list(cnn(MNIST.with_classes(classes)).state_shapes().items()) == shapes
+
+
+@pytest.mark.parametrize("size", [16, 27, 28, 32, 41])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_layers_fit_the_images_that_are_declared(size: int, channels: int) -> None:
+    """PyTorch computes such an image, and the network as data has the same shapes."""
+    spec = InputSpec(size, channels, 255, (0.0,) * channels, (1.0,) * channels, classes=7)
+    model = CNN(spec=spec).eval()
+    assert model(torch.zeros(2, *spec.shape)).shape == (2, 7)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert cnn(spec).state_shapes() == shapes
 
 
 def test_layers_are_those_of_pytorchs_network() -> None:

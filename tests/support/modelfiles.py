@@ -8,7 +8,15 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+from torch import nn
+
+from batchdigit import CheckpointError
+from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models.weights import read_weights
 from tests.support import oracle
 
 # The tutorial's way, in a program of its own whose CNN is __main__.CNN.
@@ -48,6 +56,32 @@ def run(script: Path, *arguments: Path | str, folder: Path) -> str:
         cwd=folder, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout
+
+
+def saved(path: Path, content: object, **options: Any) -> Path:
+    """What torch.save writes to ``path``."""
+    torch.save(content, path, **options)
+    return path
+
+
+def refusal(path: Path, class_name: str | None = None) -> str:
+    """The message by which a model file is refused."""
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(read_model_file(path), class_name)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert "weights_only" not in message
+    assert caught.value.remedy
+    return message
+
+
+def same_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> bool:
+    """Whether the state dict of ``model`` is ``state``, number by number."""
+    loaded = model.state_dict()
+    return loaded.keys() == state.keys() and all(
+        torch.equal(loaded[name], tensor) for name, tensor in state.items()
+    )
 
 
 def archive(content: bytes, records: dict[str, bytes] | None = None) -> bytes:

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,27 +8,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from batchdigit import BatchdigitError, CheckpointError, UsageError, run
+from batchdigit import run
 from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS, Job
 from batchdigit.models.checkpoint import load_checkpoint
-from batchdigit.models.cnn import CNN
-from batchdigit.training.augment import augmentation
-from batchdigit.training.digits import Digits, load_splits
 from batchdigit.training.job import TrainJob
-from batchdigit.training.scores import calibrate
 from batchdigit.training.train import train
 from tests.support.samples import SAMPLES
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample digits as a labelled folder."""
-    folder = tmp_path_factory.mktemp("labelled")
-    for path in SAMPLES.glob("*.png"):
-        (folder / path.stem[-1]).mkdir(exist_ok=True)
-        (folder / path.stem[-1] / path.name).write_bytes(path.read_bytes())
-    return folder
 
 
 def job(data: Path, out: Path, **options: object) -> TrainJob:
@@ -93,36 +78,6 @@ def test_stopped_training_resumes_to_the_same_weights(data: Path, tmp_path: Path
     assert not (tmp_path / "CNN.pt.resume").exists()
 
 
-def test_state_of_another_training_is_not_resumed(data: Path, tmp_path: Path) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(job(data, tmp_path / "CNN.pt"), on_epoch=stop)
-    with pytest.raises(CheckpointError, match="--fresh"):
-        train(job(data, tmp_path / "CNN.pt", seed=5))
-    train(job(data, tmp_path / "CNN.pt", seed=5, fresh=True, epochs=1))
-
-
-def test_state_of_a_training_on_other_images_is_not_resumed(data: Path, tmp_path: Path) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(job(data, tmp_path / "CNN.pt"), on_epoch=stop)
-    other = tmp_path / "other"
-    shutil.copytree(data, other)
-    next(other.glob("3/*.png")).unlink()
-    with pytest.raises(CheckpointError, match="other images"):
-        train(job(other, tmp_path / "CNN.pt"))
-
-
-def test_training_that_goes_astray_is_an_error(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(BatchdigitError, match="--learning-rate"):
-        train(job(data, tmp_path / "CNN.pt", learning_rate=1e30))
-    assert not (tmp_path / "CNN.pt").exists()
-
-
 def test_training_takes_up_given_weights_and_learns_variants(data: Path, tmp_path: Path) -> None:
     options: dict[str, object] = {"epochs": 1, "start": PACKAGED_WEIGHTS, "learning_rate": 1e-5}
     summary = train(job(data, tmp_path / "CNN.pt", variants=1, **options))
@@ -130,27 +85,6 @@ def test_training_takes_up_given_weights_and_learns_variants(data: Path, tmp_pat
     assert summary.settings["start_sha256"] == load_checkpoint(PACKAGED_WEIGHTS).sha256
     train(job(data, tmp_path / "plain.pt", **options))
     assert (tmp_path / "CNN.pt").read_bytes() != (tmp_path / "plain.pt").read_bytes()
-
-
-def test_training_does_not_take_up_weights_of_other_classes(data: Path, tmp_path: Path) -> None:
-    torch.save(CNN(3).state_dict(), tmp_path / "three.pt")
-    with pytest.raises(CheckpointError, match="3 classes"):
-        train(job(data, tmp_path / "CNN.pt", start=tmp_path / "three.pt"))
-
-
-@pytest.mark.parametrize("factor", [0.2, 1.0, 5.0])
-def test_calibration_undoes_a_wrong_temperature(data: Path, factor: float) -> None:
-    digits = load_splits(data, download=False, seed=0).train
-    labels = digits.labels.clone()
-    labels[:16] = (labels[:16] + 1) % 10  # a fifth is wrong: 80% is the right confidence
-    digits = Digits(digits.images, labels)
-    model, other = (load_checkpoint(PACKAGED_WEIGHTS).model for _ in range(2))
-    for parameter in other.fc[-1].parameters():
-        parameter.data.mul_(factor)
-    temperature, others = calibrate(model, digits), calibrate(other, digits)
-    assert others == pytest.approx(temperature * factor, rel=0.02)
-    image = digits.images[:1].float() / 255
-    assert torch.allclose(model(image), other(image), rtol=0.02, atol=1e-3)
 
 
 def test_full_disk_is_an_error(data: Path, tmp_path: Path) -> None:
@@ -171,43 +105,10 @@ def test_full_disk_is_an_error(data: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_damaged_state_is_an_error(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "CNN.pt.resume").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="--fresh"):
-        train(job(data, tmp_path / "CNN.pt"))
-
-
-def test_augmentation_keeps_shape_and_type_and_changes_pixels() -> None:
-    torch.manual_seed(0)
-    images = torch.zeros(8, 1, 28, 28, dtype=torch.uint8)
-    images[:, :, 8:20, 12:16] = 255
-    changed = augmentation()(images)
-    assert changed.shape == images.shape
-    assert changed.dtype == torch.uint8
-    assert not torch.equal(changed, images)
-    assert float(changed.float().mean()) == pytest.approx(float(images.float().mean()), rel=0.4)
-
-
 def test_progress_counts_batches_of_the_whole_training(data: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int, int]] = []
     train(job(data, tmp_path / "CNN.pt", epochs=2), on_progress=lambda *call: calls.append(call))
     assert calls == [(done, 0, 10) for done in range(1, 11)]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"epochs": 0},
-        {"seed": -1},
-        {"seed": 2**64},
-        {"device": "x"},
-        {"learning_rate": 0},
-        {"batch_size": 0},
-    ],
-)
-def test_senseless_option_is_an_error(options: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
-        TrainJob(Path("data"), Path("out"), **options)  # type: ignore[arg-type]
 
 
 def test_command_line_trains(data: Path, tmp_path: Path) -> None:

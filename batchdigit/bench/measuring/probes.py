@@ -29,7 +29,7 @@ from batchdigit.bench.measuring.energy import EnergyMeter
 from batchdigit.engines.local import LocalEngine
 from batchdigit.job import Job
 from batchdigit.modelfiles.file import read_model_file
-from batchdigit.models.network import IMAGE_SIZE
+from batchdigit.models.spec import MNIST
 from batchdigit.pipeline import Find, open_session, run
 from batchdigit.sources.folder import FolderSource
 from batchdigit.system.processes import end_with_parent, keep_memory, obey_parent
@@ -188,7 +188,7 @@ def _these(files: FolderSource) -> Find:
 
 def _filled(images: NDArray[np.uint8], size: int) -> Batch:
     """A batch of ``size``, of the images uint8[N, 1, 28, 28] again and again, blank for none."""
-    filled = np.resize(images, (size, 1, IMAGE_SIZE, IMAGE_SIZE))
+    filled = np.resize(images, (size, *MNIST.shape))
     return Batch.of(filled)
 
 

@@ -1,0 +1,300 @@
+"""The machine that runs a pickle as data, and its instructions.
+
+A pickle is a program for a machine with a stack. This machine runs it with a stand-in for every
+class and function that it names: calling one only notes what it was called with. Nothing is
+imported, and no value is larger than its text in the pickle.
+
+The instructions are those of Python's ``pickletools``, protocols 0 to 5.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping, Sized
+from typing import Any
+
+from batchdigit.modelfiles.standins import Instance, PersistentId, Resolve, stand_in
+
+MAX_ITEMS = 1_000_000  # given to calls; no more than a pickle of MAX_OPCODES can hold
+MAX_GLOBALS = 1_000  # each takes kilobytes; the whole model names 13
+MAX_INTEGER_KEY = 2**60  # larger ones can share a hash; a dictionary of those takes forever
+
+_KEY_TYPES = (str, bytes, int, float, bool, type(None))
+# What Python 2 wrote; the modules that torch.save names have kept their names.
+_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+class PickleError(ValueError):
+    """The bytes are not a pickle, or one that only an attack would hold."""
+
+
+class Machine:
+    """The stack, the memo and what has been read so far.
+
+    ``globals`` are the classes and functions that the pickle names (``module.name``), in order.
+    Once it has ``stopped``, ``root`` is what the pickle holds. ``resolve`` is asked, in order, what
+    takes the place of each call and each reference.
+    """
+
+    def __init__(self, resolve: Resolve) -> None:
+        self.resolve = resolve
+        self.root: Any = None
+        self.globals: dict[str, type[Instance]] = {}
+        self.stopped = False
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []  # the stack below each MARK
+        self.memo: dict[int, Any] = {}
+        self._items = 0  # that calls were given
+
+    def push(self, value: Any) -> None:
+        """Put a value on the stack."""
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        """Take the top value off the stack."""
+        return self.stack.pop()
+
+    def pop_to_mark(self) -> list[Any]:
+        """Take off what was pushed since the last MARK."""
+        items = self.stack
+        self.stack = self.marks.pop()
+        return items
+
+    def name(self, module: Any, name: Any) -> type[Instance]:
+        """The stand-in for a class or function, by the names that Python 3 has for modules."""
+        if not (isinstance(module, str) and isinstance(name, str)):
+            module, name = "a name", "that is computed"
+        full = f"{_MODULES.get(module, module)}.{name}"
+        if len(self.globals) >= MAX_GLOBALS:
+            raise PickleError(f"a pickle that names more than {MAX_GLOBALS} classes and functions")
+        return self.globals.setdefault(full, stand_in(full))
+
+    def call(self, function: Any, arguments: Any) -> Any:
+        """What takes the place of calling ``function``; nothing is called."""
+        if not isinstance(arguments, tuple | list):
+            raise PickleError("a pickle with a call that has no list of arguments")
+        self._count(arguments)
+        if isinstance(function, type) and issubclass(function, Instance):
+            if function.global_name == "collections.OrderedDict":
+                for pairs in arguments:
+                    self._count(pairs)
+                return _dictionary(arguments)
+            return self.resolve(function(*arguments))
+        return self.resolve(Instance(function, *arguments))  # for example what another call gave
+
+    def _count(self, items: Sized) -> None:
+        """Items that stand once in the pickle can be used, and copied, any number of times."""
+        self._items += len(items)
+        if self._items > MAX_ITEMS:
+            raise PickleError("a pickle that repeats its contents")
+
+
+def _dictionary(arguments: Any) -> dict[Any, Any]:
+    """The content of an OrderedDict; Python 2 passed its pairs as the argument."""
+    dictionary: dict[Any, Any] = {}
+    for pairs in arguments:
+        for key, value in pairs:
+            _set_items(dictionary, [key, value])
+    return dictionary
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # The hash of a tuple of tuples of ... can take forever.
+        if not isinstance(key, _KEY_TYPES):
+            raise PickleError("a pickle with a dictionary key that is neither text nor number")
+        if isinstance(key, int) and abs(key) >= MAX_INTEGER_KEY:
+            raise PickleError("a pickle with a dictionary key that no dictionary has")
+        if isinstance(target, dict):  # else an Instance, whose items nobody asks for
+            target[key] = value
+
+
+def _extend(target: Any, items: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(items)
+
+
+Instruction = Callable[[Machine, Any], None]
+"""What an opcode does to the machine, given the argument that follows it, or None."""
+
+
+def _nothing(machine: Machine, argument: Any) -> None:
+    pass
+
+
+def _push_argument(machine: Machine, argument: Any) -> None:
+    machine.push(argument)
+
+
+def _push_new(make: Callable[[], Any]) -> Instruction:
+    return lambda machine, _: machine.push(make())
+
+
+def _mark(machine: Machine, _: Any) -> None:
+    machine.marks.append(machine.stack)
+    machine.stack = []
+
+
+def _pop_mark(machine: Machine, _: Any) -> None:
+    machine.pop_to_mark()
+
+
+def _pop(machine: Machine, _: Any) -> None:
+    if machine.stack:
+        machine.pop()
+    else:
+        machine.pop_to_mark()
+
+
+def _get(machine: Machine, argument: Any) -> None:
+    machine.push(machine.memo[int(argument)])
+
+
+def _put(machine: Machine, argument: Any) -> None:
+    machine.memo[int(argument)] = machine.stack[-1]
+
+
+def _memoize(machine: Machine, _: Any) -> None:
+    machine.memo[len(machine.memo)] = machine.stack[-1]
+
+
+def _tuple_of(size: int) -> Instruction:
+    return lambda machine, _: machine.push(tuple([machine.pop() for _ in range(size)][::-1]))
+
+
+def _collect(make: Callable[[list[Any]], Any]) -> Instruction:
+    def instruction(machine: Machine, _: Any) -> None:
+        items = machine.pop_to_mark()
+        machine.push(make(items))
+
+    return instruction
+
+
+def _dict(items: list[Any]) -> dict[Any, Any]:
+    dictionary: dict[Any, Any] = {}
+    _set_items(dictionary, items)
+    return dictionary
+
+
+def _append(machine: Machine, _: Any) -> None:
+    item = machine.pop()
+    _extend(machine.stack[-1], [item])
+
+
+def _appends(machine: Machine, _: Any) -> None:
+    items = machine.pop_to_mark()
+    _extend(machine.stack[-1], items)
+
+
+def _setitem(machine: Machine, _: Any) -> None:
+    value, key = machine.pop(), machine.pop()
+    _set_items(machine.stack[-1], [key, value])
+
+
+def _setitems(machine: Machine, _: Any) -> None:
+    items = machine.pop_to_mark()
+    _set_items(machine.stack[-1], items)
+
+
+def _global(machine: Machine, argument: Any) -> None:
+    machine.push(machine.name(*argument.split(" ", 1)))
+
+
+def _stack_global(machine: Machine, _: Any) -> None:
+    attribute, module = machine.pop(), machine.pop()
+    machine.push(machine.name(module, attribute))
+
+
+def _extension(machine: Machine, argument: Any) -> None:
+    machine.push(machine.name("copyreg", f"extension {argument}"))
+
+
+def _reduce(machine: Machine, _: Any) -> None:
+    arguments, function = machine.pop(), machine.pop()
+    machine.push(machine.call(function, arguments))
+
+
+def _newobj_ex(machine: Machine, _: Any) -> None:
+    keywords, arguments, function = machine.pop(), machine.pop(), machine.pop()
+    machine.push(machine.call(function, (*arguments, keywords)))
+
+
+def _inst(machine: Machine, argument: Any) -> None:
+    arguments = machine.pop_to_mark()
+    machine.push(machine.call(machine.name(*argument.split(" ", 1)), arguments))
+
+
+def _obj(machine: Machine, _: Any) -> None:
+    function, *arguments = machine.pop_to_mark()
+    machine.push(machine.call(function, arguments))
+
+
+def _build(machine: Machine, _: Any) -> None:
+    state = machine.pop()
+    if isinstance(machine.stack[-1], Instance):
+        machine.stack[-1].__setstate__(state)
+
+
+def _persid(machine: Machine, argument: Any) -> None:
+    machine.push(machine.resolve(PersistentId(argument)))
+
+
+def _binpersid(machine: Machine, _: Any) -> None:
+    pid = machine.pop()
+    # Before torch 1.6 a class stood with its file and its source code.
+    if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module":
+        machine.push(pid[1])
+    else:
+        machine.push(machine.resolve(PersistentId(pid)))
+
+
+def _stop(machine: Machine, _: Any) -> None:
+    machine.root = machine.pop()
+    machine.stopped = True
+
+
+INSTRUCTIONS: Mapping[str, Instruction] = {
+    # Those that are not listed below push the constant that follows them.
+    **{
+        opcode.name: _push_argument
+        for opcode in pickletools.opcodes
+        if opcode.arg is not None and not opcode.stack_before
+    },
+    **dict.fromkeys(["PROTO", "FRAME", "READONLY_BUFFER"], _nothing),
+    **dict.fromkeys(["NONE", "NEXT_BUFFER"], _push_new(lambda: None)),
+    "NEWTRUE": _push_new(lambda: True),
+    "NEWFALSE": _push_new(lambda: False),
+    "EMPTY_TUPLE": _push_new(tuple),
+    "EMPTY_DICT": _push_new(dict),
+    # The items of a set need not be hashable here.
+    **dict.fromkeys(["EMPTY_LIST", "EMPTY_SET"], _push_new(list)),
+    "MARK": _mark,
+    "POP_MARK": _pop_mark,
+    "POP": _pop,
+    "DUP": lambda machine, _: machine.push(machine.stack[-1]),
+    **dict.fromkeys(["GET", "BINGET", "LONG_BINGET"], _get),
+    **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT"], _put),
+    "MEMOIZE": _memoize,
+    "TUPLE1": _tuple_of(1),
+    "TUPLE2": _tuple_of(2),
+    "TUPLE3": _tuple_of(3),
+    "TUPLE": _collect(tuple),
+    **dict.fromkeys(["LIST", "FROZENSET"], _collect(list)),
+    "DICT": _collect(_dict),
+    "APPEND": _append,
+    **dict.fromkeys(["APPENDS", "ADDITEMS"], _appends),
+    "SETITEM": _setitem,
+    "SETITEMS": _setitems,
+    "GLOBAL": _global,
+    "STACK_GLOBAL": _stack_global,
+    **dict.fromkeys(["EXT1", "EXT2", "EXT4"], _extension),
+    **dict.fromkeys(["REDUCE", "NEWOBJ"], _reduce),
+    "NEWOBJ_EX": _newobj_ex,
+    "INST": _inst,
+    "OBJ": _obj,
+    "BUILD": _build,
+    "PERSID": _persid,
+    "BINPERSID": _binpersid,
+    "STOP": _stop,
+}
+"""By the name of the opcode in ``pickletools``."""

@@ -1,0 +1,49 @@
+"""What stands for the classes, functions and outside data that a pickle names.
+
+Nothing here is ever called for what it stands for: it only remembers what the pickle said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class Instance:
+    """What calling a named class or function would give: its name, its arguments, its state."""
+
+    global_name: ClassVar[str] = ""
+    args: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *args: Any) -> Instance:
+        """Remember the arguments of the call."""
+        instance = super().__new__(cls)
+        instance.args, instance.state = args, None
+        return instance
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The state by name, where it is a dictionary with text for keys."""
+        state = self.state if isinstance(self.state, dict) else {}
+        return {name: value for name, value in state.items() if isinstance(name, str)}
+
+
+def stand_in(global_name: str) -> type[Instance]:
+    """A class that takes the place of ``global_name``, and only remembers."""
+    return type("StandIn", (Instance,), {"global_name": global_name})
+
+
+@dataclass(frozen=True)
+class PersistentId:
+    """A reference to what lies outside the pickle; ``torch.save`` keeps the numbers there."""
+
+    pid: Any
+
+
+Resolve = Callable[[Instance | PersistentId], Any]
+"""Says what takes the place of a call or of a reference."""

@@ -1,0 +1,147 @@
+"""The machine knows every instruction, and is not kept busy by a few bytes."""
+
+import pickletools
+import time
+from typing import Any
+
+import pytest
+
+from batchdigit.modelfiles.pickle_machine import INSTRUCTIONS, PickleError
+from batchdigit.modelfiles.pickled import read_pickle
+from batchdigit.modelfiles.standins import Instance, PersistentId
+
+
+def test_every_instruction_of_pickletools_is_known() -> None:
+    assert {opcode.name for opcode in pickletools.opcodes} <= INSTRUCTIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "root"),
+    [
+        (b"(K\x01K\x02K\x031K\x04.", 4),  # POP_MARK drops all up to the mark
+        (b"K\x01(0.", 1),  # POP of a mark
+        (b"K\x01K\x020.", 1),
+        (b"K\x012\x86.", (1, 1)),  # DUP, TUPLE2
+        (b"K\x01K\x02K\x03\x87.", (1, 2, 3)),
+        (b"(K\x01K\x02K\x03K\x04t.", (1, 2, 3, 4)),
+        (b"(K\x01l.", [1]),
+        (b"(K\x01K\x02d.", {1: 2}),
+        (b"}K\x01K\x02s(K\x03K\x04u.", {1: 2, 3: 4}),
+        (b"]K\x01a(K\x02K\x03e.", [1, 2, 3]),
+        (b"\x8f(K\x01\x90.", [1]),  # a set, by ADDITEMS
+        (b"(K\x01\x91.", [1]),  # a frozen one
+        (b"K\x07q\x000K\x08q\x010h\x00h\x01\x86.", (7, 8)),  # a memo of two
+        (b"K\x07\x940h\x00.", 7),  # MEMOIZE, POP, BINGET
+        (b"\x88\x89\x86.", (True, False)),
+        (b"N\x97\x98\x86.", (None, None)),  # buffers that lie elsewhere
+    ],
+)
+def test_instructions_do_what_pickletools_says(text: bytes, root: object) -> None:
+    assert read_pickle(b"\x80\x05" + text).root == root
+
+
+def called(text: bytes) -> Any:
+    found = read_pickle(b"\x80\x04" + text)
+    assert found.globals.keys() == {"a.b"}
+    return found.root
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"ca\nb\nK\x01K\x02\x86R.",  # REDUCE
+        b"ca\nb\nK\x01K\x02\x86\x81.",  # NEWOBJ
+        b"\x8c\x01a\x8c\x01b\x93K\x01K\x02\x86R.",  # STACK_GLOBAL
+        b"(K\x01K\x02ia\nb\n.",  # INST
+        b"(ca\nb\nK\x01K\x02o.",  # OBJ
+    ],
+)
+def test_every_way_to_call_gives_a_stand_in(text: bytes) -> None:
+    found = called(text)
+    assert isinstance(found, Instance)
+    assert (found.global_name, found.args) == ("a.b", (1, 2))
+
+
+def test_keywords_of_a_call_are_its_last_argument() -> None:
+    assert called(b"ca\nb\nK\x01\x85}\x92.").args == (1, {})
+
+
+def test_state_is_kept_and_given_to_nobody() -> None:
+    assert called(b"ca\nb\n)R}\x8c\x01xK\x01sb.").attributes == {"x": 1}
+    assert read_pickle(b"K\x01K\x02b.").root == 1
+
+
+def test_what_a_call_gave_may_be_called() -> None:
+    found = called(b"ca\nb\n)RK\x01\x85R.")
+    assert found.global_name == ""
+    assert found.args[0].global_name == "a.b"
+    assert found.args[1] == 1
+
+
+def test_calls_and_references_are_resolved_in_order() -> None:
+    seen: list[object] = []
+
+    def resolve(node: object) -> object:
+        seen.append(node)
+        return len(seen)
+
+    found = read_pickle(b"\x80\x02K\x07Qca\nb\n)RPx\n\x87.", resolve=resolve)
+    assert found.root == (1, 2, 3)
+    assert seen[0] == PersistentId(7)
+    assert isinstance(seen[1], Instance)
+    assert seen[2] == PersistentId("x")
+
+
+def test_class_with_its_source_code_is_the_class() -> None:
+    """As torch wrote it before 1.6."""
+    found = read_pickle(b"\x80\x02(\x8c\x06moduleca\nb\n\x8c\x04file\x8c\x04codetQ.")
+    assert found.root.global_name == "a.b"
+
+
+def test_extensions_are_names_that_nobody_accepts() -> None:
+    assert list(read_pickle(b"\x80\x02\x82\x05.").globals) == ["copyreg.extension 5"]
+
+
+def test_name_that_is_computed_is_no_name() -> None:
+    assert list(read_pickle(b"\x80\x04NN\x93.").globals) == ["a name.that is computed"]
+
+
+def test_names_are_those_of_python_3() -> None:
+    text = b"\x80\x02c__builtin__\neval\nc__builtin__\nset\nccopy_reg\n_reconstructor\n\x87."
+    assert list(read_pickle(text).globals) == [
+        *("builtins.eval", "builtins.set", "copyreg._reconstructor")
+    ]
+
+
+def test_key_whose_hash_takes_forever_is_an_error() -> None:
+    """((((), ()), ((), ())), ...): 2**60 empty tuples in 120 instructions."""
+    text = b"\x80\x02})" + b"2\x86" * 60 + b"Ns."
+    started = time.monotonic()
+    with pytest.raises(PickleError, match="neither text nor number"):
+        read_pickle(text)
+    assert time.monotonic() - started < 10
+
+
+def test_pickle_of_thousands_of_names_is_an_error() -> None:
+    names = b"".join(b"ca\nb%d\n" % number for number in range(2_000))
+    with pytest.raises(PickleError, match="more than 1000 classes"):
+        read_pickle(b"\x80\x02" + names + b".")
+
+
+def test_numbers_that_share_a_hash_are_no_keys() -> None:
+    """Twenty thousand multiples of 2**61 - 1 in one dictionary take seconds, ten times as many
+    minutes."""
+    pairs = b"".join(b"\x8a\x09" + (n * (2**61 - 1)).to_bytes(9, "little") + b"N" for n in (1, 2))
+    with pytest.raises(PickleError, match="no dictionary has"):
+        read_pickle(b"\x80\x02}(" + pairs + b"u.")
+
+
+@pytest.mark.parametrize("function", [b"cbuiltins\nset\n", b"ccollections\nOrderedDict\n"])
+def test_contents_that_are_used_over_and_over_are_an_error(function: bytes) -> None:
+    """Each call copies a thousand items that stand in the file once."""
+    thousand = b"(" + b"NN\x86" * 1_000 + b"tq\x00"
+    calls = (b"h\x00" if function.endswith(b"set\n") else b"h\x00\x85").join(
+        [b"", *[b"R0" + function] * 2_000]
+    )
+    with pytest.raises(PickleError, match="repeats its contents"):
+        read_pickle(b"\x80\x02" + thousand + b"0" + function + calls + b"NR.")
