@@ -282,7 +282,6 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
         (None, "a NoneType"),
         ({"model": GOOD, "net": GOOD}, "several models, under model, net"),
     ],
-    ids=str,
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object, said: str) -> None:
     assert said in refusal(saved(tmp_path / "CNN.pt", content))
