@@ -1,0 +1,114 @@
+"""A batch: what could be used of some files, and what failed."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batchdigit.batches import Digit
+from batchdigit.errors import ImageError
+from batchdigit.images.decode import decode_image, strict_pillow
+from batchdigit.images.preprocess import to_model_input
+from batchdigit.job import PREPROCESSING, Reading
+from batchdigit.models.digits import packaged_digits
+from batchdigit.reading.dataset import DigitFiles
+from batchdigit.sources.contents import read_file
+from batchdigit.sources.filelist import FileList
+from tests.support.samples import save_grey
+
+EXACT = Reading(preprocess="exact")  # noise is no digit that could be fitted
+
+
+def test_batch_holds_what_could_be_used_and_what_failed(files: FileList) -> None:
+    batch = DigitFiles(files, EXACT).__getitems__(range(10))
+    assert batch.indices.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert batch.indices.dtype == np.int64
+    assert batch.images.shape == (8, 1, 28, 28)
+    assert batch.images.dtype == np.uint8
+    assert [(failure.index, failure.stage) for failure in batch.failures] == [
+        (3, "decode"),
+        (7, "read"),
+    ]
+
+
+def test_image_stands_at_the_place_of_its_index(files: FileList, tmp_path: Path) -> None:
+    batch = DigitFiles(files, EXACT).__getitems__(range(10))
+    for row, index in enumerate(batch.indices.tolist()):
+        expected = save_grey(tmp_path / "again.png", seed=index)
+        assert np.array_equal(batch.images[row, 0], expected)
+
+
+def test_batch_may_be_empty(tmp_path: Path) -> None:
+    batch = DigitFiles(FileList(os.fsencode(tmp_path), [b"a.png"]))[0]
+    assert len(batch) == 0
+    assert batch.images.shape == (0, 1, 28, 28)
+    assert len(batch.failures) == 1
+
+
+def test_unforeseen_exception_becomes_a_failure(
+    files: FileList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_image: object, _how: str) -> None:
+        raise ZeroDivisionError("surprise")
+
+    for function in ("to_model_input", "to_grey"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"batchdigit.reading.dataset.{function}", fail)
+            batch = DigitFiles(files).__getitems__([0])
+            assert batch.failures[0].text == "decode: ZeroDivisionError: surprise"
+
+
+@pytest.mark.parametrize("how", PREPROCESSING)
+def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> None:
+    digits = packaged_digits()[:60, 0]
+    random = np.random.default_rng(2)
+    pictures: dict[str, Image.Image] = {}
+    for number, digit in enumerate(digits):
+        image = Image.fromarray(digit)
+        pictures |= {
+            f"{number}.png": image,
+            f"{number}.bmp": image,  # not by the short way
+            f"{number}-rgb.png": image.convert("RGB"),
+            f"{number}-dark.png": Image.fromarray(~digit),
+            f"{number}-moved.png": Image.fromarray(
+                np.roll(digit, random.integers(-4, 5, 2), (0, 1))
+            ),
+            f"{number}-large.png": image.resize((70, 60)),
+            f"{number}-blank.png": Image.new("L", (28, 28), number),
+            f"{number}-noise.png": Image.fromarray(
+                random.integers(0, 256, (28, 28), dtype=np.uint8)
+            ),
+        }
+    for name, image in pictures.items():
+        image.save(tmp_path / name)
+        if random.integers(6) == 0:
+            (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-30])
+    names = sorted([*pictures, "missing.png"])
+    expected: list[Digit | str] = []
+    for name in names:
+        try:
+            with strict_pillow():
+                image = decode_image(read_file(os.fsencode(tmp_path / name)))
+            expected.append(to_model_input(image, how))
+        except ImageError as error:
+            expected.append(f"{error.stage}: {error.message}")
+    files = FileList(os.fsencode(tmp_path), map(os.fsencode, names))
+    batch = DigitFiles(files, Reading(preprocess=how)).__getitems__(range(len(names)))
+    found: list[object] = [None] * len(names)
+    for failure in batch.failures:
+        found[failure.index] = failure.text
+    for row, index in enumerate(batch.indices.tolist()):
+        found[index] = batch.images[row, 0], batch.treatments[row], batch.ink[row]
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(other, Digit):
+            assert isinstance(one, tuple)
+            assert np.array_equal(one[0], other.pixels)
+            assert one[1] == other.treatment
+            assert np.array_equal(one[2], np.float32(other.ink), equal_nan=True)
+        else:
+            assert one == other
+    assert {failure.stage for failure in batch.failures} >= {"read", "decode"}
+    assert np.all(np.diff(batch.indices) > 0)
+    assert batch.failures == tuple(sorted(batch.failures, key=lambda failure: failure.index))
