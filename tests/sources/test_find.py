@@ -177,10 +177,14 @@ def test_unreadable_source_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
 def test_folder_that_fails_while_it_is_listed_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    scans = iter([os.scandir])
+
+    def scan_once(folder: bytes) -> object:
+        for scan in scans:
+            return scan(folder)
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("batchdigit.sources.folder._entries", fail)
+    monkeypatch.setattr(os, "scandir", scan_once)
     with pytest.raises(SourceError, match="Input/output"):
         list_images([tmp_path])
 

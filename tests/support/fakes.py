@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from batchdigit.errors import ImageError
 from batchdigit.reading import dataset
 
 KILLERS: dict[bytes, Callable[[], object]] = {
@@ -35,6 +36,15 @@ def decode_by(
         return decode(data, **options)
 
     monkeypatch.setattr(dataset, "decode_image", decode_or_die)
+
+
+def refuse_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file may be read, as root, who may read every file, cannot arrange it."""
+
+    def refuse(*_: object, **_options: object) -> bytes:
+        raise ImageError("read", "Permission denied")
+
+    monkeypatch.setattr(dataset, "read_file", refuse)
 
 
 class Unending(BaseProcess):
