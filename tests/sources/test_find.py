@@ -6,9 +6,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from batchdigit import SourceError
-from batchdigit.sources.filelist import FileList
 from batchdigit.sources.find import list_images
-from batchdigit.sources.stamps import UNSETTLED, stamp_files
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -187,18 +185,3 @@ def test_folder_that_fails_while_it_is_listed_is_an_error(
     monkeypatch.setattr(os, "scandir", scan_once)
     with pytest.raises(SourceError, match="Input/output"):
         list_images([tmp_path])
-
-
-def test_each_file_is_held_against_its_own_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Listing a million files takes long: the last may be younger than the first look."""
-    touch(tmp_path, "1.png")
-    touch(tmp_path, "2.png")
-    written = 10**18
-    os.utime(tmp_path / "1.png", ns=(written, written))
-    os.utime(tmp_path / "2.png", ns=(written + 10**11, written + 10**11))
-    moments = iter((written + 10**11, written + 10**11 + 1))
-    monkeypatch.setattr("batchdigit.sources.stamps.time.time_ns", lambda: next(moments))
-    stamps = stamp_files(FileList(os.fsencode(tmp_path), [b"1.png", b"2.png"]))
-    assert stamps.sizes.tolist() == [0, UNSETTLED]
