@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from batchdigit.job import PACKAGED_WEIGHTS
@@ -17,6 +18,10 @@ from batchdigit.system.signals import STOP_SIGNALS
 from tests.support.modelfiles import save_the_tutorials_way
 from tests.support.oracle import SeedRow, seed_loop
 from tests.support.samples import SAMPLES, Program, age
+
+# How long an example takes says something of the machine only.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # Some tests make forked processes crash; only a crash of pytest itself deserves its stack on the
 # screen.
