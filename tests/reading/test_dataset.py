@@ -13,9 +13,11 @@ from batchdigit.images.decode import decode_image, strict_pillow
 from batchdigit.images.preprocess import to_model_input
 from batchdigit.job import PREPROCESSING, Reading
 from batchdigit.models.digits import packaged_digits
+from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.dataset import DigitFiles
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.filelist import FileList
+from tests.support.fakes import decode_by
 from tests.support.samples import save_grey
 
 EXACT = Reading(preprocess="exact")  # noise is no digit that could be fitted
@@ -112,3 +114,49 @@ def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> N
     assert {failure.stage for failure in batch.failures} >= {"read", "decode"}
     assert np.all(np.diff(batch.indices) > 0)
     assert batch.failures == tuple(sorted(batch.failures, key=lambda failure: failure.index))
+
+
+def test_limits_are_failures(files: FileList, tmp_path: Path) -> None:
+    size = (tmp_path / "00.png").stat().st_size
+    batch = DigitFiles(files, Reading(max_bytes=size - 1)).__getitems__([0])
+    assert batch.failures[0].text.startswith(f"too-large: {size} bytes")
+    batch = DigitFiles(files, Reading(max_pixels=783)).__getitems__([0])
+    assert batch.failures[0].text == "too-large: more than 783 pixels"
+
+
+def test_links_are_read_only_when_asked(files: FileList, tmp_path: Path) -> None:
+    (tmp_path / "07.png").symlink_to("00.png")
+    assert "--follow-symlinks" in DigitFiles(files, EXACT).__getitems__([7]).failures[0].text
+    followed = Reading(preprocess="exact", follow_symlinks=True)
+    batch = DigitFiles(files, followed).__getitems__([0, 7])
+    assert np.array_equal(batch.images[0], batch.images[1])
+
+
+def test_work_is_counted_by_stage(files: FileList) -> None:
+    busy = DigitFiles(files).__getitems__(range(10)).busy
+    assert set(busy) == {"read", "decode", "fit"}
+    assert all(seconds > 0 for seconds in busy.values())
+
+
+def test_clock_tells_which_file_is_being_read(
+    files: FileList, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clocks = FileClocks(3, None)
+    told: list[int | None] = []
+    decode_by(monkeypatch, {b"look": lambda: told.append(clocks.file(2))})
+    for number in (5, 9):
+        (tmp_path / f"{number:02}.png").write_bytes(b"look")
+    digits = DigitFiles(files, EXACT)
+    digits.report_to(clocks, 2)
+    assert clocks.is_idle(2)
+    batch = digits.__getitems__([4, 5, 9])
+    assert told == [5, 9]
+    assert clocks.is_idle(2)
+    assert [failure.index for failure in batch.failures] == [5, 9]
+
+
+def test_one_file_may_be_asked_for(files: FileList) -> None:
+    digits = DigitFiles(files, EXACT)
+    assert len(digits) == 10
+    assert digits[3].failures[0].index == 3
+    assert digits[4].indices.tolist() == [4]
