@@ -1,7 +1,7 @@
 VENV ?= .venv
 PYTHON = $(VENV)/bin/python
 
-.PHONY: help run test check check-static fix bench
+.PHONY: help run test test-slow check check-static fix bench
 
 help:           ## List the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,10 +14,13 @@ $(VENV)/.dev: pyproject.toml
 run: $(VENV)/.dev            ## Label the sample images
 	$(VENV)/bin/batchdigit run sample_images --out preds.csv
 
-test: $(VENV)/.dev           ## Run the tests
+test: $(VENV)/.dev           ## Run the tests, all but the slow ones
 	$(PYTHON) -m pytest
 
-check: check-static test     ## Everything that must hold: format, lint, types, floors, tests
+test-slow: $(VENV)/.dev      ## Run the slow tests: campaigns, mutations, measurements
+	$(PYTHON) -m pytest -m slow -n 0
+
+check: check-static test     ## Everything that must hold: format, lint, types, floors, tests and sizes
 
 check-static: $(VENV)/.dev   ## Format, lint, types and floors
 	$(VENV)/bin/ruff format --check

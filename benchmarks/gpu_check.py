@@ -82,7 +82,7 @@ def _steps(arguments: argparse.Namespace) -> dict[str, list[str]]:
     bench = [*python, "batchdigit", "bench", "--seconds", str(arguments.seconds)]
     steps = {
         "doctor": [*python, "batchdigit", "doctor"],
-        "tests": [*python, "pytest", "-m", "gpu", "-q"],
+        "tests": [*python, "pytest", "-m", "gpu", "-n", "0", "-q"],
         "bench": [
             *(*bench, "--devices", devices, "--out", str(out / "bench.json")),
             *("--plot", str(out / "bench.html")),

@@ -1,18 +1,61 @@
 """What the tests share: the sample digits, odd images, and the program as a user calls it."""
 
+import faulthandler
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.system.signals import STOP_SIGNALS
 from tests.support.modelfiles import save_the_tutorials_way
 from tests.support.oracle import SeedRow, seed_loop
 from tests.support.samples import SAMPLES, Program, age
+
+# How long an example takes says something of the machine only.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
+
+# Some tests make forked processes crash; only a crash of pytest itself deserves its stack on the
+# screen.
+os.register_at_fork(after_in_child=faulthandler.disable)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Escape lone surrogates, in a log for instance, which cannot travel from pytest's workers."""
+    return _without_surrogates((yield))
+
+
+def _without_surrogates(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {_without_surrogates(key): _without_surrogates(data[key]) for key in data}
+    if isinstance(data, list | tuple):
+        return type(data)(map(_without_surrogates, data))
+    return data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_signal_is_ignored() -> Iterator[None]:
+    """Programs that are started here heed signals, even where nohup or a shell's & ignores them.
+
+    Unlike SIG_IGN, a handler that does nothing is not inherited by another program.
+    """
+    ignored = [number for number in STOP_SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda _number, _frame: None)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ import pytest
 from tests.support.samples import REPOSITORY
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans through /proc")
 def test_no_fault_makes_a_report_wrong(tmp_path: Path) -> None:
     done = subprocess.run(

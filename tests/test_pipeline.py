@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import os
-import signal
 import socket
 import sys
 import time
@@ -18,8 +17,8 @@ from PIL import Image
 
 from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
 from batchdigit.errors import AccountingError, ExitCode
-from batchdigit.reading import dataset
 from batchdigit.reports.summary import FolderNote
+from tests.support.fakes import decode_by
 from tests.support.oracle import SeedRow
 from tests.support.samples import SAMPLES, lose_the_last_batch
 
@@ -157,15 +156,8 @@ def test_image_that_crashes_its_reader_costs_no_other_row(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_to(tmp_path / "whole.csv", digits, workers=0, batch_size=3)
-    decode = dataset.decode_image
-
-    def decode_or_die(data: bytes, *, enough: int | None) -> Image.Image:
-        if data == b"crash":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return decode(data, enough=enough)
-
-    monkeypatch.setattr(dataset, "decode_image", decode_or_die)
-    (digits / "10.png").write_bytes(b"crash")
+    decode_by(monkeypatch)
+    (digits / "10.png").write_bytes(b"out of memory")
     rows = run_to(tmp_path / "out.csv", digits, workers=2, batch_size=3, start_method="fork")
     assert rows[:10] == whole
     assert rows[10]["error"] == "decode: crashed the process that read it (SIGKILL)"
@@ -266,12 +258,9 @@ def test_no_images_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_unwritable_folder_is_found_before_any_work(
-    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("batchdigit.sources.find.open_folders", lambda *_, **__: 1 / 0)
+def test_unwritable_folder_is_found_before_any_work(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(OutputError):
-        run(Job((digits,), tmp_path / "missing" / "out.csv"))
+        run(Job((digits,), tmp_path / "missing" / "out.csv"), find=lambda _job: 1 / 0)  # type: ignore[arg-type,return-value]
 
 
 def test_more_labels_than_classes_is_an_error(tmp_path: Path, digits: Path) -> None:

@@ -38,7 +38,17 @@ def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.split("\n")[0])
+SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(section, id=title, marks=SLOW if title == "How fast is it here?" else [])
+        for section in SECTIONS
+        for title in [section.split("\n")[0]]
+    ],
+)
 def test_code_of_a_section_runs_from_top_to_bottom(section: str, workplace: Path) -> None:
     for setup, language, code in BLOCK.findall(section):
         if language == "bash" and not setup:

@@ -97,7 +97,7 @@ def open_folders(
 
     Raises SourceError when a source is missing or unreadable.
     """
-    places = [_locate(os.fspath(source)) for source in sources]
+    places = [locate(os.fspath(source)) for source in sources]
     root = places[0] if len(places) == 1 else os.path.commonpath(places)
     if not os.path.isdir(root):
         root = os.path.dirname(root)
@@ -106,9 +106,9 @@ def open_folders(
 
     names: Iterable[bytes]
     if len(places) == 1:
-        names = _walk(root, places[0], follow_symlinks)
+        names = walk(root, places[0], follow_symlinks)
     else:
-        names = sorted({name for place in places for name in _walk(root, place, follow_symlinks)})
+        names = sorted({name for place in places for name in walk(root, place, follow_symlinks)})
 
     ignored: list[bytes] = []
 
@@ -128,7 +128,7 @@ def open_folders(
     return FolderSource(root, found, FileList(ignored), follow_symlinks=follow_symlinks)
 
 
-def _locate(source: str) -> bytes:
+def locate(source: str) -> bytes:
     """The absolute path of a file or folder. Raises SourceError where it cannot be read."""
     path = os.path.abspath(os.fsencode(source))
     # "link/.." is the parent of where the link leads, not the folder that holds the link.
@@ -151,7 +151,7 @@ def _cannot_read(source: str, error: OSError) -> SourceError:
     )
 
 
-def _walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
+def walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
     """Paths relative to ``root`` of the visible files at or below ``place``, sorted by bytes.
 
     Within a folder, a subfolder sorts as its name with a slash, which makes the depth-first

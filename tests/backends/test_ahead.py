@@ -1,17 +1,21 @@
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from batchdigit.backends.ahead import computed_ahead
 from batchdigit.errors import WorkerError
+from tests.support.waiting import SECONDS
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_results_come_in_order_and_none_is_lost(threads: int) -> None:
+    done = [threading.Event() for _ in range(20)]
+
     def compute(number: int) -> int:
-        time.sleep(0.01 * (number % 3))  # the later ones are done first
+        if threads > 1 and number % 2 == 0:  # the later one of two is done first
+            assert done[number + 1].wait(SECONDS)
+        done[number].set()
         return number * 2
 
     assert list(computed_ahead(compute, range(20), threads)) == [*range(0, 40, 2)]
@@ -19,23 +23,28 @@ def test_results_come_in_order_and_none_is_lost(threads: int) -> None:
 
 
 def test_as_many_run_at_a_time_as_there_are_threads() -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=SECONDS)
     assert len(list(computed_ahead(lambda _: together.wait(), range(9), 3))) == 9
 
 
 def test_result_that_is_there_is_not_held_back() -> None:
     """Though items come slowly, and more threads wait for one."""
     asked: list[int] = []
+    done = [threading.Event() for _ in range(5)]
 
     def items() -> Iterator[int]:
         for number in range(5):
             asked.append(number)
             yield number
-            time.sleep(0.1)
+            assert done[number].wait(SECONDS)
 
-    results = computed_ahead(lambda number: number, items(), 4)
+    def compute(number: int) -> int:
+        done[number].set()
+        return number
+
+    results = computed_ahead(compute, items(), 4)
     assert next(results) == 0
-    assert len(asked) <= 2
+    assert len(asked) < 5
 
 
 def test_what_was_computed_comes_before_the_error_that_ends_the_items() -> None:
@@ -59,18 +68,23 @@ def test_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.Monkey
 
 
 def test_next_item_is_computed_while_one_is_handled() -> None:
-    handled, begun = threading.Event(), threading.Event()
+    taken, begun, handled = threading.Event(), threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        taken.set()
+        yield from (1, 2)
 
     def compute(number: int) -> None:
+        if number == 0:
+            assert taken.wait(SECONDS)
         if number == 1:
             begun.set()
-            assert handled.wait(10)
-        else:
-            time.sleep(0.1)  # so that the next one is taken before this is done
+            assert handled.wait(SECONDS)
 
-    results = computed_ahead(compute, range(3), 1)
+    results = computed_ahead(compute, items(), 1)
     next(results)
-    assert begun.wait(10)
+    assert begun.wait(SECONDS)
     handled.set()
     list(results)
 

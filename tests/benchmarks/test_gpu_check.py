@@ -58,6 +58,8 @@ def test_machine_without_one_is_told_so(tmp_path: Path) -> None:
     assert "no CUDA device" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_steps_of_a_cpu_end_well(tmp_path: Path) -> None:
     done = subprocess.run(
         [

@@ -1,11 +1,13 @@
-"""A process that reads one file at a time: what it ends of is told apart from what it reads."""
+"""A process that reads one file at a time: what ends it is told apart from what it reads."""
 
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from batchdigit.batches import Batch
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.system.signals import signals_as_exceptions
+from tests.support.samples import REPOSITORY
 
 
 def read(indices: list[int]) -> Batch:
@@ -47,21 +50,37 @@ def test_file_is_not_blamed_for_a_process_that_does_not_start(
     assert multiprocessing.active_children() == []
 
 
-def test_time_that_the_program_sleeps_is_no_files_time() -> None:
+# Once a file is being read, stop the processes for longer than a file may take.
+STOP_AND_GO_ON = """
+import os, signal, sys, time
+from pathlib import Path
+from tests.support.waiting import wait_until
+
+wait_until(Path(sys.argv[1]).exists)
+for number, pause in ((signal.SIGSTOP, 3), (signal.SIGCONT, 0)):
+    for pid in map(int, sys.argv[2:]):
+        os.kill(pid, number)
+    time.sleep(pause)
+"""
+
+
+def test_time_that_the_program_sleeps_is_no_files_time(tmp_path: Path) -> None:
     """As between Ctrl-Z and fg: the file would be read in a second."""
+    begun = tmp_path / "begun"
+
+    def read_slowly(indices: list[int]) -> Batch:
+        begun.touch()
+        time.sleep(1)
+        return read(indices)
+
     slow = LoneReader(read_slowly, seconds=2, start_method="fork")
     slow.ready()
-    sleeper = f"sleep 0.5; kill -STOP {os.getpid()}; sleep 4; kill -CONT {os.getpid()}"
-    worker = multiprocessing.active_children()[-1].pid
-    with subprocess.Popen(["sh", "-c", sleeper.replace("-STOP ", f"-STOP {worker} ")
-                           .replace("-CONT ", f"-CONT {worker} ")]):  # fmt: skip
+    worker = multiprocessing.active_children()[-1].pid or 0
+    stop_both = [sys.executable, "-c", STOP_AND_GO_ON, begun, str(worker), str(os.getpid())]
+    with subprocess.Popen(stop_both, cwd=REPOSITORY) as stopper:
         assert len(slow.read(0)) == 1
+    assert stopper.returncode == 0
     slow.end()
-
-
-def read_slowly(indices: list[int]) -> Batch:
-    time.sleep(1)
-    return read(indices)
 
 
 def test_signal_leaves_no_stalled_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,8 @@
-"""What is the pool's own; the laws of reading by processes are in test_reader.py."""
+"""What is the pipe workers' own; the laws of reading by processes are in test_reader.py."""
 
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pytest
 from batchdigit.batches import Batch
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.pipe_workers import PipeWorkers
-from batchdigit.reading.workers import MAX_AHEAD, Plan, WorkerDied
+from batchdigit.reading.workers import Plan, WorkerDied
+from tests.support.waiting import wait_until_idle
 
 
 class Files:
@@ -35,7 +35,7 @@ class Files:
         count = len(indices)
         images = np.full((count, self.pixels), indices[0], np.uint8)
         self.clocks.stop(self.place)
-        return Batch(np.array(indices), images)
+        return Batch(np.array(indices), images, np.zeros(count, np.uint8), np.zeros(count))
 
     def made(self) -> list[str]:
         return self.log.read_text().split() if self.log.exists() else []
@@ -68,12 +68,10 @@ def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
     files = Files(tmp_path / "log", pixels=100_000)
     pool = PipeWorkers(files, plan(1000), 1, "fork", 10)
     try:
-        deadline = time.monotonic() + 10
-        while len(files.made()) < MAX_AHEAD:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.5)
-        assert len(files.made()) <= MAX_AHEAD + 15
+        (process,) = multiprocessing.active_children()
+        wait_until_idle(process.pid or 0)
+        ahead = plan(1000).batches_ahead(1)
+        assert ahead <= len(files.made()) <= ahead + 15
         assert next(pool).indices.tolist() == [0]
     finally:
         pool.end()
@@ -86,9 +84,7 @@ def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_eve
     files = Files(tmp_path / "log", pixels=3_000_000)
     pool = PipeWorkers(files, plan(3), 1, "fork", 1)
     (process,) = multiprocessing.active_children()
-    while not files.made():
-        time.sleep(0.01)
-    time.sleep(0.3)  # it waits with a part of the message in the pipe
+    wait_until_idle(process.pid or 0)  # with a part of the message in the pipe
     os.kill(process.pid or 0, sent)
     with pytest.raises(WorkerDied) as caught:
         next(pool)
@@ -100,11 +96,9 @@ def test_death_is_seen_though_another_process_holds_the_pipe(tmp_path: Path) -> 
     files = Files(tmp_path / "log", pixels=3_000_000)
     pool = PipeWorkers(files, plan(3), 1, "fork", 10)
     (process,) = multiprocessing.active_children()
-    while not files.made():
-        time.sleep(0.01)
+    wait_until_idle(process.pid or 0)
     theirs = os.open(f"/proc/{process.pid}/fd/{_pipe_of(process.pid or 0)}", os.O_WRONLY)
     try:
-        time.sleep(0.3)
         os.kill(process.pid or 0, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             next(pool)

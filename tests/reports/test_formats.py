@@ -1,9 +1,174 @@
+"""Every format holds the same cells, whatever is in them."""
+
+import csv
+import gzip
+import io
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batchdigit import Job, UsageError, run
+from batchdigit import Failure, Job, Predictions, UsageError, run, unescape_filename
+from batchdigit.job import REVIEW_BELOW
+from batchdigit.reports import formats
+from batchdigit.reports.formats import FORMATS as NAMES
 from batchdigit.reports.formats import ReportFormat, choose_format
+from tests.sources.test_filenames import ODD_NAMES
+from tests.support.reports import FORMATS, predictions_for, read_back, written
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_odd_names_survive_a_round_trip(extension: str) -> None:
+    data = written(extension, ODD_NAMES, predictions_for(len(ODD_NAMES)))
+    found = [unescape_filename(row["filename"]) for row in read_back(extension, data)]
+    assert found == ODD_NAMES
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+@pytest.mark.parametrize("failed", [(), (0,), (3, 4), tuple(range(7))])
+def test_every_format_holds_every_row(extension: str, failed: tuple[int, ...]) -> None:
+    names = [b"%d.png" % number for number in range(7)]
+    predictions = predictions_for(7, failed)
+    rows = read_back(extension, written(extension, names, predictions))
+    good = iter(zip(predictions.labels[:, 0], predictions.probs[:, 0], strict=True))
+    for number, row in enumerate(rows):
+        label, prob = (None, None) if number in failed else next(good)
+        assert row == {
+            "filename": f"{number}.png",
+            "prediction": label,
+            "confidence": prob,  # equal to the last bit
+            "error": 'decode: it\'s "bad", really' if number in failed else None,
+            "margin": prob,  # the only one there is
+            "needs_review": None if prob is None else bool(prob < REVIEW_BELOW),
+        }
+    assert len(rows) == 7
+
+
+def test_csv_is_what_the_documentation_shows() -> None:
+    predictions = Predictions(
+        np.array([0, 2]), np.array([[7], [1]]), np.array([[0.5], [1e-7]], dtype=np.float32),
+        failures=(Failure(1, "read", "No such file or directory"),),
+    )  # fmt: skip
+    assert written("csv", [b"a.png", b"b,c.png", b"=d.png"], predictions) == (
+        b"filename,prediction,confidence,error,margin,needs_review\n"
+        b"a.png,7,0.5,,0.5,true\n"
+        b'"b,c.png",,,read: No such file or directory,,\n'
+        b"./=d.png,1,1e-07,,1e-07,true\n"
+    )
+
+
+def test_parquet_has_text_for_labels() -> None:
+    data = written("parquet", [b"a.png"], predictions_for(1), labels=tuple("abcdefghij"))
+    assert str(pyarrow.parquet.read_schema(io.BytesIO(data)).field("prediction").type) == "string"
+
+
+def test_parquet_has_real_types_and_the_account() -> None:
+    data = written("parquet", [b"a.png", b"b.png"], predictions_for(2, failed=(1,)))
+    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    assert [str(kind) for kind in table.schema.types] == [
+        *("string", "int64", "float", "string", "float", "bool")
+    ]
+    assert table.column("prediction").null_count == 1
+    assert table.column("error").to_pylist()[0] is None
+    metadata = pyarrow.parquet.read_metadata(io.BytesIO(data)).metadata
+    assert json.loads(metadata[b"batchdigit.run"]) == {"found": 2}
+
+
+def test_parquet_keeps_its_row_groups_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "PARQUET_ROWS_PER_GROUP", 10)
+    names = [b"%d.png" % number for number in range(25)]
+    data = written("parquet", names, *(predictions_for(1, start=start) for start in range(25)))
+    metadata = pyarrow.parquet.read_metadata(io.BytesIO(data))
+    assert [metadata.row_group(group).num_rows for group in range(3)] == [10, 10, 5]
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv"])
+def test_pandas_reads_odd_names_back(extension: str) -> None:
+    data = written(extension, ODD_NAMES, predictions_for(len(ODD_NAMES)))
+    table = pd.read_csv(
+        io.BytesIO(data), sep="\t" if extension == "tsv" else ",", keep_default_na=False
+    )
+    assert [unescape_filename(name) for name in table["filename"]] == ODD_NAMES
+
+
+def test_gzipped_report_has_the_same_bytes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = written("csv.gz", [b"a.png"], predictions_for(1))
+    monkeypatch.setattr("time.time", lambda: 1.0)
+    assert written("csv.gz", [b"a.png"], predictions_for(1)) == first
+
+
+COLUMNS = {"filename": str, "prediction": int, "confidence": float, "needs_review": bool}
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
+ROWS = st.lists(
+    st.tuples(
+        TEXT.filter(bool),
+        st.none() | st.integers(0, 999),
+        st.none() | st.floats(0, 1, width=32),
+        st.none() | st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+def table(name: str, parts: list[list[tuple[Any, ...]]], *, gzipped: bool = False) -> bytes:
+    """The bytes of a table whose rows come in parts."""
+    stream = io.BytesIO()
+    table = ReportFormat(name, gzipped).open(stream, COLUMNS)
+    for rows in parts:
+        columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 4
+        table.write(dict(zip(COLUMNS, columns, strict=True)))
+    table.finish({})
+    data = stream.getvalue()
+    return gzip.decompress(data) if gzipped else data
+
+
+@given(ROWS, ROWS)
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_delimited_text_is_read_back_by_csv(
+    delimiter: str, some: list[tuple[Any, ...]], more: list[tuple[Any, ...]]
+) -> None:
+    text = table({",": "csv", "\t": "tsv"}[delimiter], [some, more]).decode()
+    found = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    truth = {True: "true", False: "false", None: ""}
+    assert found == [
+        list(COLUMNS),
+        *(
+            [name, *("" if cell is None else repr(cell) for cell in cells), truth[review]]
+            for name, *cells, review in [*some, *more]
+        ),
+    ]
+
+
+@given(ROWS, ROWS)
+def test_json_lines_are_read_back_by_json(
+    some: list[tuple[Any, ...]], more: list[tuple[Any, ...]]
+) -> None:
+    lines = table("jsonl", [some, more]).decode().split("\n")
+    assert lines.pop() == ""
+    found = [json.loads(line) for line in lines]
+    assert [list(row) for row in found] == [list(COLUMNS)] * len(found)
+    assert [tuple(row.values()) for row in found] == [*some, *more]
+
+
+@given(ROWS, ROWS)
+def test_parquet_is_read_back_by_pyarrow(
+    some: list[tuple[Any, ...]], more: list[tuple[Any, ...]]
+) -> None:
+    found = pyarrow.parquet.read_table(io.BytesIO(table("parquet", [some, more])))
+    assert found.column_names == list(COLUMNS)
+    assert [tuple(row.values()) for row in found.to_pylist()] == [*some, *more]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "parquet"])
+def test_gzip_changes_no_byte_of_the_text(name: str) -> None:
+    rows = [("a.png", 1, 0.5, True), ("b\n.png", None, None, None)]
+    assert table(name, [rows], gzipped=True) == table(name, [rows])
 
 
 @pytest.mark.parametrize(

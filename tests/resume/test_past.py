@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from batchdigit import Job, run
+from batchdigit.backends.onnx_backend import OnnxBackend
 from batchdigit.engines import local
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.resume import journal
@@ -38,7 +39,7 @@ def other_versions(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]
 
 
 def another_device(_folder: Path, _digits: Path, patch: Patch) -> dict[str, Any]:
-    patch.setattr("batchdigit.backends.onnx_backend.OnnxBackend.device", "cpu (another)")
+    patch.setattr(OnnxBackend, "device", "cpu (another)")
     return {}
 
 

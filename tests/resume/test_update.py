@@ -18,9 +18,10 @@ from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run
 from batchdigit.backends.onnx_backend import OnnxPredictor
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.batches import Batch
-from batchdigit.errors import ImageError
+from batchdigit.resume import last_report
 from batchdigit.resume.update import merge
-from batchdigit.sources import folder as folder_module
+from batchdigit.sources import folder as folders
+from tests.support.fakes import refuse_to_read
 from tests.support.samples import age
 
 
@@ -116,7 +117,7 @@ def test_file_modified_a_moment_ago_is_not_trusted(
     update(out, digits)
     predicted.clear()
     later = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr(folder_module.time, "time_ns", lambda: later)
+    monkeypatch.setattr(folders.time, "time_ns", lambda: later)
     assert update(out, digits).update["changed"] == 1  # type: ignore[index]
     assert predicted == [1]
     predicted.clear()
@@ -145,11 +146,8 @@ def test_file_that_could_not_be_read_is_tried_again(
     """Permissions change without a trace in size and time."""
     out = tmp_path / "out.csv"
 
-    def refuse(*_: object, **_options: object) -> bytes:
-        raise ImageError("read", "Permission denied")
-
     with monkeypatch.context() as patch:
-        patch.setattr("batchdigit.sources.folder.read_file", refuse)
+        refuse_to_read(patch)
         assert update(out, digits).failures_by_stage == {"read": 10}
     summary = update(out, digits)
     assert (summary.predicted, summary.failed) == (10, 0)
@@ -195,9 +193,7 @@ def test_damaged_state_is_not_used(
 def test_state_that_is_damaged_while_the_run_goes_on_is_an_error(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "batchdigit.resume.last_report.VALUES_IN_A_BLOCK", 1
-    )  # a block for each batch
+    monkeypatch.setattr(last_report, "VALUES_IN_A_BLOCK", 1)  # a block for each batch
     out = tmp_path / "out.csv"
     run(Job((digits,), out, workers=0, batch_size=2))
     whole = out.read_bytes()

@@ -1,11 +1,8 @@
-import pickle
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batchdigit import escape_filename, unescape_filename
-from batchdigit.sources.filelist import FileList
 
 ODD_NAMES = [
     b"0-label-7.png",
@@ -78,23 +75,3 @@ def test_ordinary_name_is_its_own_text(name: str) -> None:
 )
 def test_escape_is_the_documented_one(name: bytes, text: str) -> None:
     assert escape_filename(name) == text
-
-
-def test_file_list_gives_back_every_name() -> None:
-    files = FileList(ODD_NAMES)
-    assert len(files) == len(ODD_NAMES)
-    assert list(files) == ODD_NAMES
-    assert files.filename(3) == "not-utf8-\\xff\\xfe.png"
-
-
-@pytest.mark.parametrize("index", [-1, 2])
-def test_file_list_refuses_an_index_outside(index: int) -> None:
-    with pytest.raises(IndexError):
-        FileList([b"a", b"b"])[index]
-
-
-def test_file_list_reaches_a_worker_as_two_objects() -> None:
-    names = [b"%06d.png" % number for number in range(10_000)]
-    sent = pickle.dumps(FileList(names))
-    assert len(sent) < sum(map(len, names)) + 8 * len(names) + 500
-    assert list(pickle.loads(sent)) == names

@@ -2,9 +2,9 @@
 
 ``python -m tests.support.deadmount MOUNTPOINT FOLDER`` mounts a copy of the files of FOLDER, says
 ``mounted``, and serves until it is killed, which frees every process that waits. Reading a file
-whose name starts with ``dead`` is never answered, and a process that waits for such an answer does
-not even end by SIGKILL, which is the point. Needs root and /dev/fuse. Structures and numbers are
-those of Linux's ``include/uapi/linux/fuse.h``.
+whose name starts with ``dead`` is never answered; whenever somebody tries, it says ``asked``. A
+process that waits for such an answer does not even end by SIGKILL, which is the point. Needs root
+and /dev/fuse. Structures and numbers are those of Linux's ``include/uapi/linux/fuse.h``.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ ANSWERS: dict[int, bytes | None] = {
     INIT: struct.pack("<4I2H2I2H8I", 7, 31, 65536, 0, 16, 12, 65536, 1, 16, *[0] * 9),
     **dict.fromkeys((OPEN, OPENDIR), OPENED),
     **dict.fromkeys((FLUSH, RELEASE, RELEASEDIR), b""),
-    **dict.fromkeys((FORGET, BATCH_FORGET, INTERRUPT, READ), None),
+    **dict.fromkeys((FORGET, BATCH_FORGET, INTERRUPT), None),
 }
 ROOT = 1
 MNT_DETACH = 2
@@ -39,16 +39,20 @@ needs_fuse = pytest.mark.skipif(
 
 
 @contextlib.contextmanager
-def dead_mount(mountpoint: Path, folder: Path) -> Iterator[None]:
-    """The files of ``folder`` at ``mountpoint``; afterwards nobody waits for them any more."""
+def dead_mount(mountpoint: Path, folder: Path) -> Iterator[Callable[[], None]]:
+    """The files of ``folder`` at ``mountpoint``; afterwards nobody waits for them any more.
+
+    What is given waits until the contents of a file are asked for that never come.
+    """
     mountpoint.mkdir()
     command = [sys.executable, "-m", "tests.support.deadmount", mountpoint, folder]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            assert server.stdout.readline() == "mounted\n"
-            yield
+            said = server.stdout.readline
+            assert said() == "mounted\n"
+            yield lambda: said() == "asked\n" or pytest.fail("the server has ended")
         finally:
             server.kill()
             server.wait()
@@ -75,7 +79,10 @@ class DeadMount:
             return self.look_up(body.rstrip(b"\0"))
         if opcode == GETATTR:
             return struct.pack("<QII", 60, 0, 0) + self.attributes(node)
-        if opcode == READ and not self.names[node].startswith(b"dead"):
+        if opcode == READ:
+            if self.names[node].startswith(b"dead"):
+                say("asked")
+                return None
             _, offset, size = struct.unpack_from("<QQI", body)
             return self.contents[node][offset : offset + size]
         if opcode == READDIR:
@@ -113,14 +120,18 @@ class DeadMount:
                 os.write(device, struct.pack("<IiQ", 16 + len(body), -error, unique) + body)
 
 
+def say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
 def main(mountpoint: Path, folder: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     device = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
     if libc.mount(b"deadmount", bytes(mountpoint), b"fuse", 0, options):
         raise OSError(ctypes.get_errno(), "cannot mount")
-    sys.stdout.write("mounted\n")
-    sys.stdout.flush()
+    say("mounted")
     DeadMount(folder).serve(device)
 
 

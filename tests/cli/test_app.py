@@ -1,0 +1,82 @@
+"""The program as a whole: its help, its version, and what it loads for them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import batchdigit
+from batchdigit import errors
+from batchdigit.cli.app import app
+from tests.support.programs import WRONG_USAGE, problem
+from tests.support.samples import Program
+
+runner = CliRunner()
+
+
+def test_installed_command_is_the_module(program: Program) -> None:
+    script = Path(sys.executable).parent / "batchdigit"
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == program("--version").stdout == f"batchdigit {batchdigit.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [["model"], ["model", "inspect"], ["model", "convert"]])
+def test_each_command_for_models_has_help(command: list[str]) -> None:
+    result = runner.invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    for code in (0, 1, 2, 65, 73):
+        assert f"\n    {code} " in result.output
+    assert "128+N" in result.output
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["train"]])
+def test_each_command_has_help(command: list[str]) -> None:
+    result = runner.invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    for code in (0, 1, 2, 3, 65, 66, 73):
+        assert f"\n    {code} " in result.output
+    assert "128+N" in result.output
+
+
+def test_exit_codes_in_the_help_are_those_of_the_errors() -> None:
+    help_text = runner.invoke(app, ["run", "--help"]).output
+    for code, meaning in errors.EXIT_CODE_MEANINGS.items():
+        assert f"{code:<6} {meaning}" in help_text
+
+
+def test_each_command_and_option_is_explained() -> None:
+    import typer
+
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        assert command.help, name
+        for parameter in command.params:
+            explained = getattr(parameter, "help", None) or parameter.param_type_name == "argument"
+            assert explained, parameter.name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["run", "--nonsense"]]
+    + [["run", "images", *wrong] for wrong in WRONG_USAGE],
+    ids=" ".join,
+)
+def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['batchdigit', *{arguments}]\n"
+        "from batchdigit.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'pandas', 'torchvision', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_to_a_full_disk_is_one_line(program: Program, arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = program(*arguments, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    done.stdout = ""
+    assert "No space left" in problem(done, 73)

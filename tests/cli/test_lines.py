@@ -1,0 +1,155 @@
+"""What is said of an outcome."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchdigit import Job, RunSummary, Tolerance
+from batchdigit.cli.lines import (
+    conversion_lines,
+    inspection_lines,
+    run_complaints,
+    run_details,
+    run_lines,
+)
+from batchdigit.errors import ExitCode
+from batchdigit.models.convert import Conversion
+from batchdigit.models.inspection import Inspection
+from batchdigit.places import STDOUT
+from batchdigit.reports.summary import FolderNote
+from batchdigit.sources.filelist import FileList
+
+
+def summary(**others: Any) -> RunSummary:
+    values: dict[str, Any] = {
+        "found": 10,
+        "predicted": 10,
+        "reused": 0,
+        "failed": 0,
+        "resumed": 0,
+        "update": None,
+        "ignored": FileList(),
+        "failures_by_stage": {},
+        "to_review": 0,
+        "notes": (),
+        "seconds": {"read": 1.0, "total": 4.0},
+        "busy": {},
+        "backend": "torch",
+        "device": "cpu",
+        "exit_code": ExitCode.OK,
+        "account": {"computed": {"precision": "fp32"}, "reader": {"batch_size": 256}},
+    }
+    return RunSummary(**(values | others))
+
+
+def lines(summary: RunSummary, **options: Any) -> list[str]:
+    return list(run_lines(summary, Job((Path("images"),), **({"out": Path("a.csv")} | options))))
+
+
+def test_run_without_events_is_two_lines() -> None:
+    assert lines(summary()) == [
+        "10 images found = 10 predicted + 0 failed",
+        "4.0 s, 2 images/s on cpu by torch; report in a.csv",
+    ]
+    assert lines(summary(), out=STDOUT)[-1] == "4.0 s, 2 images/s on cpu by torch"
+
+
+def test_failures_reused_rows_reviews_and_ignored_files_are_counted() -> None:
+    said = lines(
+        summary(
+            predicted=5,
+            reused=3,
+            failed=2,
+            failures_by_stage={"decode": 1, "read": 1},
+            update={"unchanged": 4, "new": 6},
+            to_review=7,
+            ignored=FileList([b"a.txt", b"b.txt"]),
+        )
+    )
+    assert said[:3] == [
+        "10 images found = 5 predicted + 3 reused + 2 failed (1 decode, 1 read)",
+        "since the last report: 4 unchanged, 6 new",
+        "7 predictions to review (the column needs_review)",
+    ]
+    assert said[-1] == "2 other files ignored (--verbose names them)"
+
+
+def test_few_folders_of_one_kind_are_named_and_more_are_counted() -> None:
+    notes = tuple(FolderNote(f"d{number}", 9, "blank", 8) for number in range(7))
+    said = lines(summary(notes=notes))
+    assert said[1:6] == [f"8 of 9 images in d{number} are blank" for number in range(5)]
+    assert said[6] == "and in 2 more folders nearly all are blank"
+    (advice,) = lines(summary(notes=notes[:1]), preprocess="exact")[1:2]
+    assert advice == "8 of 9 images in d0 are blank; try --preprocess auto"
+
+
+@pytest.mark.parametrize(
+    ("computed", "line"),
+    [
+        ({"precision": "bf16"}, "computed in bf16"),
+        (
+            {"precision": "bf16", "label_flips_in_1000": 1},
+            "computed in bf16: 1 of 1000 digits get another label than in fp32",
+        ),
+        (
+            {"precision": "fp32", "label_flips_in_1000": 3},
+            "computed in fp32: in less, 3 of 1000 digits would get another label",
+        ),
+    ],
+)
+def test_precision_that_was_asked_for_is_said(computed: dict[str, Any], line: str) -> None:
+    account = {"computed": computed, "reader": {}}
+    assert lines(summary(account=account), precision="auto")[-1] == line
+
+
+def test_details_name_ignored_files_settings_and_times() -> None:
+    details = list(run_details(summary(ignored=FileList([b"\xff.txt"]))))
+    assert details == [
+        "ignored: \\xff.txt",
+        "settings: precision fp32, batch_size 256",
+        "seconds: read 1.00, total 4.00",
+    ]
+
+
+def test_complaint_is_made_of_a_run_with_more_errors_than_tolerated() -> None:
+    job = Job((Path("images"),), Path("a.csv"), max_bad=Tolerance.parse("5%"))
+    bad = summary(predicted=8, failed=2, exit_code=ExitCode.BAD_IMAGES)
+    (complaint,) = run_complaints(bad, job)
+    assert complaint.startswith("2 of 10 rows are errors, more than --max-bad 5% tolerates")
+    assert list(run_complaints(summary(), job)) == []
+
+
+def test_what_a_model_file_calls_itself_commands_no_terminal() -> None:
+    inspection = Inspection(
+        path="CNN.pt",
+        size=1234,
+        sha256="ab",
+        format="PyTorch archive",
+        globals={"os.system": "", "torch.\x1b[31mFloatStorage": "storage"},
+        metadata={"name": "x\ny"},
+        problem="no weights",
+        remedy="save some",
+    )
+    said = list(inspection_lines(inspection))
+    assert said[0] == "CNN.pt"
+    assert all(line.isprintable() for line in said)
+    facts = {" ".join(line.split()) for line in said}
+    assert facts >= {
+        "size 1,234 bytes",
+        "kind no weights found",
+        "finite not looked at",
+        "checksums none",
+        "metadata name x y",
+        "usable no: no weights; save some",
+        "os.system REFUSED: not tensor data",
+        "classes and functions that its pickles name: 2",
+    }
+
+
+def test_conversion_says_how_it_was_checked() -> None:
+    conversion = Conversion(Path("CNN.onnx"), 12_345, "ONNX", "state dict", 10, "the same digits")
+    assert list(conversion_lines(conversion)) == [
+        "CNN.onnx: ONNX, 12,345 bytes, 10 classes, from a state dict",
+        "checked: the same digits",
+    ]

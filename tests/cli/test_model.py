@@ -1,0 +1,56 @@
+"""``batchdigit model``: exit codes, and where what it says goes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from batchdigit.cli.app import app
+from batchdigit.job import PACKAGED_WEIGHTS
+
+runner = CliRunner()
+
+
+def test_inspection_of_a_good_file_ends_with_0() -> None:
+    done = runner.invoke(app, ["model", "inspect", str(PACKAGED_WEIGHTS)])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{PACKAGED_WEIGHTS}\n")
+    as_json = runner.invoke(app, ["model", "inspect", str(PACKAGED_WEIGHTS), "--json"])
+    assert json.loads(as_json.stdout)["classes"] == 10
+
+
+@pytest.mark.parametrize("content", [None, b"", b"hello"], ids=["missing", "empty", "text"])
+def test_inspection_of_a_file_that_a_run_would_refuse_ends_with_65(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "CNN.pt").write_bytes(content)
+    done = runner.invoke(app, ["model", "inspect", str(tmp_path / "CNN.pt")])
+    assert done.exit_code == 65
+    assert "CNN.pt" in done.stdout + done.stderr
+
+
+def test_conversion_writes_a_file_and_says_so(tmp_path: Path) -> None:
+    target = tmp_path / "CNN.safetensors"
+    done = runner.invoke(app, ["model", "convert", str(PACKAGED_WEIGHTS), str(target)])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "checked: " in done.stderr
+    assert target.stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("CNN.xyz", 2), ("there.safetensors", 73), ("no/CNN.pt", 73)]
+)
+def test_target_that_cannot_be_is_one_line(tmp_path: Path, name: str, code: int) -> None:
+    (tmp_path / "there.safetensors").write_text("old")
+    done = runner.invoke(app, ["model", "convert", str(PACKAGED_WEIGHTS), str(tmp_path / name)])
+    assert (done.exit_code, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("batchdigit: ")
+    assert (tmp_path / "there.safetensors").read_text() == "old"
+
+
+@pytest.mark.parametrize("arguments", [["inspect"], ["convert", "a.pt"], ["inspect", "a", "--no"]])
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert runner.invoke(app, ["model", *arguments]).exit_code == 2

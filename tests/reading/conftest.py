@@ -1,0 +1,82 @@
+"""What the tests of reading share. Whatever processes read here is read by both kinds of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchdigit.batches import Batch
+from batchdigit.job import Reading
+from batchdigit.reading import lone_reader, pipe_workers, torch_workers
+from batchdigit.reading.dataset import DEFAULT_READING
+from batchdigit.reading.pipe_workers import PipeWorkers
+from batchdigit.reading.reader import Reader
+from batchdigit.reading.torch_workers import TorchWorkers
+from batchdigit.reading.workers import OpenWorkers
+from batchdigit.sources.folder import FolderSource
+from batchdigit.system import processes
+from tests.support.samples import files_in, save_grey
+
+ReaderOf = Callable[..., Reader]
+ReadAll = Callable[..., list[Batch]]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FolderSource:
+    """Ten images of which the fourth is damaged and the eighth is missing."""
+    names = [b"%02d.png" % number for number in range(10)]
+    for number in range(10):
+        save_grey(tmp_path / f"{number:02}.png", seed=number)
+    (tmp_path / "03.png").write_bytes(b"damaged")
+    (tmp_path / "07.png").unlink()
+    return files_in(tmp_path, names)
+
+
+@pytest.fixture
+def exact() -> Reading:
+    """How noise is read, which is no digit that could be fitted."""
+    return Reading(preprocess="exact")
+
+
+@pytest.fixture(params=[PipeWorkers, TorchWorkers])
+def open_workers(request: pytest.FixtureRequest) -> OpenWorkers:
+    """Each kind of processes that read."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def reader_of(open_workers: OpenWorkers) -> ReaderOf:
+    """A reader of files, with options by their names, by each kind of processes."""
+
+    def make(
+        files: FolderSource,
+        *,
+        reading: Reading = DEFAULT_READING,
+        start_method: str | None = None,
+        **options: object,
+    ) -> Reader:
+        reading = replace(reading, start_method=start_method)
+        return Reader(files, reading=reading, **({"open_workers": open_workers} | options))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def read_all(reader_of: ReaderOf) -> ReadAll:
+    """All batches of files."""
+
+    def read(files: FolderSource, **options: object) -> list[Batch]:
+        with reader_of(files, **options) as reader:
+            return list(reader)
+
+    return read
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often after processes that read, and don't wait long for those that do not end."""
+    hasty = {"SECONDS_BETWEEN_LOOKS": 0.1, "SECONDS_TO_DIE": 0.3}
+    for module in (processes, pipe_workers, torch_workers, lone_reader):
+        for name in hasty.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, hasty[name])

@@ -1,0 +1,140 @@
+"""A process that dies costs no file, and a file that ends or stalls its process only itself."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchdigit.batches import Batch
+from batchdigit.job import Reading
+from batchdigit.reading.dataset import DigitImages
+from batchdigit.reading.lone_reader import LoneReader
+from batchdigit.sources.folder import FolderSource
+from tests.reading.conftest import ReadAll, ReaderOf
+from tests.support.fakes import KILLERS, decode_by
+from tests.support.samples import files_in, save_grey
+from tests.support.waiting import wait_until_idle
+
+
+def kill_workers() -> None:
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid or 0, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("start_method", "kills"), [("fork", (30, 100)), ("forkserver", (30,))])
+def test_killed_workers_cost_no_file(
+    tmp_path: Path, reader_of: ReaderOf, start_method: str, kills: tuple[int, ...]
+) -> None:
+    """There are more files than are read ahead, so that a kill always finds workers at work."""
+    save_grey(tmp_path / "a.png")
+    many = files_in(tmp_path, [b"a.png"] * 2_000)
+    numbers: list[int] = []
+    with reader_of(many, batch_size=1, workers=2, start_method=start_method) as reader:
+        for batch in reader:
+            numbers += batch.indices.tolist()
+            if len(numbers) in kills:
+                kill_workers()
+    assert numbers == list(range(2_000))
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks through /proc")
+def test_worker_killed_in_the_middle_of_a_message_costs_no_file(
+    tmp_path: Path, reader_of: ReaderOf, exact: Reading
+) -> None:
+    """A batch of 1.2 MB does not fit into the pipe: workers wait with half of it written."""
+    save_grey(tmp_path / "a.png")
+    many = files_in(tmp_path, [b"a.png"] * 6_000)
+    found = 0
+    with reader_of(many, batch_size=1_500, workers=2, start_method="fork", reading=exact) as reader:
+        wait_until_idle(*(worker.pid or 0 for worker in multiprocessing.active_children()))
+        kill_workers()
+        for batch in reader:
+            found += len(batch)
+    assert found == 6_000
+
+
+@pytest.fixture
+def killers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
+    """A hundred images, among them six that end or stall the process that decodes them."""
+    decode_by(monkeypatch)
+    for number in range(100):
+        save_grey(tmp_path / f"{number:02}.png", seed=number)
+    for number, kind in zip((0, 13, 14, 57, 58, 99), KILLERS, strict=True):
+        (tmp_path / f"{number:02}.png").write_bytes(kind)
+    return files_in(tmp_path, [b"%02d.png" % number for number in range(100)])
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 3), (7, 1), (7, 3), (100, 1)])
+def test_file_that_ends_its_process_costs_itself_only(
+    killers: FolderSource, tmp_path: Path, read_all: ReadAll, batch_size: int, workers: int
+) -> None:
+    batches = read_all(
+        killers, batch_size=batch_size, workers=workers, start_method="fork",
+        reading=Reading(timeout=1, preprocess="exact"),
+    )  # fmt: skip
+    failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
+    assert failures == {
+        0: "decode: crashed the process that read it (SIGSEGV)",
+        13: "decode: crashed the process that read it (SIGABRT)",
+        14: "decode: crashed the process that read it (SIGKILL)",
+        57: "decode: crashed the process that read it (exit code 7)",
+        58: "timeout: not read within 1 s",
+        99: "timeout: not read within 1 s",
+    }
+    assert [len(batch) + len(batch.failures) for batch in batches[:-1]] == [batch_size] * (
+        len(batches) - 1
+    )
+    images = {
+        index: image
+        for batch in batches
+        for index, image in zip(batch.indices.tolist(), batch.images, strict=True)
+    }
+    assert list(images) == [number for number in range(100) if number not in failures]
+    for index, image in images.items():
+        assert np.array_equal(image[0], save_grey(tmp_path / "again.png", seed=index))
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_only_the_batch_with_the_killer_is_read_file_by_file(
+    killers: FolderSource, read_all: ReadAll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_alone: list[int] = []
+    read = LoneReader.read
+
+    def counting(self: LoneReader, index: int) -> Batch:
+        read_alone.append(index)
+        return read(self, index)
+
+    monkeypatch.setattr(LoneReader, "read", counting)
+    places = np.array([*range(1, 13), *range(15, 60)])  # of the killers, 57 and 58 are among them
+    batches = read_all(
+        killers, batch_size=4, workers=2, start_method="fork", places=places,
+        reading=Reading(timeout=1, preprocess="exact"),
+    )  # fmt: skip
+    assert sum(len(batch) + len(batch.failures) for batch in batches) == len(places)
+    # Theirs, and those that nobody had when a process died.
+    assert {57, 58} <= set(read_alone)
+    assert len(read_alone) <= 4 * 4
+
+
+def test_killers_do_kill(killers: FolderSource) -> None:
+    """What the test above shows to be survived does happen."""
+    context = multiprocessing.get_context("fork")
+    ends = []
+    for index in (0, 13, 14, 57, 58, 99):
+        process = context.Process(target=DigitImages(killers).__getitems__, args=([index],))
+        process.start()
+        process.join(0.5 if index in (58, 99) else 60)
+        ends.append(process.exitcode)
+        process.kill()
+        process.join()
+    assert ends == [-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGKILL, 7, None, None]

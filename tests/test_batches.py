@@ -1,0 +1,102 @@
+"""The laws of what flows: joined, split, parted and renumbered rows are the rows of plain lists."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchdigit.batches import Failure, Treatment, join_batches, join_predictions
+from batchdigit.sources.filelist import FileList
+from tests.support.rows import Row, assert_same, batch_of, predictions_of, rows
+
+
+@given(rows(), st.data())
+def test_joined_predictions_are_in_order_however_rows_were_dealt(
+    whole: list[Row], data: st.DataObject
+) -> None:
+    parts = data.draw(st.integers(1, 4))
+    dealt: list[list[Row]] = [[] for _ in range(parts)]
+    for row in whole:
+        dealt[data.draw(st.integers(0, parts - 1))].append(row)
+    joined = join_predictions([predictions_of(part) for part in dealt])
+    assert_same(joined, predictions_of(whole))
+
+
+def test_joining_adds_up_the_work() -> None:
+    one, other = {"read": 1.0, "network": 2.0}, {"network": 4.0}
+    both = {"read": 1.0, "network": 6.0}
+    assert join_predictions([predictions_of([], one), predictions_of([], other)]).busy == both
+    assert join_batches([batch_of([], one), batch_of([], other)]).busy == both
+
+
+@given(rows(), st.integers(-1, 42))
+def test_predictions_are_split_at_an_index(whole: list[Row], index: int) -> None:
+    below, above = predictions_of(whole).split(index)
+    assert_same(below, predictions_of([row for row in whole if row.index < index]))
+    assert_same(above, predictions_of([row for row in whole if row.index >= index]))
+
+
+@given(rows(), st.lists(st.booleans(), min_size=41, max_size=41), st.integers(0, 100))
+def test_renumbered_predictions_are_those_of_the_files_that_stay(
+    whole: list[Row], stay: list[bool], offset: int
+) -> None:
+    index_of = np.cumsum(stay) - 1 + offset
+    index_of[~np.array(stay)] = -1
+    renumbered = predictions_of(whole).renumbered(index_of.astype(np.int64))
+    expected = [
+        row._replace(index=sum(stay[: row.index]) + offset) for row in whole if stay[row.index]
+    ]
+    assert_same(renumbered, predictions_of(expected))
+
+
+@given(rows())
+def test_predictions_say_which_files_they_are_about(whole: list[Row]) -> None:
+    predictions = predictions_of(whole)
+    assert predictions.rows == len(whole)
+    assert len(predictions) == sum(not row.failed for row in whole)
+    if whole:
+        assert (predictions.first, predictions.last) == (whole[0].index, whole[-1].index)
+
+
+@given(rows(), st.integers(1, 15))
+def test_parts_of_a_batch_are_the_batch(whole: list[Row], size: int) -> None:
+    batch = batch_of(whole, {"read": 1.0})
+    parts = batch.parts(size)
+    assert len(parts) == max(math.ceil(len(batch) / size), 1)
+    assert all(len(part) <= size for part in parts)
+    assert [bool(part.busy) for part in parts] == [True] + [False] * (len(parts) - 1)
+    assert not any(part.failures for part in parts[1:])
+    joined = join_batches(parts)
+    assert_same(joined, batch)
+    assert joined.busy == batch.busy
+
+
+@given(rows(), st.lists(st.integers(0, 12), max_size=3))
+def test_joined_batches_are_those_that_follow_one_another(
+    whole: list[Row], cuts: list[int]
+) -> None:
+    edges = [0, *sorted(cuts), len(whole)]
+    parts = [whole[start:end] for start, end in itertools.pairwise(edges)]
+    assert_same(join_batches([batch_of(part) for part in parts]), batch_of(whole))
+
+
+def test_filenames_are_those_of_the_file_list() -> None:
+    rows = [Row(0, 1, failed=False), Row(1, 2, failed=True), Row(2, 3, failed=False)]
+    predictions = predictions_of(rows)
+    with pytest.raises(ValueError, match="without their file list"):
+        predictions.filenames  # noqa: B018
+    files = FileList([b"a.png", b"b.png", b"\xff.png"])
+    named = type(predictions)(**(vars(predictions) | {"files": files}))
+    assert named.filenames == ["a.png", "\\xff.png"]
+
+
+def test_failure_is_an_error_that_starts_with_its_stage() -> None:
+    assert Failure(3, "too-large", "more than 5 pixels").text == "too-large: more than 5 pixels"
+
+
+def test_treatments_fit_into_a_byte() -> None:
+    everything = Treatment.FITTED | Treatment.DARK | Treatment.CROWDED
+    assert np.uint8(everything) == everything
