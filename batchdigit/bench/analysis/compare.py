@@ -249,7 +249,10 @@ def _scatter_of_few(shared: Sequence[Shared]) -> float:
     if not shared:
         return 0.0
     points = [point for pair in shared for point in pair]
-    distances = [abs(math.log(rate / point.rate)) for point in points for rate in point.rates]
+    distances: list[float] = []
+    for point in points:
+        middle = point.rate
+        distances += [abs(math.log(rate / middle)) for rate in point.rates]
     samples = min(len(point.samples) for point in points)
     return _NORMAL * statistics.median(distances) * math.sqrt(2 / samples) / SCATTERS
 
