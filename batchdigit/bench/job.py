@@ -16,17 +16,18 @@ from batchdigit.job import (
     default_model,
 )
 
-MOST_WORKERS_TO_TRY = 256  # by a benchmark, which is to end in time
+MAX_WORKERS_TO_TRY = 256  # or a benchmark would not end in time
 
 
 @dataclass(frozen=True)
 class BenchJob:
     """Everything a benchmark was asked to do. Defaults are written here and nowhere else.
 
-    ``source`` may be empty: the thousand digits of the package. ``seconds`` is about how long all
-    takes. ``backends``, ``devices``, ``precisions``, ``batch_sizes`` and ``workers`` are what to
-    try; where they are empty, what suits the machine. A None among the last two is ``auto``.
-    ``model``, ``class_name`` and ``preprocess`` are those of :class:`Job`.
+    An empty ``source`` means the thousand digits of the package. ``seconds`` is about how long the
+    whole benchmark takes. ``backends``, ``devices``, ``precisions``, ``batch_sizes`` and
+    ``workers`` say what to try; where one is empty, what suits the machine is tried. None among
+    the last two is ``auto``. ``model``, ``class_name`` and ``preprocess`` are those of
+    :class:`Job`. Raises UsageError for options that make no sense.
     """
 
     source: tuple[Path, ...] = ()
@@ -58,7 +59,7 @@ class BenchJob:
                     f"--batch-sizes {batch_size} is not between 1 and {MAX_BATCH_SIZE}", "try 256"
                 )
         for workers in self.workers:
-            if workers is not None and not 0 <= workers <= MOST_WORKERS_TO_TRY:
+            if workers is not None and not 0 <= workers <= MAX_WORKERS_TO_TRY:
                 raise UsageError(
-                    f"--workers {workers} is not between 0 and {MOST_WORKERS_TO_TRY}", "try 2"
+                    f"--workers {workers} is not between 0 and {MAX_WORKERS_TO_TRY}", "try 2"
                 )

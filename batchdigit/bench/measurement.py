@@ -1,24 +1,32 @@
 """What a benchmark measured: settings, samples, points. All of it is JSON data as well.
 
-Times are wall-clock seconds, rates images a second, memory bytes, energy joules, unless said
-otherwise.
+Times are wall-clock seconds, rates images per second, memory bytes and energy joules, unless a
+docstring says otherwise. The annotations are what :mod:`batchdigit.bench.store` holds a file to.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 FORMAT = 1  # of the JSON data; another number is another format
 START = ("import", "load", "start", "end")
-"""Stages that take as long however many images there are, which are no part of a rate."""
+"""Stages that take as long however many images there are, so they are no part of a rate."""
 LOOP = ("list", "read", "save", "predict", "journal", "write")
-"""The others."""
+"""The other stages of the main thread."""
 READING = ("read", "decode", "fit")
 WORK = (*READING, "transfer", "network")
-"""Stages that worker processes, threads and devices spend time in beside the main thread."""
+"""Stages in which worker processes, threads and devices spend time beside the main thread."""
+
+MAX_NUMBER = 1 << 63  # no count, time or rate reaches it
+MIN_RATE, MAX_RATE = 1e-9, 1e15  # images per second; two such rates have a ratio
+Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER - 1)]
+Number = Annotated[float, Meta(ge=0, lt=MAX_NUMBER)]
+Times = Annotated[tuple[Number, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,12 @@ class Setting:
     backend: str
     device: str
     precision: str
-    batch_size: int | None = None
-    workers: int | None = None
+    batch_size: Count | None = None
+    workers: Count | None = None
 
     @property
     def engine(self) -> str:
-        """What computes: backend, device and precision, ``torch on cuda in fp16``."""
+        """What computes: backend, device and precision, such as ``torch on cuda in fp16``."""
         return f"{self.backend} on {self.device} in {self.precision}"
 
     @property
@@ -43,7 +51,7 @@ class Setting:
 
     @property
     def options(self) -> list[str]:
-        """Options for ``batchdigit run``; what is ``auto`` is left out."""
+        """Options for ``batchdigit run``, without those that are ``auto``."""
         given = {
             "--backend": self.backend,
             "--device": self.device,
@@ -65,31 +73,36 @@ def _or_auto(value: int | None) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of a setting over ``images`` files, after another one that warmed it up.
+    """One run of a setting over ``images`` files, after another run that warmed it up.
 
-    ``seconds`` has the stages of the main thread, which add up to its ``total`` (see
-    :class:`batchdigit.RunSummary`), ``busy`` the seconds of work in each stage of ``WORK``, summed
-    over all processes and threads that did it. ``batch_size``, ``workers`` and ``threads`` are
-    those that the run chose. ``cpu_seconds`` is the processor time of all processes, ``joules`` the
+    ``seconds`` holds the stages of the main thread, which add up to its ``total`` (see
+    :class:`batchdigit.RunSummary`). ``busy`` holds the seconds of work in each stage of ``WORK``,
+    summed over all processes and threads that did it. ``batch_size``, ``workers`` and ``threads``
+    are what the run chose. ``cpu_seconds`` is the processor time of all processes, ``joules`` the
     energy that the machine used, ``peak_memory`` the largest resident set of the main process.
-    What could not be measured is None.
+    What could not be measured is None. Raises ValueError for a run that took no time.
     """
 
-    images: int
-    seconds: Mapping[str, float]
-    busy: Mapping[str, float]
-    cpu_seconds: float | None
-    batch_size: int
-    workers: int
-    threads: int
-    peak_memory: int | None = None
-    peak_device_memory: int | None = None
-    joules: float | None = None
+    images: Count
+    seconds: Mapping[str, Number]
+    busy: Mapping[str, Number]
+    cpu_seconds: Number | None
+    batch_size: Count
+    workers: Count
+    threads: Count
+    peak_memory: Count | None
+    peak_device_memory: Count | None
+    joules: Number | None
+
+    def __post_init__(self) -> None:
+        took_time = self.seconds.get("total", 0) > 0 and self.span > 0
+        if not (took_time and MIN_RATE < self.rate < MAX_RATE):
+            raise ValueError("a sample took no time, or more than a run can take")
 
     def without_start(self, short: Sample) -> Sample:
-        """The same, less the processor time and energy that a ``short`` run takes to start.
+        """The same sample without the processor time and energy that a ``short`` run needs.
 
-        They are None where the other run is not much shorter: what is left would be noise.
+        They are None where the short run is not much shorter: the rest would be noise.
         """
 
         def net(own: float | None, other: float | None) -> float | None:
@@ -105,12 +118,12 @@ class Sample:
 
     @property
     def span(self) -> float:
-        """Seconds of all that takes longer the more images there are."""
+        """Seconds of everything that takes longer the more images there are."""
         return self.seconds["total"] - sum(self.seconds.get(stage, 0.0) for stage in START)
 
     @property
     def rate(self) -> float:
-        """Images a second in that time."""
+        """Images per second in that time."""
         return self.images / self.span
 
 
@@ -118,53 +131,66 @@ class Sample:
 class Parity:
     """How the results of an engine differ from those of ``reference`` on the same ``images``.
 
-    ``flips`` counts images with another label or outcome, ``difference`` is the largest of two
-    probabilities of one image's reported label.
+    ``flips`` counts images with another label or outcome. ``difference`` is the largest difference
+    between the two probabilities of an image's reported label.
     """
 
     reference: str
-    images: int
-    flips: int
-    difference: float
+    images: Count
+    flips: Count
+    difference: Number
 
 
 @dataclass(frozen=True)
 class Point:
     """What was measured of one setting.
 
-    ``network_rates`` are images a second of the network alone, on batches that are in memory,
-    ``reading_rates`` of the processes that read alone. ``problem`` says why there are no samples.
+    ``network_rates`` are images per second of the network alone, on batches in memory,
+    ``reading_rates`` of the reading processes alone. ``problem`` says why there are no samples.
     """
 
     setting: Setting
-    samples: tuple[Sample, ...] = ()
-    network_rates: tuple[float, ...] = ()
-    reading_rates: tuple[float, ...] = ()
-    parity: Parity | None = None
-    problem: str | None = None
+    samples: tuple[Sample, ...]
+    network_rates: tuple[Number, ...]
+    reading_rates: tuple[Number, ...]
+    parity: Parity | None
+    problem: str | None
 
     @property
     def is_shown(self) -> bool:
-        """Whether it has run, and its results were compared: no speed without parity."""
+        """Whether it ran and its results were compared: no speed is shown without parity."""
         return bool(self.samples) and self.parity is not None and self.problem is None
 
     @property
     def rates(self) -> list[float]:
-        """Images a second of each sample."""
+        """Images per second of each sample."""
         return [sample.rate for sample in self.samples]
 
     @property
     def rate(self) -> float:
-        """Their median, 0 where there are none."""
+        """The median of the rates, 0 where there are none."""
         return statistics.median(self.rates) if self.samples else 0.0
+
+    @property
+    def best_rate(self) -> float:
+        """The rate of the fastest sample, 0 where there are none."""
+        return max(self.rates, default=0.0)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The 5th and the 95th percentile of the rates, of which there must be one at least."""
+        import numpy as np
+
+        low, high = np.percentile(self.rates, (5, 95))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a whole ``batchdigit run`` of a few images takes: ``seconds`` of each of some runs."""
+    """How long a whole ``batchdigit run`` over a few images takes: ``seconds`` of several runs."""
 
     engine: str
-    seconds: tuple[float, ...]
+    seconds: Times
 
     @property
     def median(self) -> float:
@@ -174,19 +200,20 @@ class Start:
 
 @dataclass(frozen=True)
 class Check:
-    """The advised command, run as it stands over ``images`` files in ``seconds`` each time."""
+    """The advised command, run unchanged over ``images`` files; it took ``seconds`` each time."""
 
     command: str
-    images: int
-    seconds: tuple[float, ...]
+    images: Count
+    seconds: Times
 
 
 @dataclass(frozen=True)
 class Measurement:
     """Everything that ``batchdigit bench`` found out.
 
-    ``machine``, ``versions``, ``model``, ``source`` and ``method`` are JSON data that say on what,
-    with what and how. ``best`` is the setting of the point that is advised, None where nothing ran.
+    ``machine``, ``versions``, ``model``, ``source`` and ``method`` are JSON data that say what was
+    measured, with what and how. ``best`` is the setting of the advised point, None where nothing
+    ran. Raises ValueError where two points have the same setting.
     """
 
     started: str
@@ -196,13 +223,17 @@ class Measurement:
     source: Mapping[str, Any]
     method: Mapping[str, Any]
     points: tuple[Point, ...]
-    starts: tuple[Start, ...] = ()
-    best: Setting | None = None
-    check: Check | None = None
-    format: int = field(default=FORMAT)
+    starts: tuple[Start, ...]
+    best: Setting | None
+    check: Check | None
+    format: Count = FORMAT
+
+    def __post_init__(self) -> None:
+        if len({point.setting for point in self.points}) < len(self.points):
+            raise ValueError("a setting is in it twice")
 
     def as_json(self) -> dict[str, Any]:
-        """The whole as JSON data, with the medians that people look for in it."""
+        """The whole measurement as JSON data, with the medians that people look for in it."""
         data = asdict(self)
         for point, of_point in zip(self.points, data["points"], strict=True):
             of_point["rate"] = point.rate
@@ -210,56 +241,7 @@ class Measurement:
                 of_sample["rate"] = sample.rate
         return data
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        """Undo :meth:`as_json`. Raises KeyError, TypeError or ValueError for other data."""
-        if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']}, not {FORMAT}")
-        best, check = data["best"], data["check"]
-        return cls(
-            **{name: data[name] for name in ("started", "machine", "versions", "model")},
-            **{name: data[name] for name in ("source", "method")},
-            points=tuple(map(_point, data["points"])),
-            starts=tuple(_made(Start, start) for start in data["starts"]),
-            best=None if best is None else _made(Setting, best),
-            check=None if check is None else _made(Check, check),
-        )
-
     def start_of(self, setting: Setting) -> float | None:
-        """Seconds that a command takes beside its images, None where that was not measured."""
+        """Seconds that a command takes apart from its images, None where that was not measured."""
         found = [start.median for start in self.starts if start.engine == setting.engine]
         return found[0] if found else None
-
-
-def _point(data: Mapping[str, Any]) -> Point:
-    parity = data["parity"]
-    point: Point = _made(
-        Point,
-        {
-            **data,
-            "setting": _made(Setting, data["setting"]),
-            "samples": [_made(Sample, sample) for sample in data["samples"]],
-            "parity": None if parity is None else _made(Parity, parity),
-        },
-    )
-    return point
-
-
-def _made(kind: Any, data: Mapping[str, Any]) -> Any:
-    """A record of ``kind`` from the JSON data of its fields, and what was added left out."""
-    values = {item.name: data[item.name] for item in fields(kind)}
-    return kind(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-    )
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    """The value below which a ``share`` of them is, between two of them by proportion."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)

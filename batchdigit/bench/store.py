@@ -1,6 +1,6 @@
 """A measurement in a file: everything as JSON, or a row for each sample as CSV or Parquet.
 
-JSON is read again, by those who compare.
+Only JSON is read again, to compare it with another measurement.
 """
 
 from __future__ import annotations
@@ -8,37 +8,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
-import types
-import typing
 from collections.abc import Callable
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from batchdigit.bench.measurement import (
-    FORMAT,
-    LOOP,
-    START,
-    WORK,
-    Check,
-    Measurement,
-    Sample,
-    Start,
-)
+import msgspec
+
+from batchdigit.bench.measurement import FORMAT, LOOP, START, WORK, Measurement
 from batchdigit.errors import UsageError, one_line
 from batchdigit.system.publish import Publication, check_target, writing
 
-LARGEST_FILE = 100 << 20
-_RATES = (1e-9, 1e15)  # images a second that a ratio of can be formed of
-_LARGEST = 1 << 63
+MAX_BYTES = 100 << 20  # of a file that is read
 STAGES = (*START, *LOOP, "total")
 
 
 def check_data_path(path: Path) -> None:
     """Raise, before anything is measured, what :func:`write_data` would raise about ``path``.
 
-    UsageError unless its name says which format to write, OutputError where no file can be put.
+    UsageError unless its name says which format to write, OutputError where no file can be created.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(
@@ -49,7 +36,7 @@ def check_data_path(path: Path) -> None:
 
 
 def write_data(measurement: Measurement, path: Path) -> None:
-    """Write all that was measured to ``path``, which appears whole or not at all.
+    """Write everything that was measured to ``path``, which appears whole or not at all.
 
     Raises OutputError where it cannot be written.
     """
@@ -121,10 +108,10 @@ _FORMATS: dict[str, Callable[[Measurement], bytes]] = {
 
 
 def read_measurement(path: Path) -> Measurement:
-    """The measurement in a file. Raises UsageError for everything that is none."""
+    """The measurement in a JSON file. Raises UsageError for any other file."""
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror or error}",
@@ -132,87 +119,29 @@ def read_measurement(path: Path) -> Measurement:
         ) from error
     except ValueError as error:  # a null byte in its name
         raise _refused(path, str(error)) from error
-    if len(data) > LARGEST_FILE:
-        raise _refused(path, f"it has more than {LARGEST_FILE:,} bytes")
+    if len(data) > MAX_BYTES:
+        raise _refused(path, f"it has more than {MAX_BYTES:,} bytes")
     try:
-        return measurement_from(json.loads(data, parse_constant=_no_number))
-    except KeyError as error:
-        raise _refused(path, f"{error} is missing") from error
-    except (TypeError, ValueError, RecursionError) as error:
+        return measurement_from(json.loads(data, parse_constant=_refuse_constant))
+    except (ValueError, RecursionError) as error:
         raise _refused(path, str(error)) from error
 
 
 def measurement_from(data: Any) -> Measurement:
-    """The same from JSON data. Raises KeyError, TypeError or ValueError for other data."""
+    """Undo :meth:`Measurement.as_json`. Raises ValueError, with the place, for other data."""
     if not isinstance(data, dict) or "format" not in data or "points" not in data:
         raise ValueError("it is other JSON data")
     if data["format"] != FORMAT:
-        raise ValueError(f"it is of format {data['format']!r:.20}, and this version reads {FORMAT}")
-    measurement = Measurement.from_json(data)
-    _check(measurement, "")
-    settings = [point.setting for point in measurement.points]
-    if len(set(settings)) < len(settings):
-        raise ValueError("a setting is in it twice")
-    return measurement
+        raise ValueError(f"it has format {data['format']!r:.20}, and this version reads {FORMAT}")
+    return msgspec.convert(data, Measurement)
 
 
 def _refused(path: Path, reason: str) -> UsageError:
     return UsageError(
         f"{path} is no measurement: {one_line(reason)}",
-        "name a JSON file that batchdigit bench of this version wrote, or measure again",
+        "name a JSON file that this version of batchdigit bench wrote, or measure again",
     )
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is in it where a number should be")
-
-
-def _check(record: Any, place: str) -> None:
-    """Raise ValueError unless all fields of a record and of those in it are as they are declared.
-
-    Numbers are finite and not negative. Dataclasses do not look at what they are given.
-    """
-    for name, kind in typing.get_type_hints(type(record)).items():
-        _check_value(getattr(record, name), kind, f"{place}.{name}".removeprefix("."))
-    if isinstance(record, Start | Check) and not record.seconds:
-        raise ValueError(f"{place} has no seconds")
-    if isinstance(record, Sample) and not (
-        record.seconds.get("total", 0) > 0
-        and record.span > 0
-        and _RATES[0] < record.rate < _RATES[1]
-    ):
-        raise ValueError(f"{place} took no time, or more than can be")
-
-
-def _check_value(value: Any, kind: Any, place: str) -> None:
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        if value is not None:
-            _check_value(value, parts[0], place)
-    elif origin is not None:
-        _check_items(value, (origin, parts), place)
-    elif is_dataclass(kind):
-        _check(value, place)
-    elif kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 <= value < _LARGEST:
-            raise ValueError(f"{place} is not a number that can be measured")
-    elif kind is int:
-        if type(value) is not int or not 0 <= value < _LARGEST:
-            raise ValueError(f"{place} is not a count")
-    elif kind is str and not isinstance(value, str):
-        raise ValueError(f"{place} is not text")
-
-
-def _check_items(value: Any, kind: tuple[Any, tuple[Any, ...]], place: str) -> None:
-    origin, parts = kind
-    items: dict[Any, Any] | None = None
-    if origin is tuple and isinstance(value, tuple):
-        items = dict(enumerate(value))
-    elif origin is not tuple and isinstance(value, dict):
-        items = value
-    if items is None:
-        raise ValueError(f"{place} is not {'a list' if origin is tuple else 'an object'}")
-    of_items = parts[0] if origin is tuple else parts[1]
-    for name, item in items.items():
-        _check_value(item, of_items, f"{place}[{name}]")
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} stands where a number should be")

@@ -135,7 +135,9 @@ def measure(
             batch_sizes=_numbers("--batch-sizes", batch_sizes),
             workers=_numbers("--workers", workers),
         )
-        with loading("numpy, Pillow and OpenCV", "numpy pillow opencv-python-headless"):
+        with loading(
+            "numpy, Pillow, OpenCV and msgspec", "numpy pillow opencv-python-headless msgspec"
+        ):
             from batchdigit.bench.measuring.engine import run_command
             from batchdigit.bench.measuring.measure import measure as measure_all
             from batchdigit.bench.store import check_data_path, write_data
@@ -156,7 +158,7 @@ def measure(
             print_lines(
                 measurement_lines(measurement, lambda setting: run_command(job, setting)), ""
             )
-        # What cannot be written now shall not cost what has been measured.
+        # Printed first, so that a file that cannot be written does not cost the measurement.
         if out is not None:
             write_data(measurement, out)
         if plot is not None:

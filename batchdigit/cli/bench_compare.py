@@ -42,7 +42,7 @@ def compare(
     """
     with command("nothing was changed"):
         limit = _share(fail_over)
-        with loading("numpy", "numpy"):
+        with loading("numpy and msgspec", "numpy msgspec"):
             from batchdigit.bench.analysis import compare as comparing
             from batchdigit.bench.store import read_measurement
             from batchdigit.bench.views.comparison_lines import comparison_lines

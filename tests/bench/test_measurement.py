@@ -5,18 +5,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.bench.measurement import Measurement, percentile
-from tests.support.measurements import GPU, ONNX, TORCH, measurement, point, sample
+from batchdigit.bench.measurement import Point
+from batchdigit.bench.store import measurement_from
+from tests.support.measurements import (
+    GPU,
+    ONNX,
+    STEADY,
+    TORCH,
+    failed_point,
+    measurement,
+    point,
+    sample,
+)
+from tests.support.samples import SAMPLES
+from tests.test_public import imported_by
 
 WHOLE = measurement(
     point(TORCH, (900.0, 1000.0, 1100.0), network_rates=(1200.0,), reading_rates=(9000.0,)),
     point(replace(ONNX, batch_size=64, workers=2), (2000.0,)),
-    point(GPU, (), parity=None, problem="no memory"),
+    failed_point(GPU, "no memory"),
 )
 
 
 def test_measurement_comes_back_from_json() -> None:
-    assert Measurement.from_json(json.loads(json.dumps(WHOLE.as_json()))) == WHOLE
+    assert measurement_from(json.loads(json.dumps(WHOLE.as_json()))) == WHOLE
 
 
 def test_json_has_the_medians() -> None:
@@ -25,11 +37,6 @@ def test_json_has_the_medians() -> None:
     assert [one["rate"] for one in points[0]["samples"]] == [
         pytest.approx(rate) for rate in (900, 1000, 1100)
     ]
-
-
-def test_other_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="format 99"):
-        Measurement.from_json(WHOLE.as_json() | {"format": 99})
 
 
 def test_rate_is_of_the_time_after_the_start() -> None:
@@ -61,8 +68,51 @@ def test_options_leave_out_what_is_auto() -> None:
     ]
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
-def test_percentile_is_numpys(values: list[float], share: float) -> None:
-    import numpy as np
+@given(st.lists(st.floats(1, 1e6), min_size=1))
+def test_spread_leaves_a_twentieth_out_at_each_end(rates: list[float]) -> None:
+    one = point(TORCH, rates)
+    low, high = one.spread
+    assert min(one.rates) <= low <= one.rate * (1 + 1e-12)
+    assert one.rate * (1 - 1e-12) <= high <= max(one.rates)
 
-    assert percentile(values, share) == pytest.approx(float(np.percentile(values, 100 * share)))
+
+def test_spread_is_between_two_samples_by_proportion() -> None:
+    assert point(TORCH, (900.0, 1000.0, 1100.0)).spread == pytest.approx((910.0, 1090.0))
+
+
+def test_point_without_samples_has_no_speed() -> None:
+    nothing = failed_point(TORCH, "broken")
+    assert (nothing.rate, nothing.best_rate, nothing.is_shown) == (0.0, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    "one", [point(TORCH, parity=None), point(TORCH, problem="broken"), point(TORCH, ())]
+)
+def test_point_is_shown_only_with_samples_and_parity_and_without_a_problem(one: Point) -> None:
+    assert not one.is_shown
+    assert point(TORCH).is_shown
+
+
+@pytest.mark.parametrize("seconds", [{}, {"total": 0.0}, {"total": 1.0, "import": 1.0}])
+def test_sample_that_took_no_time_is_no_sample(seconds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="took no time"):
+        sample(seconds=seconds)
+
+
+def test_setting_is_in_a_measurement_only_once() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        measurement(point(TORCH, STEADY), point(TORCH))
+
+
+RUN = f"batchdigit.run(batchdigit.Job((Path({str(SAMPLES)!r}),), backend='onnxruntime'))"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import batchdigit.cli.app",
+        "import batchdigit; from pathlib import Path; " + RUN,
+    ],
+)
+def test_help_and_runs_import_nothing_that_only_measurements_need(code: str) -> None:
+    assert imported_by(code, ("msgspec", "jinja2", "matplotlib")) == set()

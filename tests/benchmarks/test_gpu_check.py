@@ -1,4 +1,4 @@
-"""The check of a machine with a GPU, as far as that goes without one."""
+"""The check of a machine with a GPU, as far as it can be tried without one."""
 
 import argparse
 import json
@@ -28,13 +28,13 @@ def test_steps_go_on_after_one_that_failed(
 
 def test_step_is_stopped_when_the_time_is_over_and_the_next_one_not_begun(tmp_path: Path) -> None:
     steps = {"slow": python("import time; time.sleep(60)"), "late": python("print('in')")}
-    outcomes = run_steps(steps, tmp_path, most_seconds=6.0)
+    outcomes = run_steps(steps, tmp_path, max_seconds=6.0)
     assert outcomes["slow"]["ended"] == "stopped: no time was left"
     assert outcomes["late"]["ended"] == "not begun: no time was left"
     assert not (tmp_path / "late.txt").exists()
 
 
-def test_all_that_takes_a_gpu_is_looked_at(tmp_path: Path) -> None:
+def test_all_that_needs_a_gpu_is_looked_at(tmp_path: Path) -> None:
     arguments = argparse.Namespace(
         out=tmp_path, data=tmp_path, device="cuda", seconds=9.0, images=10
     )

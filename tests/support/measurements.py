@@ -1,8 +1,11 @@
-"""Measurements that nobody made, to try on them what is made of measurements."""
+"""Made-up measurements, to try out what is said about measurements and drawn of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from batchdigit.bench.measurement import Check, Measurement, Parity, Point, Sample, Setting, Start
 
@@ -10,10 +13,18 @@ TORCH = Setting("torch", "cpu", "fp32")
 ONNX = Setting("onnxruntime", "cpu", "fp32")
 GPU = Setting("torch", "cuda", "fp16")
 REFERENCE = TORCH.engine
+ENGINES = (
+    ONNX,
+    TORCH,
+    Setting("torch", "cpu", "bf16"),
+    Setting("torch", "cuda:0", "fp32"),
+    Setting("torch", "cuda:0", "fp16"),
+    Setting("torch", "cuda:0", "bf16"),
+)
 
 
 def sample(rate: float = 1000.0, *, images: int = 1000, **others: object) -> Sample:
-    """A run of so many images a second, of which the network takes nine tenths."""
+    """A run of so many images per second, of which the network takes nine tenths."""
     span = images / rate
     values = {
         "images": images,
@@ -34,31 +45,41 @@ def sample(rate: float = 1000.0, *, images: int = 1000, **others: object) -> Sam
         "workers": 1,
         "threads": 1,
         "peak_memory": 300_000_000,
+        "peak_device_memory": None,
+        "joules": None,
     }
     return Sample(**(values | others))  # type: ignore[arg-type]
 
 
 def point(
-    setting: Setting = TORCH, rates: Sequence[float] = (1000.0,), flips: int = 0, **others: object
+    setting: Setting = TORCH, rates: Iterable[float] = (1000.0,), flips: int = 0, **others: object
 ) -> Point:
     """A point with a sample for each of the rates."""
+    chosen = {
+        "batch_size": setting.batch_size or 256,
+        "workers": 1 if setting.workers is None else setting.workers,
+    }
     values = {
         "setting": setting,
-        "samples": tuple(
-            sample(rate, batch_size=setting.batch_size or 256, workers=1)
-            if setting.workers is None
-            else sample(rate, batch_size=setting.batch_size or 256, workers=setting.workers)
-            for rate in rates
-        ),
+        "samples": tuple(sample(rate, **chosen) for rate in rates),
+        "network_rates": (),
+        "reading_rates": (),
         "parity": Parity(REFERENCE, 1000, flips, 1e-7),
+        "problem": None,
     }
     return Point(**(values | others))  # type: ignore[arg-type]
 
 
+def failed_point(setting: Setting, problem: str) -> Point:
+    """A point of which nothing could be measured."""
+    return point(setting, (), parity=None, problem=problem)
+
+
 def measurement(*points: Point, starts: dict[Setting, float] | None = None) -> Measurement:
     """A measurement of these points; by default each engine takes a second to start."""
-    engines = dict.fromkeys(one.setting for one in points)
-    starts = dict.fromkeys(engines, 1.0) if starts is None else starts
+    engines = {one.setting.engine: one.setting for one in points}
+    starts = dict.fromkeys(engines.values(), 1.0) if starts is None else starts
+    best = max(points, key=lambda one: one.rate, default=None)
     return Measurement(
         started="2026-01-02T03:04:05+00:00",
         machine={
@@ -71,11 +92,64 @@ def measurement(*points: Point, starts: dict[Setting, float] | None = None) -> M
             "host": "here",
         },
         versions={"batchdigit": "0.1.0", "torch": "2.10.0"},
-        model={"path": "CNN.pt", "sha256": "0123456789abcdef" * 4},
+        model={"path": "weights/CNN.pt", "sha256": "0123456789abcdef" * 4},
         source={"paths": ["images"], "images": 1000, "compared": 1000, "preprocess": "auto"},
         method={"seconds": 60.0, "statistic": "median"},
         points=points,
         starts=tuple(Start(engine.engine, (seconds,)) for engine, seconds in starts.items()),
-        best=points[0].setting if points else None,
+        best=best.setting if best else None,
         check=Check("batchdigit run images --out preds.csv", 10_000, (11.5,)),
     )
+
+
+def sweep(
+    engines: int,
+    batch_sizes: Sequence[int],
+    workers: Sequence[int],
+    samples: int = 5,
+    seed: int = 0,
+) -> Measurement:
+    """Points of the first ``engines`` of ``ENGINES``, of which larger batches are faster."""
+    random = np.random.default_rng(seed)
+    points = []
+    for place, engine in enumerate(ENGINES[:engines]):
+        for count in workers:
+            for size in batch_sizes:
+                rate = 3_000 * (1 + place) ** 1.3 * size**0.2 * (1 + 0.4 * count)
+                rates = [float(rate * noise) for noise in np.exp(random.normal(0, 0.04, samples))]
+                alone = {
+                    "network_rates": tuple(1.5 * one for one in rates),
+                    "reading_rates": tuple(2 * one for one in rates),
+                }
+                setting = replace(engine, batch_size=size, workers=count)
+                points.append(point(setting, rates, **alone))
+    starts = {engine: 0.5 + 1.2 * place for place, engine in enumerate(ENGINES[:engines])}
+    return measurement(*points, starts=starts)
+
+
+STEADY = (1.0, 1.01, 0.99, 1.02, 0.98, 1.005)
+"""Rates that hardly scatter."""
+
+
+def of_rates(*rates: Iterable[float]) -> Measurement:
+    """Settings of one engine, each with samples at these rates."""
+    return measurement(
+        *(
+            point(replace(ONNX, batch_size=2**power, workers=2), of_one)
+            for power, of_one in enumerate(rates, 4)
+        )
+    )
+
+
+def scaled(old: Measurement, factor: float, engine: str = "") -> Measurement:
+    """The same at other rates, for engines with ``engine`` in their names."""
+
+    def faster(one: Point) -> Point:
+        if engine not in one.setting.engine:
+            return one
+        samples = tuple(
+            replace(sample, images=round(sample.images * factor)) for sample in one.samples
+        )
+        return replace(one, samples=samples)
+
+    return replace(old, points=tuple(map(faster, old.points)))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from batchdigit.bench.measurement import Point, Start
 
-AS_FAST = 0.97  # of the fastest rate: a simpler setting that reaches it is the better one
-MOST_FLIPS = 0.001  # share of labels that may differ
+AS_FAST = 0.97  # of the fastest rate: a simpler setting that reaches it is better
+MAX_FLIPS = 0.001  # share of labels that may differ
 
 
 @dataclass(frozen=True)
 class Best:
-    """The point that is done first with the images that there are, and the fastest one."""
+    """The point that finishes first with the images at hand, and the fastest point."""
 
     here: Point
     fastest: Point
@@ -23,8 +23,9 @@ class Best:
 def leading_points(points: Iterable[Point]) -> list[Point]:
     """The best point of each engine whose results have been compared, the fastest engine first.
 
-    Of points that are as fast, within 3%, it is the one with fewer options. One that reads in the
-    main process, which a file that never answers would stop, is only taken where there is no other.
+    Among points that are within 3% of the fastest, it is the one with the fewest options. A file
+    that never answers would stop a run that reads in the main process, so such a point is taken
+    only where there is no other.
     """
     engines: dict[str, list[Point]] = {}
     for point in points:
@@ -40,8 +41,8 @@ def leading_points(points: Iterable[Point]) -> list[Point]:
 def best_points(points: Iterable[Point], starts: Sequence[Start], images: int) -> Best | None:
     """The points to advise for a folder of ``images``, None where there are none.
 
-    One counts if its labels are those of the reference, save one in a thousand. Of engines that are
-    as fast, within 3%, one of full precision is taken before one of less.
+    A point counts if no more than one in a thousand of its labels differs from the reference. Among
+    engines that are within 3% of the fastest, one of full precision is taken before one of less.
     """
     fit = [point for point in leading_points(points) if _same_labels(point)]
     if not fit:
@@ -59,22 +60,22 @@ def best_points(points: Iterable[Point], starts: Sequence[Start], images: int) -
 
 @dataclass(frozen=True)
 class Command:
-    """A whole command: the seconds that it takes to start, and its images a second after that."""
+    """A whole command: the seconds that it takes to start, and then its images per second."""
 
     start: float
     rate: float
 
     def seconds(self, images: float) -> float:
-        """How long it takes for so many images."""
+        """How long it takes for that many images."""
         return self.start + images / self.rate
 
 
 def done_first(command: Command, others: Iterable[Command]) -> tuple[float, float] | None:
-    """From and to how many images ``command`` is done before all others; None for never."""
+    """From and up to how many images ``command`` finishes before all others; None for never."""
     low, high = 0.0, math.inf
     for other in others:
         delay = command.start - other.start
-        gain = 1 / other.rate - 1 / command.rate  # seconds an image
+        gain = 1 / other.rate - 1 / command.rate  # seconds per image
         if delay > 0 and gain <= 0:
             return None
         if delay > 0:
@@ -86,12 +87,12 @@ def done_first(command: Command, others: Iterable[Command]) -> tuple[float, floa
 
 def _same_labels(point: Point) -> bool:
     parity = point.parity
-    return parity is not None and parity.flips <= MOST_FLIPS * parity.images
+    return parity is not None and parity.flips <= MAX_FLIPS * parity.images
 
 
 def _simplest_of_the_fastest(points: Sequence[Point]) -> Point:
-    most = max(point.rate for point in points)
-    fast = [point for point in points if point.rate >= AS_FAST * most]
+    fastest = max(point.rate for point in points)
+    fast = [point for point in points if point.rate >= AS_FAST * fastest]
     return min(fast, key=lambda point: (_complexity(point), -point.rate))
 
 

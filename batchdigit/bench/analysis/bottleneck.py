@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batchdigit.bench.measurement import LOOP, READING, WORK, Point, Sample
 
 COMPUTING = ("transfer", "network")
 WAITING = ("read", "predict")  # stages in which the main thread waits for others
-SATURATED = 0.85  # of all cores' time, from which on they are what is short
+SATURATED = 0.85  # of all cores' time; beyond it the cores are what is short
 WORDS = {
     "read": "reading files",
     "decode": "decoding",
@@ -20,7 +21,7 @@ WORDS = {
     "save": "saving fitted images",
     "journal": "writing the journal",
     "write": "writing the report",
-    "other": "what is between the stages",
+    "other": "what lies between the stages",
 }
 
 
@@ -28,8 +29,8 @@ WORDS = {
 class Occupant:
     """Those who do a part of the work: ``readers``, ``network`` or ``main``.
 
-    ``share`` is how much of the time they are busy, 0 to 1, ``stage`` what they do most of it,
-    ``rate`` how many images a second they could do if nobody kept them waiting.
+    ``share`` is the part of the time that they are busy, 0 to 1, ``stage`` what they do for most of
+    it, and ``rate`` how many images per second they could do if nobody kept them waiting.
     """
 
     who: str
@@ -40,61 +41,63 @@ class Occupant:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """The ``stage`` that holds a run back, and ``words`` for a person."""
+    """The ``stage`` that holds a run back, and ``words`` about it for people."""
 
     stage: str
     words: str
 
 
 def occupants(sample: Sample) -> list[Occupant]:
-    """Who is busy how much, the busiest first.
+    """Who is busy and how much, the busiest first.
 
-    Without processes that read it is the main thread that reads.
+    Without reading processes the main thread reads.
     """
     busy = {stage: sample.busy.get(stage, 0.0) for stage in WORK}
-    main = {stage: seconds for stage, seconds in own_stages(sample).items() if stage not in WAITING}
-    groups = []
     reading = {stage: busy[stage] for stage in READING}
+    computing = {stage: busy[stage] for stage in COMPUTING}
+    main = {stage: seconds for stage, seconds in own_stages(sample).items() if stage not in WAITING}
+    threads = sample.threads if not busy["transfer"] else 1  # a GPU does one thing after another
+    found = []
     if sample.workers:
-        there = sample.workers * sample.span
-        groups.append(("readers", reading, there))
+        found.append(_occupant(sample, "readers", reading, sample.workers))
     else:
         main |= reading
-    threads = sample.threads if not busy["transfer"] else 1  # a GPU does one thing after another
-    groups.append(("network", {stage: busy[stage] for stage in COMPUTING}, threads * sample.span))
-    groups.append(("main", main, sample.span))
-    found = [
-        Occupant(
-            who,
-            max(stages, key=lambda stage: stages[stage]),
-            min(sum(stages.values()) / there, 1.0),
-            sample.images * there / sample.span / max(sum(stages.values()), 1e-9),
-        )
-        for who, stages, there in groups
-    ]
+    found.append(_occupant(sample, "network", computing, threads))
+    found.append(_occupant(sample, "main", main, 1))
     return sorted(found, key=lambda occupant: -occupant.share)
 
 
+def _occupant(sample: Sample, who: str, stages: Mapping[str, float], hands: int) -> Occupant:
+    """``hands`` processes or threads that spend the seconds of ``stages``."""
+    busy = sum(stages.values())
+    return Occupant(
+        who,
+        stage=max(stages, key=lambda stage: stages[stage]),
+        share=min(busy / (hands * sample.span), 1.0),
+        rate=sample.images * hands / max(busy, 1e-9),
+    )
+
+
 def own_stages(sample: Sample) -> dict[str, float]:
-    """The main thread's seconds by stage once it runs; ``other`` is what is in none."""
+    """The main thread's seconds by stage after the start; ``other`` is what is in no stage."""
     stages = {stage: sample.seconds.get(stage, 0.0) for stage in LOOP}
     return {**stages, "other": max(sample.span - sum(stages.values()), 0.0)}
 
 
 def median_sample(point: Point) -> Sample:
-    """The sample with the median rate; the slower one of two."""
+    """The sample with the median rate; of an even number, the slower one in the middle."""
     return sorted(point.samples, key=lambda sample: sample.rate)[(len(point.samples) - 1) // 2]
 
 
 def bottleneck(point: Point, cores: int) -> Bottleneck:
     """What holds back the runs of a point that has samples, on a machine with ``cores``.
 
-    Where the cores are busy nearly all the time, it is what they do most of it, whoever does it;
-    else what the busiest of readers, network and main thread does most.
+    Where the cores are busy nearly all the time, it is what they do for most of it, whoever does
+    it; otherwise it is what the busiest of readers, network and main thread does most.
     """
     sample = median_sample(point)
-    busiest, *others = occupants(sample)
-    found = {occupant.who: occupant for occupant in (busiest, *others)}
+    found = {occupant.who: occupant for occupant in occupants(sample)}
+    busiest = next(iter(found.values()))
     on_cpu = point.setting.device == "cpu"
     used = min((sample.cpu_seconds or 0.0) / (cores * sample.span), 1.0)
     network = statistics.median(point.network_rates or [found["network"].rate])
@@ -107,7 +110,7 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
         stage = max(work, key=lambda name: work[name])
         share = work[stage] / sum(work.values())
         words = (
-            f"{WORDS[stage]}: all {cores} cores are busy {used:.0%} of the time, with it for "
+            f"{WORDS[stage]}: all {cores} cores are busy {used:.0%} of the time, and this is "
             f"{share:.0%} of their work. Alone, the network would do {network:,.0f} images/s and "
             f"reading {reading:,.0f}: more cores"
             + (", or a GPU" if stage in COMPUTING else "; a GPU would not help")
@@ -135,7 +138,7 @@ def _explained(
             remedy = "faster storage, or more workers"
         return (
             f"{sample.workers} worker{'s' * plural} {share}, {'they' if plural else 'it'} could "
-            f"feed {reading:,.0f} images/s, and the network take {network:,.0f}: {remedy}"
+            f"feed {reading:,.0f} images/s, and the network could take {network:,.0f}: {remedy}"
         )
     if busiest.stage in READING:
         return (

@@ -1,10 +1,10 @@
 """Two measurements of the same settings: what got faster or slower, beyond the noise.
 
-Machines are noisy: a neighbour makes some samples slower, and all of a measurement may be some
-percent off another one. So a difference counts only beyond an allowance: of ``ALLOWANCE``, for what
-two measurements of the same differ by, and of some times the scatter among the settings. It has
-to be in the medians and in the best samples, which a neighbour reaches last; and a rank test has
-to find it. Settings are looked at one by one, all of an engine's together, and all together.
+Machines are noisy: a neighbour slows some samples down, and a whole measurement may be a few
+percent off another one. So a difference counts only beyond an allowance: ``ALLOWANCE``, by which
+two measurements of the same build may differ, and a multiple of the scatter among the settings. The
+difference must show in the medians and in the best samples, which a neighbour is least likely to
+disturb, and a rank test must find it. Settings are compared one by one, by engine and all together.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from batchdigit.bench.analysis.circumstances import Shared, differences, other_choices
 from batchdigit.bench.analysis.ranks import holm, rank_test, smallest_p
-from batchdigit.bench.facts import facts
 from batchdigit.bench.measurement import Measurement, Point, Setting
 from batchdigit.errors import UsageError
 
-LEVEL, GROUP_LEVEL = 0.02, 0.05  # chances of a finding among alike settings, and engines
+LEVEL, GROUP_LEVEL = 0.02, 0.05  # chances of a finding where no setting, or group, changed
 ALLOWANCE = 0.07
-SCATTERS = 4  # of a single setting: the largest of sixty is that far out now and then
-MOST_NAMED = 5  # differences between the machines, and so on
-
-Shared = tuple[Point, Point]
+SCATTERS = 4  # for a single setting: the largest of sixty is that far out now and then
+_NORMAL = 1.4826  # standard deviations in a median distance, of a normal distribution
 
 
 @dataclass(frozen=True)
 class Change:
-    """How one setting changed, or ``settings`` of them together.
+    """How one setting changed, or several ``settings`` together.
 
-    ``old_rate`` and ``new_rate`` are median images a second (None of several settings), ``change``
-    is the relative change of the rate, -0.2 for a fifth less, and ``sure`` the part of it that the
-    best samples show as well. Less than ``noise`` counts for nothing. ``verdict`` is ``faster``,
-    ``slower``, ``same`` (within the noise) or ``unknown`` (beyond it, and by too few samples).
-    ``decidable`` says whether there are enough samples to tell any difference from chance.
+    ``old_rate`` and ``new_rate`` are median images per second (None for several settings).
+    ``change`` is the relative change of the rate, -0.2 for a fifth less, and ``sure`` the part of
+    it that the best samples show as well. Less than ``noise`` does not count. ``verdict`` is
+    ``faster``, ``slower``, ``same`` (within the noise) or ``unknown`` (beyond it, but there are too
+    few samples). ``decidable`` says whether there are enough samples to tell any difference from
+    chance.
     """
 
     name: str
@@ -55,9 +54,10 @@ class Change:
 class Comparison:
     """Everything that :func:`compare` found.
 
-    ``engines`` has those with more than one setting, where there is more than one engine,
-    ``overall`` all settings where there is more than one. ``broken`` are settings that ran before
-    and have a problem now, with that problem.
+    ``engines`` has the engines with more than one setting, where there is more than one engine.
+    ``overall`` is about all settings, where there is more than one. ``broken`` are settings that
+    ran before and have a problem now, with that problem. ``enough`` is the number of samples of
+    each setting that would tell a change of one setting from chance.
     """
 
     old: str
@@ -70,16 +70,16 @@ class Comparison:
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
     fail_over: float
-    enough: int  # samples of each setting that would do to tell it from chance
+    enough: int
 
     @property
     def changes(self) -> list[Change]:
-        """All of them, the largest groups first."""
+        """All changes, the largest groups first."""
         return [*([self.overall] if self.overall else []), *self.engines, *self.points]
 
     @property
     def slower(self) -> list[Change]:
-        """Those that are slower by more than ``fail_over``."""
+        """The changes that are slower by more than ``fail_over``."""
         return [
             change
             for change in self.changes
@@ -88,12 +88,12 @@ class Comparison:
 
     @property
     def failed(self) -> bool:
-        """Whether something got slower by more than ``fail_over``, or does not run any more."""
+        """Whether something got slower by more than ``fail_over``, or no longer runs."""
         return bool(self.slower or self.broken)
 
     @property
     def verdict(self) -> str:
-        """``slower``, ``faster``, ``mixed``, ``same``, or ``unknown`` where nothing can be told."""
+        """``slower``, ``faster``, ``mixed``, ``same``, or ``unknown`` where nothing can be said."""
         verdicts = {change.verdict for change in self.changes if change.decidable}
         if {"slower", "faster"} <= verdicts:
             return "mixed"
@@ -101,12 +101,12 @@ class Comparison:
         return known[0] if known else "unknown"
 
     def as_json(self) -> dict[str, Any]:
-        """The whole as JSON data."""
+        """The whole comparison as JSON data."""
         return asdict(self) | {"verdict": self.verdict, "failed": self.failed}
 
 
 def compare(old: Measurement, new: Measurement, fail_over: float = 0.1) -> Comparison:
-    """What changed from ``old`` to ``new``; ``fail_over`` is a share of images a second.
+    """What changed from ``old`` to ``new``; ``fail_over`` is a share of the images per second.
 
     Raises UsageError where no setting was measured in both.
     """
@@ -130,7 +130,7 @@ def compare(old: Measurement, new: Measurement, fail_over: float = 0.1) -> Compa
     return Comparison(
         old=old.started,
         new=new.started,
-        warnings=(*_differences(old, new), *_other_choices(shared)),
+        warnings=(*differences(old, new), *other_choices(shared)),
         points=_changes(alone, scatter),
         engines=_changes(several, scatter, GROUP_LEVEL),
         overall=next(iter(_changes(everything, scatter, GROUP_LEVEL)), None),
@@ -153,64 +153,80 @@ def _by_engine(shared: Iterable[Shared]) -> dict[str, list[Shared]]:
     return engines
 
 
+@dataclass(frozen=True)
+class _Tested:
+    """A group of settings after its test; ``change``, ``sure`` and ``noise`` are logarithms."""
+
+    name: str
+    group: Sequence[Shared]
+    change: float
+    sure: float
+    noise: float
+    p: float
+    smallest_p: float
+
+    def judged(self, p: float, tests: int, level: float) -> Change:
+        """The change, by the p-value that is left after correcting for several tests."""
+        decidable = self.smallest_p * tests < level
+        if p < level:
+            verdict = "slower" if self.sure < 0 else "faster"
+        else:
+            verdict = "same" if decidable or abs(self.sure) <= self.noise else "unknown"
+        old, new = self.group[0]
+        return Change(
+            name=self.name,
+            settings=len(self.group),
+            old_rate=old.rate if len(self.group) == 1 else None,
+            new_rate=new.rate if len(self.group) == 1 else None,
+            change=math.expm1(self.change),
+            sure=math.expm1(self.sure),
+            noise=-math.expm1(-self.noise),
+            p=p,
+            decidable=decidable,
+            verdict=verdict,
+        )
+
+
 def _changes(
     groups: Mapping[str, Sequence[Shared]], scatter: float, level: float = LEVEL
 ) -> tuple[Change, ...]:
-    """The change of each group, by tests that know how many they are."""
-    found = []
-    for name, group in groups.items():
-        rates = [(old.rates, new.rates) for old, new in group]
-        change = statistics.median(map(_of_medians, group))
-        best = statistics.median(map(_of_best, group))
-        sure = math.copysign(min(abs(change), abs(best)), change) if change * best > 0 else 0.0
-        spread = SCATTERS * scatter if len(group) == 1 else scatter / math.sqrt(len(group))
-        noise = -math.log(1 - ALLOWANCE) + spread
-        # What is more than noise has to be found after the noise is taken off.
-        factor = math.exp(-math.copysign(noise, sure))
-        p = 1.0
-        if abs(sure) > noise:
-            p = rank_test([(old, [rate * factor for rate in new]) for old, new in rates])
-        found.append((name, group, (change, sure, noise), p, smallest_p(rates)))
-    corrected = holm([p for *_, p, _ in found])
+    """The change of each group, corrected for the number of groups that are tested."""
+    tested = [_tested(name, group, scatter) for name, group in groups.items()]
+    corrected = holm([one.p for one in tested])
     return tuple(
-        Change(
-            name=name,
-            settings=len(group),
-            old_rate=group[0][0].rate if len(group) == 1 else None,
-            new_rate=group[0][1].rate if len(group) == 1 else None,
-            change=math.expm1(change),
-            sure=math.expm1(sure),
-            noise=-math.expm1(-noise),
-            p=p,
-            decidable=smallest * len(found) < level,
-            verdict=_verdict(p < level, smallest * len(found) < level, sure, noise),
-        )
-        for (name, group, (change, sure, noise), _, smallest), p in zip(
-            found, corrected, strict=True
-        )
+        one.judged(p, len(tested), level) for one, p in zip(tested, corrected, strict=True)
     )
 
 
-def _verdict(found: bool, decidable: bool, sure: float, noise: float) -> str:
-    if found:
-        return "slower" if sure < 0 else "faster"
-    return "same" if decidable or abs(sure) <= noise else "unknown"
+def _tested(name: str, group: Sequence[Shared], scatter: float) -> _Tested:
+    rates = [(old.rates, new.rates) for old, new in group]
+    change = statistics.median(map(_of_medians, group))
+    best = statistics.median(map(_of_best, group))
+    sure = math.copysign(min(abs(change), abs(best)), change) if change * best > 0 else 0.0
+    spread = SCATTERS * scatter if len(group) == 1 else scatter / math.sqrt(len(group))
+    noise = -math.log(1 - ALLOWANCE) + spread
+    # The test must still find the difference after the noise is taken off.
+    factor = math.exp(-math.copysign(noise, sure))
+    p = 1.0
+    if abs(sure) > noise:
+        p = rank_test([(old, [rate * factor for rate in new]) for old, new in rates])
+    return _Tested(name, group, change, sure, noise, p, smallest_p(rates))
 
 
 def _of_medians(pair: Shared) -> float:
-    """The logarithm of the new rate in parts of the old one."""
+    """The logarithm of the new median rate divided by the old one."""
     return math.log(pair[1].rate / pair[0].rate)
 
 
 def _of_best(pair: Shared) -> float:
-    return math.log(max(pair[1].rates) / max(pair[0].rates))
+    return math.log(pair[1].best_rate / pair[0].best_rate)
 
 
 def _scatter(shared: Sequence[Shared]) -> float:
     """How far the changes of an engine's settings are from each other, as a standard deviation.
 
-    From the median distance, which a few settings that really changed do not move; of two
-    settings it would be that of the one that did.
+    It comes from the median distance, which does not move if a few settings really changed. Engines
+    with two settings do not count: theirs would be the distance of the one that changed.
     """
     groups = [group for group in _by_engine(shared).values() if len(group) > 2]
     distances = []
@@ -221,65 +237,29 @@ def _scatter(shared: Sequence[Shared]) -> float:
     if not distances:
         return _scatter_of_few(shared)
     free = len(distances) / (len(distances) - len(groups))
-    return 1.4826 * statistics.median(distances) * math.sqrt(free)
+    return _NORMAL * statistics.median(distances) * math.sqrt(free)
 
 
 def _scatter_of_few(shared: Sequence[Shared]) -> float:
-    """The same of settings that are too few for that, as far as their samples let expect it.
+    """The same for settings that are too few for that, estimated from their samples.
 
-    So large that ``SCATTERS`` of it are a standard deviation of the difference of two medians:
-    more would hide what is looked for.
+    ``SCATTERS`` times the result is one standard deviation of the difference of two medians; more
+    would hide the changes that are looked for.
     """
+    if not shared:
+        return 0.0
+    points = [point for pair in shared for point in pair]
     distances: list[float] = []
-    for point in (point for pair in shared for point in pair):
+    for point in points:
         middle = point.rate
         distances += [abs(math.log(rate / middle)) for rate in point.rates]
-    if not distances:
-        return 0.0
-    fewest = min(len(point.samples) for pair in shared for point in pair)
-    return 1.4826 * statistics.median(distances) * math.sqrt(2 / fewest) / SCATTERS
+    samples = min(len(point.samples) for point in points)
+    return _NORMAL * statistics.median(distances) * math.sqrt(2 / samples) / SCATTERS
 
 
 def _enough(settings: int) -> int:
-    """The fewest samples of each of so many settings among which one change can be found."""
+    """How few samples of each setting suffice to find one change among that many settings."""
     count = 1
     while 2 / math.comb(2 * count, count) * settings >= LEVEL:
         count += 1
     return count
-
-
-def _differences(old: Measurement, new: Measurement) -> Iterable[str]:
-    """What else differs between two measurements, and may be why they do."""
-    for meaning, before, after in (
-        ("on another machine", old.machine, new.machine),
-        ("with another model", old.model, new.model),
-        ("with other versions", old.versions, new.versions),
-        ("on other images", old.source, new.source),
-        ("in another way", old.method, new.method),
-    ):
-        was, is_now = facts(before), facts(after)
-        if was.get("sha256", "") == is_now.get("sha256"):
-            continue  # the same content, whatever it is called
-        names = [name for name in {**was, **is_now} if was.get(name) != is_now.get(name)]
-        if names:
-            listed = [
-                f"{name} {was.get(name, 'unknown')}, now {is_now.get(name, 'unknown')}"
-                for name in names[:MOST_NAMED]
-            ]
-            more = len(names) - MOST_NAMED
-            yield (
-                f"measured {meaning}: "
-                + "; ".join(listed)
-                + (f"; and {more} more" if more > 0 else "")
-            )
-
-
-def _other_choices(shared: Sequence[Shared]) -> Iterable[str]:
-    """Where ``auto`` chose something else."""
-    for old, new in shared:
-        before, after = old.samples[0], new.samples[0]
-        for name in ("batch_size", "workers", "threads"):
-            was, is_now = getattr(before, name), getattr(after, name)
-            if was != is_now:
-                what = name.replace("_", " ")
-                yield f"{new.setting.label}: the run chose {what} {was:,}, now {is_now:,}"

@@ -1,7 +1,7 @@
-"""Energy that processors and GPUs have used, where the machine tells.
+"""Energy that processors and GPUs have used, where the machine says so.
 
-Intel's and AMD's processors count joules by RAPL, which Linux shows in ``/sys/class/powercap`` (to
-root alone on most systems), NVIDIA's GPUs by NVML, through the package ``nvidia-ml-py``.
+Processors by Intel and AMD count joules by RAPL, which Linux shows in ``/sys/class/powercap`` (on
+most systems only to root); GPUs by NVIDIA count them by NVML, read by the package ``nvidia-ml-py``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class EnergyMeter:
-    """Counts from where it is made, with the GPU, if there is just one, where ``gpu``.
+    """Counts from the moment it is made. With ``gpu`` it includes the GPU, if there is just one.
 
-    What is counted is the whole processor and the whole GPU, whoever uses them.
+    It counts the whole processor and the whole GPU, whoever uses them.
     """
 
     def __init__(self, *, gpu: bool) -> None:
@@ -22,7 +22,7 @@ class EnergyMeter:
         self._before = self._counters()
 
     def joules(self) -> float | None:
-        """Joules since then, None where a part that computes does not tell."""
+        """Joules since then, None where a part that computes has no counter."""
         before, now = self._before, self._counters()
         if before is None or now is None or before.keys() != now.keys():
             return None
@@ -32,10 +32,10 @@ class EnergyMeter:
         )
 
     def _counters(self) -> dict[str, float] | None:
-        """Joules by counter; None unless all that there should be are there."""
+        """Joules by counter; None unless every counter that should be there can be read."""
         counters: dict[str, float] = {}
         try:
-            # A zone with another name is a part of a package, or the whole machine (psys).
+            # A zone with another name is part of a package, or the whole machine (psys).
             for zone in POWERCAP.glob("intel-rapl:*"):
                 if (zone / "name").read_text().startswith("package"):
                     counters[str(zone)] = int((zone / "energy_uj").read_text()) / 1e6
@@ -52,7 +52,7 @@ class EnergyMeter:
 
 
 def _range_of(counter: str) -> float:
-    """Joules at which a counter begins anew."""
+    """Joules at which a counter starts again from 0."""
     try:
         return int((Path(counter) / "max_energy_range_uj").read_text()) / 1e6
     except (OSError, ValueError):
@@ -65,8 +65,8 @@ def _gpu_joules() -> float | None:
 
         pynvml.nvmlInit()
         if pynvml.nvmlDeviceGetCount() > 1:
-            return None  # it numbers them in an order of its own
+            return None  # NVML numbers them in an order of its own
         device = pynvml.nvmlDeviceGetHandleByIndex(0)
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(device)) / 1000
-    except Exception:  # noqa: BLE001  (not installed, no driver, an old GPU: it does not tell)
+    except Exception:  # noqa: BLE001  (not installed, no driver, an old GPU)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shlex
@@ -9,38 +10,40 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
 from batchdigit.bench.job import BenchJob
-from batchdigit.bench.measurement import Setting
-from batchdigit.bench.measuring.probes import do_nothing, in_a_fork, preload, settle
+from batchdigit.bench.measurement import Sample, Setting
+from batchdigit.bench.measuring.probes import do_nothing, in_a_fork, preload, settle, timed_run
 from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.job import Job
+from batchdigit.sources.folder import FolderSource
 from batchdigit.system.processes import starting_processes
 
 _Result = TypeVar("_Result")
 
 
 class Engine:
-    """A process of its own for one backend, device and precision, which has imported no other.
+    """A process for one backend, device and precision, which imports nothing of the others.
 
-    On a CPU each probe runs in a fork of it, as a run begins once everything is imported. A GPU,
-    which takes seconds to set up and cannot be forked, stays in use from one probe to the next. A
-    context manager: leaving it ends the process.
+    On a CPU each probe runs in a fork of it, which is what a run is once everything is imported. A
+    GPU, which takes seconds to set up and cannot be forked, stays in use from one probe to the
+    next. Reports go to ``folder``. A context manager: leaving it ends the process.
     """
 
-    def __init__(self, job: BenchJob, setting: Setting) -> None:
+    def __init__(self, job: BenchJob, setting: Setting, folder: Path) -> None:
         self._job = job
+        self._folder = folder
         self._name = setting.engine
         self._forks = setting.device == "cpu" and sys.platform == "linux"
         # Spawned: a fork would inherit what this process has imported.
         context = multiprocessing.get_context("spawn")
         self._process = ProcessPoolExecutor(1, context, settle, (os.getpid(),))
-        with starting_processes():  # a signal is not theirs to handle
+        with starting_processes():  # which leave signals to this one
             self._ready = self._process.submit(
                 preload if self._forks else do_nothing, run_job(job, setting)
             )
@@ -49,13 +52,13 @@ class Engine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        if kind is not None:  # what it is at may take long, or for ever
+        if kind is not None:  # what it is doing may take long, or forever
             for process in list(self._process._processes.values()):
                 process.kill()
         self._process.shutdown(cancel_futures=True)
 
     def ask(self, probe: Callable[..., _Result], setting: Setting, *arguments: object) -> _Result:
-        """What ``probe(job, *arguments)`` finds out in the process, with the job of ``setting``.
+        """The result of ``probe(job, *arguments)`` in the process, with the job of ``setting``.
 
         Raises BatchdigitError when the probe raises anything, EngineDiedError when its process
         ends.
@@ -79,13 +82,29 @@ class Engine:
             ) from error
         return result
 
+    def sample(self, setting: Setting, images: FolderSource, listing_seconds: float) -> Sample:
+        """One whole run over ``images``. Raises as :meth:`ask` does."""
+        return self.ask(timed_run, setting, images, self._folder, listing_seconds)
+
+
+@contextlib.contextmanager
+def running(job: BenchJob, engines: Mapping[str, Setting]) -> Iterator[dict[str, Engine]]:
+    """A process for each engine, by the engine's name, while the block runs."""
+    with contextlib.ExitStack() as stack:
+        # Made by this process, because one that is killed would leave its folder behind.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchdigit-bench-")))
+        yield {
+            name: stack.enter_context(Engine(job, setting, folder))
+            for name, setting in engines.items()
+        }
+
 
 class EngineDiedError(BatchdigitError):
     """The process of an engine, or a fork of it, has ended."""
 
 
 def run_job(job: BenchJob, setting: Setting) -> Job:
-    """The run of ``setting``, over what the caller finds."""
+    """The run of ``setting``; the caller says over which images."""
     return Job(
         source=tuple(map(str, job.source)) or (".",),
         model=job.model,
@@ -101,7 +120,7 @@ def run_job(job: BenchJob, setting: Setting) -> Job:
 
 
 def run_options(job: BenchJob, setting: Setting) -> list[str]:
-    """Options of ``batchdigit run`` for ``setting`` and for what ``job`` has besides."""
+    """Options of ``batchdigit run`` for ``setting`` and for the rest of ``job``."""
     options = list(setting.options)
     defaults = BenchJob()
     if job.model != defaults.model:
@@ -114,14 +133,14 @@ def run_options(job: BenchJob, setting: Setting) -> list[str]:
 
 
 def run_command(job: BenchJob, setting: Setting) -> str:
-    """The command line of ``setting``, to paste."""
+    """The command line of ``setting``, ready to be pasted."""
     source = [str(path) for path in job.source] or ["IMAGES"]
     words = ["batchdigit", "run", *source, "--out", "preds.csv", *run_options(job, setting)]
     return " ".join(map(_quoted, words))
 
 
 def _quoted(word: str) -> str:
-    """A word of a command line; what a terminal would obey, or not show, is spelled out."""
+    """A word of a command line, in which what a terminal would obey or hide is spelled out."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(
@@ -134,7 +153,7 @@ def _quoted(word: str) -> str:
 
 
 def seconds_of_command(job: BenchJob, setting: Setting, folder: Path) -> float:
-    """What the whole command takes over a folder of links, from its start to its end.
+    """How long the whole command takes over a folder of links, from its start to its end.
 
     Raises BatchdigitError when it fails.
     """

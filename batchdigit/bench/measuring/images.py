@@ -1,4 +1,4 @@
-"""Which images a benchmark reads: some of a folder's, or all of them several times."""
+"""Which images a benchmark reads: some of a folder, or all of them several times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digits_in_a_folder() -> Iterator[Path]:
 
 
 def evenly(files: FolderSource, count: int) -> FolderSource:
-    """``count`` of the files, spread evenly; the same one several times if need be."""
+    """``count`` of the files, spread evenly; some of them several times if there are too few."""
     return files.at(place * len(files) // count for place in range(count))
 
 

@@ -15,8 +15,8 @@ def parity_of(
 ) -> Parity | None:
     """The engine called ``name`` against the reference, None where it has no outcomes.
 
-    The reference is PyTorch in single precision on the CPU, which is what a plain loop does, or
-    of what was measured that which comes nearest.
+    The reference is PyTorch in single precision on the CPU, which is what a plain loop does, or the
+    engine that comes nearest to it among those that were measured.
     """
     if name not in outcomes:
         return None
@@ -34,5 +34,5 @@ def parity_of(
 
 
 def _distance(setting: Setting) -> tuple[bool, bool, bool]:
-    """How far results may be from the plain loop's."""
+    """How far an engine is from the plain loop."""
     return setting.precision != "fp32", setting.device != "cpu", setting.backend != "torch"

@@ -1,6 +1,6 @@
-"""What is measured, each by one function that a process of its own runs.
+"""Everything that is measured, each by one function that runs in a process of its own.
 
-All of it goes through the pipeline that ``batchdigit run`` goes through.
+All of them go through the same pipeline as ``batchdigit run``.
 """
 
 from __future__ import annotations
@@ -41,36 +41,37 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _FAILED = -1
-LEAST_BATCHES = 4  # of each process that reads
+MIN_BATCHES = 4  # for each reading process
 
 
 def settle(parent: int) -> None:
-    """To be called first in a process that measures: end with its ``parent``, and by it alone."""
+    """Must be called first in a measuring process: it ends with its ``parent``, and only by it."""
     obey_parent()
     if sys.platform == "linux":
-        if os.getppid() != parent:  # it had ended before
+        if os.getppid() != parent:  # it has already ended
             os._exit(1)
-    else:  # where nothing is forked, which a thread would be in the way of
+    else:  # nothing is forked there; a thread would be in the way
         threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
-    # A GPU's readers come from a process that then has imported PyTorch once for all of them.
+    # A GPU's readers come from a forkserver, which imports PyTorch once for all of them.
     multiprocessing.set_forkserver_preload(["batchdigit.reading.torch_workers"])
     keep_memory()  # as a run does
 
 
 def preload(job: Job) -> None:
-    """Import what ``job`` computes by, and do nothing with it."""
+    """Import the backend of ``job``, and do nothing with it."""
     open_backend(job, read_model_file(job.model))
 
 
 def do_nothing(_job: Job) -> None:
-    """Only start the process."""
+    """Start the process, and nothing more."""
 
 
 def in_a_fork(probe: Callable[..., Any], job: Job, *arguments: object) -> Any:
     """``probe(job, *arguments)`` in a fork of this process, which has done nothing but imports.
 
-    So each finds memory and libraries as a new run does. What has computed before would be slowed
-    by its own readers: of what it shares with them, each page is copied when it is written again.
+    So each probe finds memory and libraries as a new run does. A process that has computed before
+    would be slowed down by its own readers: each page that it shares with them is copied when it
+    is written again.
     """
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, context, settle, (os.getpid(),)) as fork:
@@ -79,9 +80,10 @@ def in_a_fork(probe: Callable[..., Any], job: Job, *arguments: object) -> Any:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What an engine says of N images: ``labels`` int64[N], -1 for an error, ``probs`` float32[N].
+    """What an engine predicts for N images.
 
-    ``device``, ``versions`` and ``model`` are JSON data of its account.
+    ``labels`` is int64[N], -1 for an error, ``probs`` float32[N]. ``device``, ``versions`` and
+    ``model`` are JSON data from the account of its run.
     """
 
     labels: NDArray[np.int64]
@@ -92,12 +94,12 @@ class Outcomes:
 
     @property
     def failed(self) -> int:
-        """How many are errors."""
+        """How many images are errors."""
         return int(np.count_nonzero(self.labels == _FAILED))
 
 
 def warm_up(job: Job, files: FolderSource) -> Outcomes:
-    """Predict ``files``, after which a process that stays has loaded and used everything once."""
+    """Predict ``files``; a process that stays has then loaded and used everything once."""
     labels = np.full(len(files), _FAILED, np.int64)
     probs = np.zeros(len(files), np.float32)
     with open_session(job, Stopwatch(), find=_these(files)) as session:
@@ -109,9 +111,9 @@ def warm_up(job: Job, files: FolderSource) -> Outcomes:
 
 
 def timed_run(job: Job, files: FolderSource, folder: Path, listing: float) -> Sample:
-    """One run over ``files``, its report, which goes into ``folder``, and all.
+    """One whole run over ``files``, with its report, which goes into ``folder``.
 
-    The files are known; to list them would have taken ``listing`` seconds for each, which is added.
+    The files are not listed again: ``listing`` seconds for each of them are added instead.
     """
     gpu = _gpu_number(job.device)
     _forget_peaks(gpu)
@@ -122,7 +124,7 @@ def timed_run(job: Job, files: FolderSource, folder: Path, listing: float) -> Sa
         cpu_seconds = used - cpu_seconds
     reader, computed = summary.account["reader"], summary.account["computed"]
     if cpu_seconds is not None and reader["start_method"] == "forkserver":
-        # Such processes are not this one's. By the clock of the wall, which is near.
+        # Such readers are not children of this process. The wall clock comes near.
         cpu_seconds += sum(summary.busy.get(stage, 0.0) for stage in READING)
     return Sample(
         images=summary.found,
@@ -143,14 +145,14 @@ def timed_run(job: Job, files: FolderSource, folder: Path, listing: float) -> Sa
 
 
 def network_rate(job: Job, files: FolderSource, seconds: float) -> float:
-    """Images a second of the network alone, for about ``seconds``, on batches in memory."""
+    """Images per second of the network alone, for about ``seconds``, on a batch in memory."""
     engine = LocalEngine(job, Stopwatch())
     size = engine.batch_size(files)
     with engine.reader(files, np.arange(len(files))) as reader:
         images = np.concatenate([batch.images for batch in reader])
     batch = _filled(images, size)
     with contextlib.closing(engine.predictor().predict(itertools.repeat(batch))) as predicted:
-        next(predicted)  # by when all that compute have begun
+        next(predicted)  # by now every thread computes
         start, count = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - start) < seconds or not count:
             count += len(next(predicted))
@@ -158,16 +160,16 @@ def network_rate(job: Job, files: FolderSource, seconds: float) -> float:
 
 
 def reading_rate(job: Job, files: FolderSource, seconds: float) -> float | None:
-    """Images a second that the processes read, nothing else being done, for at most ``seconds``.
+    """Images per second that the processes read for at most ``seconds``, with nothing else running.
 
-    From when each has read a batch: how they start is no part of it. None where there are too few
-    batches for that.
+    The clock starts once each has read a batch, so their start is no part of it. None where there
+    are too few batches for that.
     """
     engine = LocalEngine(job, Stopwatch())
     engine.batch_size(files)
     reader = engine.reader(files, np.arange(len(files)))
     first = max(reader.workers, 1)
-    if len(reader) < LEAST_BATCHES * first:
+    if len(reader) < MIN_BATCHES * first:
         return None
     with reader:
         batches = iter(reader)
@@ -187,13 +189,13 @@ def _these(files: FolderSource) -> Find:
 
 
 def _filled(images: NDArray[np.uint8], size: int) -> Batch:
-    """A batch of ``size``, of the images uint8[N, 1, 28, 28] again and again, blank for none."""
+    """A batch of ``size`` that repeats the images uint8[N, 1, 28, 28]; blank ones if N is 0."""
     filled = np.resize(images, (size, *MNIST.shape))
     return Batch.of(filled)
 
 
 def _cpu_seconds() -> float | None:
-    """Processor time of this process and of those that it has started and seen end."""
+    """Processor time of this process and of its children that have ended."""
     if resource is None:
         return None
     return sum(
@@ -208,7 +210,7 @@ def _gpu_number(device: str) -> int | None:
 
 
 def _forget_peaks(gpu: int | None) -> None:
-    with contextlib.suppress(OSError):  # Linux: the peak of the resident set begins anew
+    with contextlib.suppress(OSError):  # Linux: resets the peak of the resident set
         Path("/proc/self/clear_refs").write_text("5")
     if gpu is not None:
         import torch

@@ -13,34 +13,34 @@ from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import available_cores, has_bfloat16_units, may_have_gpu
 
-# Beside auto, which is 256 on a CPU and measured on a GPU.
+# Besides auto, which is 256 on a CPU and is measured on a GPU.
 CPU_BATCH_SIZES = (64, 1024)
 GPU_BATCH_SIZES = (256, 1024, 4096, 16384)
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 
 
 def settings_to_try(job: BenchJob) -> list[Setting]:
     """All settings, each engine's ``auto`` first.
 
-    Batch sizes and workers that were both given are tried in every combination; else each is
-    varied alone, with ``auto`` for the other. Raises UsageError where nothing is left to try.
+    If batch sizes and workers were both given, every combination of them is tried; otherwise each
+    is varied alone, with ``auto`` for the other. Raises UsageError where nothing is left to try.
     """
-    engines = [Setting(*engine) for engine in _engines(job)]
+    engines = list(_engines(job))
     if not engines:
         raise UsageError(
             "no backend can do what was asked for",
-            "onnxruntime computes on cpu in fp32 alone; leave --backends, --devices or "
-            "--precisions off",
+            "onnxruntime computes only on cpu in fp32; leave out --backends, --devices or "
+            "--precisions",
         )
     return [setting for engine in engines for setting in _variations(engine, job)]
 
 
-def _engines(job: BenchJob) -> Iterator[tuple[str, str, str]]:
+def _engines(job: BenchJob) -> Iterator[Setting]:
     for backend, device in itertools.product(_backends(job), _devices(job)):
         for precision in job.precisions or _precisions(device):
             on_onnx = (backend, device, precision) == ("onnxruntime", "cpu", "fp32")
             if backend == "torch" or on_onnx:
-                yield backend, device, precision
+                yield Setting(backend, device, precision)
 
 
 def _backends(job: BenchJob) -> Sequence[str]:
@@ -58,7 +58,7 @@ def _devices(job: BenchJob) -> Sequence[str]:
 
 
 def _gpus() -> list[str]:
-    """GPUs that PyTorch can use. It is asked only where there may be one: its import takes long."""
+    """GPUs that PyTorch can use. Its import takes long: it is asked only where there may be one."""
     if not may_have_gpu() or not is_installed("torch"):
         return []
     with loading("PyTorch", "torch"):
@@ -88,8 +88,9 @@ def _variations(engine: Setting, job: BenchJob) -> Iterator[Setting]:
 
 
 def _worker_counts(device: str) -> list[int]:
-    """0, and powers of two up to the number of cores; a GPU leaves all cores to those who read."""
-    most = min(available_cores(), MOST_WORKERS)
-    counts = [0, *(2**power for power in range(most.bit_length())), most]
-    fewest = 1 if device != "cpu" or most > 2 else 2  # auto is half of the cores on a CPU
-    return sorted({count for count in counts if count == 0 or count >= fewest})
+    """0, and powers of two up to the number of cores."""
+    highest = min(available_cores(), MAX_WORKERS)
+    counts = [0, *(2**power for power in range(highest.bit_length())), highest]
+    # On a CPU auto is half of the cores; a GPU leaves all cores to the readers.
+    lowest = 1 if device != "cpu" or highest > 2 else 2
+    return sorted({count for count in counts if count == 0 or count >= lowest})

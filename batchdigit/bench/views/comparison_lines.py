@@ -1,13 +1,14 @@
-"""What ``batchdigit bench compare`` says: lines of text for a person."""
+"""What ``batchdigit bench compare`` prints: lines of text for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from batchdigit.bench.analysis.compare import MOST_NAMED, Change, Comparison
+from batchdigit.bench.analysis.compare import Change, Comparison
 from batchdigit.errors import MAX_PROBLEM, one_line
 
-MOST_WARNINGS = 8
+MAX_WARNINGS = 8
+_MAX_NAMED = 5  # settings in a verdict
 _VERDICTS = {
     "faster": "faster",
     "slower": "slower",
@@ -17,30 +18,30 @@ _VERDICTS = {
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    """Warnings, each setting's change, those of several together, the verdict."""
-    # Names come from files, and could hold what commands a terminal.
+    """Warnings, the change of each setting, the changes of several together, the verdict."""
+    # Names come from files, and could hold commands for a terminal.
     for line in _lines(comparison):
         yield line[: len(line) - len(line.lstrip())] + one_line(line, MAX_PROBLEM)
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
     yield f"measured {comparison.old}, then {comparison.new}"
-    for warning in comparison.warnings[:MOST_WARNINGS]:
+    for warning in comparison.warnings[:MAX_WARNINGS]:
         yield f"note: {warning}"
-    if (more := len(comparison.warnings) - MOST_WARNINGS) > 0:
-        yield f"note: and {more} more differences like that"
+    if (more := len(comparison.warnings) - MAX_WARNINGS) > 0:
+        yield f"note: and {more} more such differences"
     yield from _table(comparison.points)
     for change in (*comparison.engines, *([comparison.overall] if comparison.overall else [])):
         yield f"{change.name} ({change.settings} settings): {_change(change)}"
     for name, problem in comparison.broken.items():
-        yield f"does not run any more: {name}: {problem}"
+        yield f"no longer runs: {name}: {problem}"
     for when, names in (("before", comparison.only_old), ("now", comparison.only_new)):
         for name in names:
             yield f"measured only {when}: {name}"
     if unknown := sum(not change.decidable for change in comparison.points):
         yield (
             f"{unknown} of {len(comparison.points)} settings have too few samples to tell a change "
-            f"of theirs alone from chance; {comparison.enough} of each both times would do"
+            f"in one of them from chance; {comparison.enough} of each, both times, would do"
         )
     yield _verdict(comparison)
 
@@ -59,7 +60,7 @@ def _change(change: Change) -> str:
     text = f"{change.change:+.1%}, {_VERDICTS[change.verdict]}"
     if change.verdict != "same":
         return text
-    if abs(change.change) > change.noise:  # which the best samples are not
+    if abs(change.change) > change.noise:  # but the best samples do not differ by that much
         return f"{text} (the best samples differ by {change.sure:+.1%})"
     return f"{text} (up to {change.noise:.0%})"
 
@@ -67,12 +68,12 @@ def _change(change: Change) -> str:
 def _verdict(comparison: Comparison) -> str:
     limit = f"{comparison.fail_over * 100:g}%"
     if slower := sorted(comparison.slower, key=lambda change: change.sure):
-        named = ", ".join(f"{change.name} ({change.change:+.1%})" for change in slower[:MOST_NAMED])
-        more = len(slower) - MOST_NAMED
+        named = ", ".join(f"{change.name} ({change.change:+.1%})" for change in slower[:_MAX_NAMED])
+        more = len(slower) - _MAX_NAMED
         others = f" and {more} more" if more > 0 else ""
         return f"verdict: slower by more than {limit}: {named}{others}"
     if comparison.broken:
-        return f"verdict: {len(comparison.broken)} settings do not run any more"
+        return f"verdict: {len(comparison.broken)} settings no longer run"
     rest = {
         "slower": f"something got slower beyond the noise, nothing by more than {limit}",
         "faster": "something got faster beyond the noise, nothing slower",

@@ -9,7 +9,8 @@ from batchdigit.bench.views.shown import Shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The palette of Okabe and Ito (Color universal design, 2008), but its yellow as lines on white.
+# The palette of Okabe and Ito (Color universal design, 2008), without its yellow, which is hard to
+# see as a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*"
 GREY = "#555555"
@@ -26,7 +27,7 @@ def marker_of(shown: Shown, workers: int) -> str:
 
 
 def ink(colour: str) -> tuple[float, ...]:
-    """A colour for text: darker, or some of them would be hard to read on white."""
+    """A colour for text: darker, because some would be hard to read on white."""
     return tuple(int(colour[place : place + 2], 16) / 255 * 0.72 for place in (1, 3, 5))
 
 

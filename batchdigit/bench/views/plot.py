@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchdigit.bench.measurement import Measurement
-from batchdigit.bench.views.page import page
+from batchdigit.bench.views.page import page, template
 from batchdigit.bench.views.shown import Shown
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.system.publish import Publication, check_target, writing
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".html", ".png", ".svg")
-WIDTH = 12.0  # inches; where a screen shows it 1200 pixels wide, a point is 1.4 of them
-PNG_RESOLUTION = 200  # dots an inch: sharp on screens of high resolution as well
+WIDTH = 12.0  # inches; where a screen shows it 1200 pixels wide, a point is 1.4 pixels
+PNG_RESOLUTION = 200  # dots per inch: sharp on screens of high resolution, too
 _SETTINGS = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#888888",
@@ -49,8 +49,8 @@ _SETTINGS = {
 def check_plot_path(path: Path) -> None:
     """Raise, before anything is measured, what :func:`draw` would raise about ``path``.
 
-    UsageError for another extension, OutputError where no file can be put, BatchdigitError
-    without matplotlib.
+    UsageError for another extension, OutputError where no file can be created, BatchdigitError
+    without matplotlib, or without jinja2 for a page.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
@@ -60,12 +60,14 @@ def check_plot_path(path: Path) -> None:
     check_target(path)
     with _matplotlib():
         pass
+    if path.suffix.lower() == ".html":
+        template()
 
 
 def draw(measurement: Measurement, path: Path) -> None:
-    """Draw a measurement into a file, which appears whole. Raises as :func:`check_plot_path` does.
+    """Draw a measurement into a file, which appears whole.
 
-    BatchdigitError also where no point can be shown.
+    Raises what :func:`check_plot_path` raises, and BatchdigitError where no point can be shown.
     """
     check_plot_path(path)
     shown = Shown(measurement)
@@ -84,10 +86,10 @@ def draw(measurement: Measurement, path: Path) -> None:
 
 @contextlib.contextmanager
 def _matplotlib() -> Iterator[None]:
-    """Around all that matplotlib does: its own settings, whatever the user's are, and no word.
+    """Around all that matplotlib does: its own settings instead of the user's, and no messages.
 
-    It would say where it keeps its list of fonts where there is no home, and which letters its
-    font lacks, which a browser finds elsewhere.
+    Without a home it would say where it keeps its list of fonts; and it would say which letters its
+    font lacks, though a browser finds them elsewhere.
     """
     log = logging.getLogger("matplotlib")
     level = log.level
@@ -112,7 +114,7 @@ def _matplotlib() -> Iterator[None]:
 
 
 def _figure(shown: Shown) -> Figure:
-    """The whole plot. By no means of pyplot, which keeps figures and looks for a display."""
+    """The whole plot, without pyplot, which keeps figures and looks for a display."""
     from matplotlib.figure import Figure
 
     from batchdigit.bench.views.breakeven import draw_break_even

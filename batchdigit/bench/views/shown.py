@@ -1,4 +1,4 @@
-"""Which points of a measurement are shown, and what is said of all of them together."""
+"""Which points of a measurement are drawn, and what is said about all of them together."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from typing import Any
 
 from batchdigit.bench.analysis.advice import leading_points
 from batchdigit.bench.facts import facts
-from batchdigit.bench.measurement import Measurement, Point, percentile
+from batchdigit.bench.measurement import Measurement, Point
 from batchdigit.errors import BatchdigitError, one_line
 
-MOST_ENGINES = 7  # as many colours can be told apart, also by colour-blind eyes
-ENDS = (0.05, 0.95)
-_NAME, _TITLE = 40, 150  # characters
+MAX_ENGINES = 7  # as many colours as colour-blind eyes can tell apart
+_MAX_NAME, _MAX_TITLE = 40, 150  # characters
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A measurement for people's eyes. No text in it can be anything but one line of text."""
+    """A measurement to look at. Every text in it is a single line."""
 
     measurement: Measurement
 
     @cached_property
     def measured(self) -> list[Point]:
-        """The points to show."""
+        """The points to show. Raises BatchdigitError where there are none."""
         points = [point for point in self.measurement.points if point.is_shown]
         if not points:
             raise BatchdigitError(
@@ -38,7 +37,7 @@ class Shown:
     @cached_property
     def leaders(self) -> dict[str, Point]:
         """The best point of each engine that is drawn, the fastest engine first."""
-        leaders = leading_points(self.measured)[:MOST_ENGINES]
+        leaders = leading_points(self.measured)[:MAX_ENGINES]
         return {point.setting.engine: point for point in leaders}
 
     @property
@@ -48,7 +47,7 @@ class Shown:
 
     @cached_property
     def points(self) -> list[Point]:
-        """The points of these engines."""
+        """The points of the engines that are drawn."""
         return [point for point in self.measured if point.setting.engine in self.engines]
 
     @cached_property
@@ -58,7 +57,7 @@ class Shown:
 
     @cached_property
     def best(self) -> Point:
-        """The point that is advised, the fastest one where that is not shown."""
+        """The point that is advised; if that is not drawn, the fastest one."""
         advised = [point for point in self.points if point.setting == self.measurement.best]
         return advised[0] if advised else next(iter(self.leaders.values()))
 
@@ -69,11 +68,11 @@ class Shown:
         name = model.get("name") or PurePath(model.get("path", "")).name
         name = name or model.get("sha256", "unknown")[:12]
         date = one_line(self.measurement.started.replace("T", " "))[:16]
-        return one_line(f"{_machine(self.measurement.machine)} · {date} · model {name}", _TITLE)
+        return one_line(f"{_machine(self.measurement.machine)} · {date} · model {name}", _MAX_TITLE)
 
     @cached_property
     def notes(self) -> list[str]:
-        """How the numbers came about, and which are missing."""
+        """How the numbers came about, and which of them are missing."""
         images = sorted({one.images for point in self.measured for one in point.samples})
         samples = sorted({len(point.samples) for point in self.measured})
         method = (
@@ -84,23 +83,17 @@ class Shown:
         notes = [method]
         left_out = len(self.measurement.points) - len(self.measured)
         notes.append(
-            "Points without parity are not shown, nor those that did not run"
+            "Points without parity, and those that did not run, are not shown"
             + (f" ({left_out:,} of {len(self.measurement.points):,})." if left_out else ".")
         )
         if more := len({point.setting.engine for point in self.measured}) - len(self.engines):
-            notes.append(f"The {MOST_ENGINES} fastest engines are drawn; {more:,} more are not.")
+            notes.append(f"The {MAX_ENGINES} fastest engines are drawn; {more:,} more are not.")
         return notes
 
 
-def short(text: str, limit: int = _NAME) -> str:
+def short(text: str, limit: int = _MAX_NAME) -> str:
     """A name that may come from anywhere, on one line and not too long."""
     return one_line(text, limit)
-
-
-def ends(point: Point) -> tuple[float, float]:
-    """The 5th and the 95th percentile of a point's rates."""
-    low, high = (percentile(point.rates, share) for share in ENDS)
-    return low, high
 
 
 def in_words(point: Point) -> str:
@@ -108,16 +101,6 @@ def in_words(point: Point) -> str:
     used = point.samples[0]
     workers = "worker" if used.workers == 1 else "workers"
     return f"batch {used.batch_size:,}, {used.workers:,} {workers}"
-
-
-def per_image(point: Point, of: str, stages: tuple[str, ...]) -> dict[str, float]:
-    """Microseconds an image in each stage, the median of the samples."""
-    return {
-        stage: percentile(
-            [getattr(one, of).get(stage, 0.0) / one.images * 1e6 for one in point.samples], 0.5
-        )
-        for stage in stages
-    }
 
 
 def _range(values: list[int]) -> str:

@@ -1,8 +1,9 @@
-"""The panel of where the time goes: each engine's best point, by stage."""
+"""The panel of where the time goes: the best point of each engine, by stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matplotlib.legend import Legend
@@ -10,17 +11,19 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from batchdigit.bench.measurement import Point, percentile
+from batchdigit.bench.analysis.bottleneck import median_sample, own_stages
+from batchdigit.bench.measurement import Point
 from batchdigit.bench.views.looks import colour_of, heading, ink, plain_number
-from batchdigit.bench.views.shown import Shown, in_words, per_image, short
+from batchdigit.bench.views.numbers import microseconds
+from batchdigit.bench.views.shown import Shown, in_words, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_OWN_SCALE_FROM = 6.0  # times between the engines, where bars of one scale would be too short
+_OWN_SCALE_FROM = 6.0  # the ratio from which on bars on a common scale would be too short
 
-# Stages of the main thread: their names in Sample.seconds, in the plot, and their colours.
-CLOCK = {
+# Stages by their names in a sample: what the plot calls them, and their colours.
+TIME = {
     "read": ("waits for images", "#E69F00"),
     "predict": ("waits for the network", "#0072B2"),
     "list": ("lists files", "#F0E442"),
@@ -38,20 +41,33 @@ WORK = {
 }
 
 
+@dataclass(frozen=True)
+class _Bars:
+    """Microseconds per image of an engine: time of the main thread, and work, by stage."""
+
+    time: Mapping[str, float]
+    work: Mapping[str, float]
+
+    @property
+    def length(self) -> float:
+        """That of the longer bar."""
+        return max(sum(self.time.values()), sum(self.work.values()))
+
+
 def draw_stages(axes: Axes, shown: Shown) -> None:
-    """Microseconds an image by stage, of each engine's best point."""
-    bars = [(engine, *_stages(shown.leaders[engine])) for engine in shown.engines]
-    longest = [max(sum(clock.values()), sum(work.values())) for _, clock, work in bars]
-    own_scale = max(longest) > _OWN_SCALE_FROM * min(longest)
-    width = 1.0 if own_scale else max(longest)
-    for place, (engine, clock, work) in enumerate(bars):
-        unit = longest[place] if own_scale else 1.0
+    """Microseconds per image by stage, for the best point of each engine."""
+    bars = [_bars(point) for point in shown.leaders.values()]
+    lengths = [one.length for one in bars]
+    own_scale = max(lengths) > _OWN_SCALE_FROM * min(lengths)
+    width = 1.0 if own_scale else max(lengths)
+    for place, (engine, point) in enumerate(shown.leaders.items()):
+        unit = lengths[place] if own_scale else 1.0
         axes.text(
-            0, 3 * place - 0.72, f"{short(engine)}, {in_words(shown.leaders[engine])}",
+            0, 3 * place - 0.72, f"{short(engine)}, {in_words(point)}",
             fontsize=9, fontweight="bold", color=ink(colour_of(shown, engine)), va="center",
         )  # fmt: skip
-        for row, (values, looks) in enumerate(((clock, CLOCK), (work, WORK))):
-            _draw_bar(axes, 3 * place + 0.95 * row, values, (looks, unit, width))
+        _draw_bar(axes, 3 * place, bars[place].time, TIME, unit, width)
+        _draw_bar(axes, 3 * place + 0.95, bars[place].work, WORK, unit, width)
     axes.set_xlim(0, width * 1.16)
     axes.set_ylim(max(3 * len(bars), 9) - 1.2, -1.3)
     rows = [3 * place + 0.95 * row for place in range(len(bars)) for row in (0, 1)]
@@ -61,10 +77,10 @@ def draw_stages(axes: Axes, shown: Shown) -> None:
     axes.grid(visible=False, axis="y")
     if own_scale:
         axes.set_xticks([])
-        axes.set_xlabel("µs an image, each engine to its own scale")
+        axes.set_xlabel("µs per image, each engine to its own scale")
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
-        axes.set_xlabel("µs an image")
+        axes.set_xlabel("µs per image")
     heading(
         axes, "Where the time goes",
         "time of the main thread; work, summed over all processes, threads and devices",
@@ -72,21 +88,25 @@ def draw_stages(axes: Axes, shown: Shown) -> None:
     _explain_stages(axes, bars)
 
 
-def _stages(point: Point) -> tuple[dict[str, float], dict[str, float]]:
-    stages = tuple(stage for stage in CLOCK if stage != "other")
-    clock = per_image(point, "seconds", stages)
-    whole = percentile([one.span / one.images * 1e6 for one in point.samples], 0.5)
-    clock["other"] = max(0.0, whole - sum(clock.values()))
-    return clock, per_image(point, "busy", tuple(WORK))
+def _bars(point: Point) -> _Bars:
+    """Those of the median sample, which are also what the table of a terminal says."""
+    sample = median_sample(point)
+    own = own_stages(sample)
+    return _Bars(
+        time={stage: microseconds(own[stage], sample.images) for stage in TIME},
+        work={stage: microseconds(sample.busy.get(stage, 0.0), sample.images) for stage in WORK},
+    )
 
 
 def _draw_bar(
     axes: Axes,
     y: float,
     values: Mapping[str, float],
-    scale: tuple[Mapping[str, tuple[str, str]], float, float],
+    looks: Mapping[str, tuple[str, str]],
+    unit: float,
+    width: float,
 ) -> None:
-    looks, unit, width = scale
+    """A bar of the parts ``values``, in ``unit`` microseconds, in a panel ``width`` wide."""
     left = 0.0
     for stage, value in values.items():
         name, colour = looks[stage]
@@ -111,16 +131,11 @@ def _digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 20 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def _explain_stages(
-    axes: Axes, bars: Sequence[tuple[str, dict[str, float], dict[str, float]]]
-) -> None:
-    """A legend for the stages that there are: time in the first row, work in the second."""
-    clocks, works = [clock for _, clock, _ in bars], [work for *_, work in bars]
-    for looks, title, of_bars, below in (
-        (CLOCK, "time", clocks, -0.5),
-        (WORK, "work", works, -0.72),
-    ):
-        seen = [stage for stage in looks if any(bar.get(stage, 0) > 0 for bar in of_bars)]
+def _explain_stages(axes: Axes, bars: Sequence[_Bars]) -> None:
+    """A legend for the stages that occur: time in the first row, work in the second."""
+    times, works = [one.time for one in bars], [one.work for one in bars]
+    for looks, title, values, below in ((TIME, "time", times, -0.5), (WORK, "work", works, -0.72)):
+        seen = [stage for stage in looks if any(one[stage] > 0 for one in values)]
         inches = ScaledTranslation(0, below, axes.figure.dpi_scale_trans)
         legend = Legend(
             axes,

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from batchdigit.bench.analysis.advice import Best, Command, best_points, done_first, leading_points
 from batchdigit.bench.analysis.bottleneck import bottleneck, median_sample, occupants, own_stages
-from batchdigit.bench.measurement import WORK, Check, Measurement, Point, Setting, percentile
+from batchdigit.bench.measurement import WORK, Check, Measurement, Point, Setting
+from batchdigit.bench.views.numbers import megabytes, microseconds, spread, two_digits
 from batchdigit.errors import one_line
 
-MEGABYTE = 1e6
-UNSTEADY = 0.1  # from which on what was expected is not what came
+UNSTEADY = 0.1  # a larger deviation from what was expected is pointed out
 CommandOf = Callable[[Setting], str]
 
 
 def measurement_lines(measurement: Measurement, command_of: CommandOf) -> Iterator[str]:
-    """The whole in a page: machine, points, where the time goes, engines compared, advice.
+    """Everything on one page: machine, points, where the time goes, engines compared, advice.
 
     ``command_of`` gives the command line of a setting.
     """
@@ -67,37 +67,30 @@ def _heading(measurement: Measurement) -> Iterator[str]:
 
 
 _POINT_HEADING = (
-    *("", "engine", "batch", "workers", "images/s", "(p5 to p95; n)", "of network"),
-    *("CPU/image", "energy/image", "memory", "GPU memory", "flips"),
-)
+    "", "engine", "batch", "workers", "images/s", "(p5 to p95; n)", "of network",
+    "CPU/image", "energy/image", "memory", "GPU memory", "flips",
+)  # fmt: skip
 
 
 def _point_cells(point: Point) -> list[str]:
     setting, sample, parity = point.setting, median_sample(point), point.parity
     alone = statistics.median(point.network_rates) if point.network_rates else None
-    device_memory, joules = sample.peak_device_memory, sample.joules
+    cpu_seconds, joules = sample.cpu_seconds, sample.joules
     assert parity is not None  # noqa: S101  (those without are not shown)
     return [
-        *("", setting.engine),
+        "",
+        setting.engine,
         f"{sample.batch_size}{'' if setting.batch_size else ' auto'}",
         f"{sample.workers}{' auto' if setting.workers is None else ''}",
         f"{point.rate:,.0f}",
-        f"({_spread(point)}; {len(point.samples)})" if len(point.samples) > 1 else "(once)",
+        f"({spread(point)}; {len(point.samples)})" if len(point.samples) > 1 else "(once)",
         "" if alone is None else f"{point.rate / alone:.0%}",
-        "" if sample.cpu_seconds is None else f"{sample.cpu_seconds / sample.images * 1e6:.0f} µs",
+        "" if cpu_seconds is None else f"{microseconds(cpu_seconds, sample.images):.0f} µs",
         "" if joules is None else f"{joules / sample.images * 1e3:.2f} mJ",
-        _megabytes(sample.peak_memory),
-        _megabytes(device_memory),
+        megabytes(sample.peak_memory),
+        megabytes(sample.peak_device_memory),
         f"{parity.flips}/{parity.images}",
     ]
-
-
-def _spread(point: Point) -> str:
-    return f"{percentile(point.rates, 0.05):,.0f} to {percentile(point.rates, 0.95):,.0f}"
-
-
-def _megabytes(size: int | None) -> str:
-    return "" if size is None else f"{size / MEGABYTE:,.0f} MB"
 
 
 def _problems(points: Iterable[Point]) -> Iterator[str]:
@@ -121,7 +114,7 @@ def _cautions(measurement: Measurement) -> Iterator[str]:
     if any(point.samples[0].workers == 0 for point in measurement.points if point.is_shown):
         yield (
             "0 workers are not advised: a file that crashes its reader, or never answers, would "
-            "take the run along"
+            "stop the whole run"
         )
 
 
@@ -129,7 +122,7 @@ def _where_time_goes(point: Point, cores: int) -> Iterator[str]:
     sample = median_sample(point)
 
     def each(seconds: float) -> float:
-        return seconds / sample.images * 1e6
+        return microseconds(seconds, sample.images)
 
     own = {name: each(seconds) for name, seconds in own_stages(sample).items()}
     waits = f"waits {own.pop('read'):.1f} for images and {own.pop('predict'):.1f} for the network"
@@ -138,15 +131,15 @@ def _where_time_goes(point: Point, cores: int) -> Iterator[str]:
         f"{name} {each(sample.busy[name]):.1f}" for name in WORK if name in sample.busy
     )
     busy = ", ".join(f"{one.who} {one.share:.0%}" for one in occupants(sample))
-    yield f"{point.setting.label}: {each(sample.span):.1f} µs an image"
-    yield f"  the main process {waits}" + (f", and is at {rest}" if rest else "")
-    yield f"  work of all, µs an image: {work}; busy: {busy}"
+    yield f"{point.setting.label}: {each(sample.span):.1f} µs per image"
+    yield f"  the main process {waits}" + (f", and spends {rest}" if rest else "")
+    yield f"  work of all, µs per image: {work}; busy: {busy}"
     yield f"  held back by {bottleneck(point, cores).words}"
 
 
 _ENGINE_HEADING = (
-    *("", "engine", "images/s", "times", "start", "done first", "flips", "largest difference"),
-)
+    "", "engine", "images/s", "times", "start", "done first", "flips", "largest difference",
+)  # fmt: skip
 
 
 def _engine_cells(point: Point, leaders: Sequence[Point], measurement: Measurement) -> list[str]:
@@ -155,7 +148,9 @@ def _engine_cells(point: Point, leaders: Sequence[Point], measurement: Measureme
     slowest = leaders[-1]
     start = measurement.start_of(setting)
     return [
-        *("", setting.engine, f"{point.rate:,.0f}"),
+        "",
+        setting.engine,
+        f"{point.rate:,.0f}",
         f"{point.rate / slowest.rate:.2f}{_ratio_spread(point, slowest)}",
         "" if start is None else f"{start:.2f} s",
         _done_first(point, leaders, measurement),
@@ -165,16 +160,15 @@ def _engine_cells(point: Point, leaders: Sequence[Point], measurement: Measureme
 
 
 def _ratio_spread(point: Point, other: Point) -> str:
-    """Between which ratios that of the rates lies; nothing where one was measured once."""
+    """The range of the ratio of the rates; empty where one of them was measured only once."""
     if min(len(point.samples), len(other.samples)) < 2:
         return ""
-    low = percentile(point.rates, 0.05) / percentile(other.rates, 0.95)
-    high = percentile(point.rates, 0.95) / percentile(other.rates, 0.05)
-    return f" ({low:.2f} to {high:.2f})"
+    (low, high), (other_low, other_high) = point.spread, other.spread
+    return f" ({low / other_high:.2f} to {high / other_low:.2f})"
 
 
 def _done_first(point: Point, leaders: Iterable[Point], measurement: Measurement) -> str:
-    """For how many images a whole command of ``point`` is done before all others."""
+    """For how many images a whole command of ``point`` finishes before all others."""
     command = _command(point, measurement)
     others = [_command(other, measurement) for other in leaders if other is not point]
     known = [other for other in others if other is not None]
@@ -185,13 +179,12 @@ def _done_first(point: Point, leaders: Iterable[Point], measurement: Measurement
         return "never"
     low, high = found
     if math.isinf(high):
-        return f"from {_about(low)} images on" if low else "always"
-    return f"from {_about(low)} to {_about(high)} images" if low else f"up to {_about(high)} images"
-
-
-def _about(count: float) -> str:
-    """Two digits of it: more would claim to know more than is known."""
-    return f"{float(f'{count:.2g}'):,.0f}"
+        return f"from {two_digits(low)} images on" if low else "always"
+    return (
+        f"from {two_digits(low)} to {two_digits(high)} images"
+        if low
+        else f"up to {two_digits(high)} images"
+    )
 
 
 def _command(point: Point, measurement: Measurement) -> Command | None:
@@ -249,7 +242,7 @@ def _tried(check: Check, expected: float) -> str:
 
 
 def _table(rows: Iterable[Sequence[str]], heading: Sequence[str]) -> Iterator[str]:
-    """Rows in aligned columns; a column that is empty in all rows is left out."""
+    """Rows in aligned columns, without those columns that are empty in every row."""
     cells = list(rows)
     kept = [
         column

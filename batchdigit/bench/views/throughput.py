@@ -1,32 +1,33 @@
-"""The panel of images a second against the size of a batch."""
+"""The panel of images per second against the size of a batch."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from batchdigit.bench.measurement import Point, percentile
+from batchdigit.bench.measurement import Point
 from batchdigit.bench.views.looks import GREY, MARKERS, colour_of, heading, marker_of, plain_number
-from batchdigit.bench.views.shown import Shown, ends, in_words, short
+from batchdigit.bench.views.shown import Shown, in_words, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_TICKS = 12
-_LOG_FROM = 15.0  # times between the fastest and the slowest, where a linear scale hides the latter
+_MAX_TICKS = 12
+_LOG_FROM = 15.0  # the ratio from which on a linear scale would hide the slowest
 
 
 def draw_throughput(axes: Axes, shown: Shown) -> None:
-    """Images a second against the size of a batch."""
+    """Images per second against the size of a batch."""
     lines = list(_lines(shown))
     for place, (engine, workers, points) in enumerate(lines):
-        # Bars of one batch size would hide each other.
+        # Without an offset, the bars of one batch size would hide each other.
         aside = 2 ** (0.24 * (place / (len(lines) - 1) - 0.5)) if len(lines) > 1 else 1.0
-        _draw_line(axes, points, aside, (colour_of(shown, engine), marker_of(shown, workers)))
+        _draw_line(axes, points, aside, colour_of(shown, engine), marker_of(shown, workers))
         if shown.best in points:
             _mark_best(axes, shown.best, aside)
     for engine in shown.engines:
@@ -42,7 +43,9 @@ def draw_throughput(axes: Axes, shown: Shown) -> None:
         labelspacing=0.45,
     )
     heading(
-        axes, "Throughput", "images a second of whole runs: reading, predicting, writing the report"
+        axes,
+        "Throughput",
+        "images per second of whole runs: reading, predicting, writing the report",
     )
 
 
@@ -58,13 +61,12 @@ def _lines(shown: Shown) -> Iterator[tuple[str, int, list[Point]]]:
                 yield engine, workers, sorted(points, key=lambda one: one.samples[0].batch_size)
 
 
-def _draw_line(axes: Axes, points: list[Point], aside: float, look: tuple[str, str]) -> None:
-    colour, marker = look
+def _draw_line(axes: Axes, points: list[Point], aside: float, colour: str, marker: str) -> None:
     sizes = [point.samples[0].batch_size * aside for point in points]
     rates = [point.rate for point in points]
     bars = [
-        [point.rate - ends(point)[0] for point in points],
-        [ends(point)[1] - point.rate for point in points],
+        [point.rate - point.spread[0] for point in points],
+        [point.spread[1] - point.rate for point in points],
     ]
     axes.errorbar(
         sizes, rates, bars, color=colour, marker=marker, markersize=5, linewidth=1.6,
@@ -73,7 +75,7 @@ def _draw_line(axes: Axes, points: list[Point], aside: float, look: tuple[str, s
 
 
 def _draw_network(axes: Axes, shown: Shown, engine: str) -> None:
-    """The network alone: the number of workers is nothing to it."""
+    """The network alone, which does not depend on the number of workers."""
     rates: dict[int, list[float]] = {}
     for point in shown.points:
         if point.setting.engine == engine and point.network_rates:
@@ -81,26 +83,25 @@ def _draw_network(axes: Axes, shown: Shown, engine: str) -> None:
     if rates:
         sizes = sorted(rates)
         axes.plot(
-            sizes, [percentile(rates[size], 0.5) for size in sizes],
+            sizes, [statistics.median(rates[size]) for size in sizes],
             color=colour_of(shown, engine), linestyle=(0, (4, 3)), linewidth=0.9, marker="_",
             markersize=7,
         )  # fmt: skip
 
 
 def _mark_best(axes: Axes, best: Point, aside: float) -> None:
-    place = (best.samples[0].batch_size * aside, best.rate)
     axes.plot(
-        *place, marker="o", markersize=13, fillstyle="none", color="black", markeredgewidth=1.6,
-        zorder=5,
+        best.samples[0].batch_size * aside, best.rate, marker="o", markersize=13, fillstyle="none",
+        color="black", markeredgewidth=1.6, zorder=5,
     )  # fmt: skip
 
 
 def _scale_batches(axes: Axes, sizes: list[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
-    if len(sizes) > _MOST_TICKS:
+    if len(sizes) > _MAX_TICKS:
         low, high = (round(math.log2(size)) for size in (sizes[0], sizes[-1]))
-        step = max(1, math.ceil((high - low + 1) / _MOST_TICKS))
+        step = max(1, math.ceil((high - low + 1) / _MAX_TICKS))
         sizes = [2**power for power in range(low, high + 1, step)]
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
@@ -112,12 +113,12 @@ def _scale_batches(axes: Axes, sizes: list[int]) -> None:
 def _scale_rates(axes: Axes, points: Sequence[Point]) -> None:
     rates = [point.rate for point in points]
     highest = max(
-        max(ends(point)[1], percentile(point.network_rates or [0.0], 0.5)) for point in points
+        max(point.spread[1], statistics.median(point.network_rates or [0.0])) for point in points
     )
     scale = ""
     if highest / min(rates) > _LOG_FROM:
         axes.set_yscale("log")
-        axes.set_ylim(min(ends(point)[0] for point in points) / 1.4, highest * 1.4)
+        axes.set_ylim(min(point.spread[0] for point in points) / 1.4, highest * 1.4)
         _decades(axes.yaxis)
         scale = ", log scale"
     else:

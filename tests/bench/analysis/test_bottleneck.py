@@ -3,7 +3,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,21 +16,21 @@ from batchdigit.job import Job
 from batchdigit.reading import dataset
 from batchdigit.reports.writer import ReportWriter
 from batchdigit.resume.journal import Journal
-from batchdigit.sources.filelist import FileList
+from batchdigit.sources.folder import FolderSource
 from tests.support.measurements import GPU, ONNX, TORCH, point, sample
-from tests.support.samples import SAMPLES
+from tests.support.samples import SAMPLES, files_in
 
-MANY_CORES = 1000  # none of which is ever short
+MANY_CORES = 1000  # so that cores are never short
 
 
 @pytest.fixture
-def files(sample_paths: list[Path]) -> FileList:
+def files(sample_paths: list[Path]) -> FolderSource:
     names = [path.name.encode() for path in sample_paths for _ in range(6)]
-    return FileList(str(SAMPLES).encode(), names)
+    return files_in(SAMPLES, names)
 
 
-def slowed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: float) -> None:
-    """Let a function take ``seconds`` longer."""
+def slow_down(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: float) -> None:
+    """Make a function take ``seconds`` longer."""
     function: Callable[..., Any] = getattr(owner, name)
 
     def slow(*arguments: Any, **options: Any) -> Any:
@@ -40,23 +40,24 @@ def slowed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: floa
     monkeypatch.setattr(owner, name, slow)
 
 
-def measured(setting: Setting, files: FileList) -> Point:
+def measured(setting: Setting, files: FolderSource) -> Point:
     job = Job(
         source=(SAMPLES,),
         backend=setting.backend,
         device="cpu",
         batch_size=64,
         workers=setting.workers,
-        start_method="fork",  # which inherits what has been slowed
+        start_method="fork",  # which inherits what was slowed down
         fresh=True,
     )
     with tempfile.TemporaryDirectory() as folder:
-        return Point(setting, (timed_run(job, files, Path(folder), 0.0),))
+        return point(setting, samples=(timed_run(job, files, Path(folder), 0.0),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("engine", [TORCH, ONNX])
-def test_stages_add_up_to_the_wall_time(engine: Setting, workers: int, files: FileList) -> None:
+def test_stages_add_up_to_the_wall_time(engine: Setting, workers: int, files: FolderSource) -> None:
     one = measured(replace(engine, workers=workers), files).samples[0]
     stages = [seconds for name, seconds in one.seconds.items() if name != "total"]
     assert sum(stages) == pytest.approx(one.seconds["total"], rel=0.05)
@@ -65,32 +66,44 @@ def test_stages_add_up_to_the_wall_time(engine: Setting, workers: int, files: Fi
     assert {"read", "decode", "fit", "network"} <= one.busy.keys()
 
 
-# For each file, and for each batch.
-SLOWED = {
-    "read": (dataset, "read_file", 0.002),
-    "decode": (dataset, "decode_plain_png", 0.002),
-    "fit": (dataset, "look_like_mnist", 0.2),
-    "journal": (Journal, "_is_due", 0.2),
-    "write": (ReportWriter, "write", 0.2),
+class Function(NamedTuple):
+    """Where a stage can be slowed down."""
+
+    owner: Any
+    name: str
+    seconds: float
+
+
+FUNCTIONS = {
+    # for each file
+    "read": Function(dataset, "read_file", 0.002),
+    "decode": Function(dataset, "decode_plain_png", 0.002),
+    # for each batch
+    "fit": Function(dataset, "look_like_mnist", 0.2),
+    "journal": Function(Journal, "_is_due", 0.2),
+    "write": Function(ReportWriter, "write", 0.2),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("stage", SLOWED)
+@pytest.mark.parametrize("stage", FUNCTIONS)
 def test_slowed_stage_is_the_bottleneck(
-    stage: str, workers: int, files: FileList, monkeypatch: pytest.MonkeyPatch
+    stage: str, workers: int, files: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slowed(monkeypatch, *SLOWED[stage])
+    function = FUNCTIONS[stage]
+    slow_down(monkeypatch, function.owner, function.name, function.seconds)
     found = bottleneck(measured(replace(ONNX, workers=workers), files), MANY_CORES)
     assert found.stage == stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "owner", "name"),
     [(ONNX, onnx_backend, "softmax"), (TORCH, Predictor, "_top_k_of_part")],
 )
 def test_slowed_network_is_the_bottleneck(
-    engine: Setting, owner: Any, name: str, files: FileList, monkeypatch: pytest.MonkeyPatch
+    engine: Setting, owner: Any, name: str, files: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if owner is Predictor:  # within the stage, not before it
         function = Predictor._top_k_of_part
@@ -102,7 +115,7 @@ def test_slowed_network_is_the_bottleneck(
 
         monkeypatch.setattr(owner, name, slow)
     else:
-        slowed(monkeypatch, owner, name, 0.2)
+        slow_down(monkeypatch, owner, name, 0.2)
     found = bottleneck(measured(replace(engine, workers=1), files), MANY_CORES)
     assert found.stage == "network"
     assert "more cores, or a GPU" in found.words
@@ -122,7 +135,7 @@ def test_spinning_decoder_is_named_though_the_network_waits_for_cores_too() -> N
     assert bottleneck(point(TORCH, samples=(one,)), cores=2).stage == "decode"
 
 
-def test_gpu_that_waits_for_readers_is_told_so() -> None:
+def test_gpu_that_waits_for_readers_is_said_to_wait() -> None:
     busy = {"read": 0.1, "decode": 1.5, "fit": 0.3, "transfer": 0.01, "network": 0.05}
     one = sample(40_000.0, images=40_000, busy=busy, workers=2, threads=8, cpu_seconds=2.2)
     found = bottleneck(
@@ -130,23 +143,21 @@ def test_gpu_that_waits_for_readers_is_told_so() -> None:
     )
     assert found.stage == "decode"
     assert found.words.startswith("decoding: 2 workers busy ")
-    assert "they could feed 41,000 images/s, and the network take 600,000" in found.words
+    assert "they could feed 41,000 images/s, and the network could take 600,000" in found.words
     assert "not a faster device" in found.words
 
 
-def test_slow_storage_is_told_so() -> None:
+def test_slow_storage_is_named() -> None:
     busy = {"read": 0.95, "decode": 0.02, "fit": 0.01, "network": 0.1}
     one = sample(busy=busy, workers=1, cpu_seconds=0.2)
     assert "faster storage" in bottleneck(point(TORCH, samples=(one,)), cores=2).words
 
 
-def test_listing_counts_for_each_image(files: FileList) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        job = Job(source=(SAMPLES,), backend="onnxruntime", workers=0, fresh=True)
-        one = timed_run(job, files, Path(folder), 0.01)
-    assert one.seconds["list"] >= 0.01 * len(files)
-    assert one.span >= 0.01 * len(files)
-    assert bottleneck(Point(ONNX, (one,)), MANY_CORES).stage == "list"
+def test_listing_is_a_stage_that_can_be_the_bottleneck() -> None:
+    one = sample()
+    seconds = {**one.seconds, "list": 5.0, "total": one.seconds["total"] + 5.0}
+    slow = point(ONNX, samples=(replace(one, seconds=seconds),))
+    assert bottleneck(slow, MANY_CORES).stage == "list"
 
 
 def test_nobody_is_busier_than_all_of_the_time() -> None:
@@ -157,3 +168,20 @@ def test_nobody_is_busier_than_all_of_the_time() -> None:
 def test_median_sample_is_one_of_them() -> None:
     assert median_sample(point(TORCH, (3.0, 1.0, 2.0))).rate == pytest.approx(2.0)
     assert median_sample(point(TORCH, (1.0, 2.0))).rate == pytest.approx(1.0)
+
+
+def test_own_stages_add_up_to_the_span() -> None:
+    one = sample(seconds={"load": 0.1, "read": 0.2, "write": 0.3, "total": 1.0})
+    assert own_stages(one) == pytest.approx(
+        {"list": 0, "read": 0.2, "save": 0, "predict": 0, "journal": 0, "write": 0.3, "other": 0.4}
+    )
+
+
+def test_main_thread_reads_where_there_are_no_workers() -> None:
+    one = sample(workers=0, busy={"read": 0.3, "decode": 0.2, "fit": 0.1, "network": 0.1})
+    found = {occupant.who: occupant for occupant in occupants(one)}
+    assert found.keys() == {"network", "main"}
+    assert found["main"].stage == "read"
+    # 0.6 seconds of reading and 0.05 of journal and report, 0.01 in no stage, of one second
+    assert found["main"].share == pytest.approx(0.66)
+    assert found["main"].rate == pytest.approx(1000 / 0.66)

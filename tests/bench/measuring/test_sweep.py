@@ -28,7 +28,7 @@ def test_each_engine_begins_with_auto_and_varies_one_thing_at_a_time() -> None:
     assert len(set(settings)) == len(settings)
 
 
-def test_what_is_given_twice_over_is_tried_in_every_combination() -> None:
+def test_batch_sizes_and_workers_that_are_given_are_tried_in_every_combination() -> None:
     settings = settings_to_try(
         BenchJob(backends=("torch",), batch_sizes=(64, None), workers=(1, 2, None))
     )
@@ -71,26 +71,6 @@ def test_onnx_file_is_tried_by_onnx_runtime_alone(tmp_path: Path) -> None:
     assert {one.backend for one in settings_to_try(BenchJob(model=model))} == {"onnxruntime"}
 
 
-def test_nothing_that_could_be_tried_is_an_error() -> None:
-    with pytest.raises(UsageError, match="onnxruntime computes on cpu"):
+def test_nothing_to_try_is_an_error() -> None:
+    with pytest.raises(UsageError, match="onnxruntime computes only on cpu"):
         settings_to_try(BenchJob(backends=("onnxruntime",), devices=("cuda",)))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"seconds": 1}, "--seconds 1"),
-        ({"seconds": float("nan")}, "--seconds nan"),
-        ({"backends": ("auto",)}, "--backends 'auto'"),
-        ({"devices": ("auto",)}, "--devices auto"),
-        ({"devices": ("gpu",)}, "--device 'gpu'"),
-        ({"precisions": ("auto",)}, "--precisions 'auto'"),
-        ({"batch_sizes": (0,)}, "--batch-sizes 0"),
-        ({"workers": (-1,)}, "--workers -1"),
-        ({"workers": (3000,)}, "--workers 3000"),
-        ({"preprocess": "much"}, "--preprocess 'much'"),
-    ],
-)
-def test_senseless_options_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        BenchJob(**options)  # type: ignore[arg-type]

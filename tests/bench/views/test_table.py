@@ -2,7 +2,15 @@ from dataclasses import replace
 
 from batchdigit.bench.measurement import Setting
 from batchdigit.bench.views.table import measurement_lines
-from tests.support.measurements import GPU, ONNX, TORCH, measurement, point, sample
+from tests.support.measurements import (
+    GPU,
+    ONNX,
+    TORCH,
+    failed_point,
+    measurement,
+    point,
+    sample,
+)
 
 
 def command_of(setting: Setting) -> str:
@@ -34,7 +42,7 @@ def test_speed_without_parity_is_not_shown() -> None:
 
 def test_what_could_not_be_measured_is_said_once() -> None:
     settings = [replace(GPU, batch_size=size) for size in (1, 2, 3)]
-    failed = [point(one, (), parity=None, problem="no memory; less") for one in settings]
+    failed = [failed_point(one, "no memory; less") for one in settings]
     lines = lines_of(point(TORCH), *failed)
     assert line_with(lines, "not measured") == (
         "not measured: torch on cuda in fp16, batch 1, workers auto and 2 more: no memory; less"
@@ -69,14 +77,14 @@ def test_rows_of_errors_and_readers_that_are_not_advised_are_pointed_out() -> No
     assert line_with(lines, "0 workers are not advised")
 
 
-def test_what_did_not_come_as_expected_is_said() -> None:
+def test_command_that_took_longer_than_expected_is_pointed_out() -> None:
     lines = lines_of(point(TORCH, (2000.0,)))  # 6 s were expected
     assert line_with(lines, "tried:").endswith(
         "92% more time than expected: other programs were busy, or more --seconds are needed"
     )
 
 
-def test_who_is_done_first_is_not_known_where_a_start_is_not() -> None:
+def test_nobody_is_said_to_be_done_first_where_a_start_is_not_known() -> None:
     lines = lines_of(point(TORCH, (1000.0,)), point(ONNX, (2000.0,)), starts={TORCH: 1.0})
     assert not any(word in line for line in lines for word in ("always", "never", "on  0/"))
 
@@ -93,7 +101,7 @@ def test_advice_says_what_to_expect_and_what_came_of_it() -> None:
     assert "the command took 11.50 s for 10,000 images" in line_with(lines, "tried:")
 
 
-def test_columns_that_nothing_is_known_of_are_left_out() -> None:
+def test_columns_without_values_are_left_out() -> None:
     heading = line_with(lines_of(point(TORCH)), "CPU/image")
     assert "energy" not in heading
     assert "GPU memory" not in heading
@@ -104,7 +112,19 @@ def test_columns_that_nothing_is_known_of_are_left_out() -> None:
 
 
 def test_nothing_measured_is_no_error() -> None:
-    lines = lines_of(point(TORCH, (), parity=None, problem="broken; mend it"))
+    lines = lines_of(failed_point(TORCH, "broken; mend it"))
     assert lines[-1] == (
         "not measured: torch on cpu in fp32, batch auto, workers auto: broken; mend it"
+    )
+
+
+def test_where_the_time_goes_is_said_for_each_image() -> None:
+    lines = lines_of(point(TORCH, (1000.0,)))
+    assert "torch on cpu in fp32, batch auto, workers auto: 1000.0 µs per image" in lines
+    assert line_with(lines, "the main process") == (
+        "  the main process waits 40.0 for images and 900.0 for the network, and spends "
+        "journal 10.0, write 40.0, other 10.0"
+    )
+    assert line_with(lines, "work of all").startswith(
+        "  work of all, µs per image: read 50.0, decode 100.0, fit 50.0, network 1000.0; busy: "
     )
