@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Packages that are small enough to import here, and what to import. The others have checks of their
 # own.
 MODULES = {
+    "msgspec": "msgspec",
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "packaging": "packaging",
@@ -36,6 +37,7 @@ MODULES = {
 }
 # Packages that a run can do without, and what needs them.
 OPTIONAL = {
+    "msgspec": "batchdigit bench",
     "pandas": "batchdigit.predict",
     "prometheus-client": "--metrics",
     "pyarrow": "Parquet",
