@@ -30,7 +30,7 @@ SECONDS_TO_CRASH = 0.5
 class LoneReader:
     """Reads one image at a time in a worker process, which is replaced when an image kills it.
 
-    ``read`` returns the batch of one image and must be picklable. Call :meth:`end` when all is read.
+    ``read`` returns the batch of one image and must be picklable. Call :meth:`end` when done.
     """
 
     def __init__(
