@@ -1,4 +1,4 @@
-"""Settings of a run that were not given: how many images in a batch, how many processes read."""
+"""Settings that a run was not given: the batch size, and how many processes read."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from batchdigit.sources.base import Source
 from batchdigit.system.machine import available_cores
 
 MAX_WORKERS = 16
-SECONDS_WORTH_A_WORKER = 0.05  # of reading: a fork takes a fraction of it
+SECONDS_WORTH_A_WORKER = 0.05  # of reading; a fork takes a fraction of that
 SECONDS_TO_READ_A_BATCH = 0.5  # of large images, so that several processes get some
 FILES_TO_LOOK_AT = 64
-# Of one core, measured: MNIST's files take 20 µs, small drawings 300 µs, phone photos 120 ns a
-# byte, 70 times as much as their network.
+# Measured on one core: a file of MNIST takes 20 µs, a small drawing 300 µs, a phone photo 120 ns a
+# byte, which is 70 times what the network takes.
 SECONDS_TO_READ = 20e-6
 SECONDS_TO_READ_A_BYTE = 120e-9
 SECONDS_TO_COMPUTE = 150e-6
 
 
 def seconds_to_read(job: Reading, source: Source) -> float:
-    """A guess at how long one core reads an image, by the sizes of some of them."""
+    """A guess at how long one core takes to read an image, from the sizes of some images."""
     count = len(source)
     sizes = source.stamps(range(0, count, max(1, count // FILES_TO_LOOK_AT))).sizes
-    # What is larger than allowed is not read.
+    # An image that is larger than allowed is not read.
     read = [size if size <= job.max_bytes else 0 for size in sizes.tolist() if size >= 0]
     return SECONDS_TO_READ + SECONDS_TO_READ_A_BYTE * statistics.median_high([0, *read])
 
@@ -37,13 +37,13 @@ def seconds_to_read(job: Reading, source: Source) -> float:
 def choose_batch_size(
     job: Computing, backend: Backend, model: Model, seconds: float, count: int
 ) -> tuple[int, str]:
-    """How many of ``count`` images are in a batch, and why; to read one takes ``seconds``."""
+    """How many of ``count`` images make a batch, and why; reading one takes ``seconds``."""
     if job.batch_size is not None:
         return job.batch_size, "given"
     size, why = backend.batch_size(model)
     if seconds <= SECONDS_TO_COMPUTE:
         return size, why
-    # All processes get some, and progress is seen.
+    # Batches are small enough for all processes to get some, and for progress to show.
     soon = int(SECONDS_TO_READ_A_BATCH / seconds)
     share = math.ceil(count / (2 * available_cores()))
     few = max(1, min(soon, share))
@@ -53,12 +53,13 @@ def choose_batch_size(
 def choose_workers(
     job: Reading, backend: Backend, seconds: float, *, count: int, batches: int
 ) -> int:
-    """Worker processes that read ``count`` files of ``seconds`` each, in ``batches``.
+    """How many worker processes read ``count`` images of ``seconds`` each, in ``batches``.
 
-    Where reading takes more work than the network, or a GPU does the network's, all cores read;
-    else half of them, and they wait when the network does not keep up. A small folder is read
-    before a second worker has started. There is at least one where starting it costs no more than
-    a fork: a file that crashes or stalls its reader must not do so to this process.
+    If reading takes more work than the network, or a GPU computes the network, all cores read.
+    Otherwise half of them do, and wait when the network does not keep up. A small folder is read
+    before a second worker has started. There is at least one worker where starting it costs no
+    more than a fork, because an image that crashes or stalls its reader must not do so to this
+    process.
     """
     if job.workers is not None:
         return job.workers
@@ -71,9 +72,9 @@ def choose_workers(
 
 
 def choose_reader(backend: Backend) -> OpenWorkers:
-    """Which processes read: PyTorch's DataLoader where PyTorch computes, else those without it."""
+    """Which worker processes read: the DataLoader's where PyTorch computes, else our own."""
     if backend.name == "torch":
-        # It imports PyTorch, which the backend has done already.
+        # This imports PyTorch, which the backend has already done.
         from batchdigit.reading.torch_workers import TorchWorkers
 
         return TorchWorkers

@@ -43,14 +43,14 @@ def run(
 ) -> RunSummary:
     """Predict every image of ``job.source`` and publish the report at ``job.out``.
 
-    ``find`` may name other images instead, ``open_engine`` somebody else who computes.
+    ``find`` may find other images instead, and ``open_engine`` may open another engine.
     ``on_progress(done, failed, found)`` is called after each batch. The account of the run goes to
     ``job.out`` with ``.run.json`` added, except for a report on standard output. A run that does
-    not end leaves a journal, from which the same job goes on.
+    not finish leaves a journal, from which the same job goes on.
 
     Raises UsageError, CheckpointError, SourceError, OutputError, OutputBusyError, DeviceError,
-    WorkerError or AccountingError; whichever it is, ``job.out`` is as it was before. (Should the
-    disk fail at the very last, while it makes the new report's name last, the report is complete.)
+    WorkerError or AccountingError. In each case ``job.out`` is as it was before. The one exception:
+    if the disk fails after the final rename, ``job.out`` is the new report, complete.
     """
     started = datetime.now(timezone.utc)
     stopwatch = Stopwatch()
@@ -75,10 +75,10 @@ def run(
 
 
 def stream(job: Job) -> Iterator[Predictions]:
-    """The predictions of ``job.source``, batch by batch, in the order of the file names.
+    """The predictions of ``job.source``, batch by batch, in the order of the images' names.
 
-    The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) play no part.
-    Raises what :func:`run` raises but OutputError.
+    The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) are ignored.
+    Raises what :func:`run` raises, except OutputError.
     """
     with open_session(job, Stopwatch()) as session:
         for predictions in session.predictions():
@@ -87,7 +87,7 @@ def stream(job: Job) -> Iterator[Predictions]:
 
 @dataclass
 class Tally:
-    """How many rows came to which end so far; ``failures`` by their stage."""
+    """How many rows had which outcome so far; ``failures`` are counted by stage."""
 
     predicted: int = 0
     reused: int = 0
@@ -96,7 +96,7 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
 
     def counting(self, end: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
-        """Pass ``parts`` on, their images counted as ``predicted`` or ``reused``."""
+        """Pass ``parts`` on, and count their images as ``end``: ``predicted`` or ``reused``."""
         for predictions in parts:
             setattr(self, end, getattr(self, end) + len(predictions))
             self.failed += len(predictions.failures)
@@ -104,7 +104,7 @@ class Tally:
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """The number of rows so far."""
         return self.predicted + self.reused + self.failed
 
 
@@ -127,10 +127,10 @@ class Session:
         return Layout.of(self.job, self.engine.classes)
 
     def predictions(self) -> Iterator[Predictions]:
-        """What became of every image, in order: the rows that are reused among those computed.
+        """What became of every image, in order: reused rows and computed ones, merged.
 
-        What is computed goes through the journal, behind what an earlier run has done of it.
-        Raises AccountingError at the end when that is not what became of every image.
+        Computed rows go through the journal, after those that an unfinished run has left in it.
+        Raises AccountingError at the end if there are not as many rows as images.
         """
         reused = self.tally.counting("reused", self.past.reused())
         computed = self.tally.counting("predicted", self.past.resume(self.computed))
@@ -158,9 +158,9 @@ def open_session(
     find: Find = find_images,
     open_engine: OpenEngine = LocalEngine,
 ) -> Iterator[Session]:
-    """Get everything ready that ``job`` needs, cheapest checks first; end the work after.
+    """Prepare everything that ``job`` needs, cheapest checks first; end the work afterwards.
 
-    ``recall(source, binding, batch_size)``, where given, says what need not be computed again.
+    ``recall(source, binding, batch_size)``, if given, says what need not be computed again.
     """
     if job.save_fitted is not None:
         check_outside(job.save_fitted, job.source)
@@ -182,22 +182,22 @@ def _check_classes(job: Job, classes: int) -> None:
     if job.labels and len(job.labels) != classes:
         raise UsageError(
             f"{len(job.labels)} labels do not name the model's {classes} classes",
-            "give one name for each class, in their order",
+            "give one name for each class, in order",
         )
     if job.topk > classes:
         raise UsageError(
             f"--topk {job.topk} is more than the model's {classes} classes",
-            "ask for fewer labels",
+            "use a smaller --topk",
         )
 
 
 def _binding(job: Job, engine: Engine, source: Source) -> dict[str, Any]:
-    """What a row depends on besides its image, each under the name that it has in a message."""
+    """What a row depends on, apart from its image; the keys are the names messages use."""
     return {
         **engine.binding,
         **source.binding,
         "--preprocess": job.preprocess,
-        # No row depends on it, but the first run into a folder must not leave out what is known.
+        # No row depends on it, but a run into a new folder must save the images of all rows.
         "--save-fitted": os.path.realpath(job.save_fitted) if job.save_fitted else "",
         "limits (--max-bytes, --max-pixels, --timeout)": [
             job.max_bytes,
@@ -230,7 +230,7 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
         exit_code=ExitCode.OK if fine else ExitCode.BAD_IMAGES,
         account={
             "started": started.isoformat(timespec="seconds"),
-            # Not platform.platform(), which runs another program for what is not said here.
+            # Not platform.platform(), which runs another program for facts that are not given here.
             "platform": "-".join([platform.system(), platform.release(), platform.machine()]),
             "options": json.loads(json.dumps(asdict(job), default=str)),
             **engine.account(),

@@ -1,4 +1,4 @@
-"""Computing batches in threads while the rest of the program handles those before."""
+"""Computing batches in threads while the rest of the program handles earlier ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 from batchdigit.batches import Batch, Predictions, join_predictions
 from batchdigit.errors import WorkerError
 
-MAX_PART = 128  # images: larger ones are not faster on a CPU, and take 140 KB each
+MAX_PART = 128  # images: larger parts are not faster on a CPU, and take 140 KB an image
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,12 +23,12 @@ def computed_ahead(
     *,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
-    """The results of ``compute``, in the order of the items; ``threads`` of them run at a time.
+    """The results of ``compute`` for ``items``, in their order, computed in ``threads`` threads.
 
-    For a ``compute`` that spends its time outside of the interpreter's lock. Each thread begins
-    with ``prepare``. At most one item more than there are threads is taken ahead, and a result that
-    is there is given before the next one is asked for. When the items end in an error, what was
-    computed comes before it. Raises WorkerError where no thread can be started.
+    ``compute`` should spend its time outside the interpreter's lock. Each thread first calls
+    ``prepare``. At most one item more than there are threads is taken ahead, and a result that is
+    ready is yielded before the next item is taken. If the items end in an error, all results come
+    before it. Raises WorkerError when no thread can be started.
     """
     executor = ThreadPoolExecutor(threads, "compute", initializer=prepare)
     ahead: deque[Future[Result]] = deque()
@@ -61,7 +61,7 @@ def _submit(
         return executor.submit(compute, item)
     except RuntimeError as error:
         raise WorkerError(
-            f"cannot start a thread that computes: {error}",
+            f"cannot start a computing thread: {error}",
             "free some memory or processes, or set OMP_NUM_THREADS=1",
         ) from error
 
@@ -76,8 +76,8 @@ def predicted_in_threads(
 ) -> Generator[Predictions, None, None]:
     """The predictions of each batch, in order, computed in parts of ``part`` images.
 
-    So all threads have something to do, memory is bounded, and who leaves waits for no more than
-    a part, however large batches are.
+    However large the batches are, parts keep all threads busy and bound the memory. A caller that
+    stops early waits no longer than a part takes.
     """
     counts: deque[int] = deque()
 

@@ -1,4 +1,4 @@
-"""What a backend is: the protocols that each of them fulfils."""
+"""What a backend is: the protocols that it fulfils."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Model(Protocol):
 
     @property
     def format(self) -> str:
-        """In which file format."""
+        """The format of the file."""
 
 
 class Predictor(Protocol):
@@ -37,10 +37,10 @@ class Predictor(Protocol):
 
 
 class Backend(Protocol):
-    """A way to compute, on one device.
+    """A way to compute on one device.
 
-    ``device`` and ``processor`` say on what, ``precision`` in what: chosen once a model is loaded,
-    where it was ``auto``.
+    ``device`` and ``processor`` say what it computes on, ``precision`` with which type of number. A
+    precision that was ``auto`` is chosen when the model is loaded.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Backend(Protocol):
         """The model in a file; raises CheckpointError."""
 
     def batch_size(self, model: Any, /) -> tuple[int, str]:
-        """A good number of images in a batch, and where it comes from."""
+        """A good number of images for a batch, and where that number comes from."""
 
     def predictor(self, model: Any, k: int) -> Predictor:
-        """What predicts batches with the k likeliest labels."""
+        """A predictor that gives the ``k`` likeliest labels of each image."""
 
     def details(self) -> dict[str, Any]:
-        """For the account of a run: JSON data."""
+        """What the account of a run records about this backend: JSON data."""

@@ -15,10 +15,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def open_backend(job: Computing, file: ModelFile) -> Backend:
-    """What computes ``job`` with the model in ``file``; only its own packages are imported.
+    """The backend that computes ``job`` with the model in ``file``; imports only its packages.
 
-    Raises UsageError for a combination that makes no sense, DeviceError for a device that is not
-    there, BatchdigitError for a package that is missing.
+    Raises UsageError for a combination that makes no sense, DeviceError for a missing device,
+    BatchdigitError for a missing package.
     """
     chosen, may_be_torch = choose_backend(job, is_onnx=file.format == ONNX)
     if chosen == "onnxruntime":
@@ -41,26 +41,26 @@ def open_backend(job: Computing, file: ModelFile) -> Backend:
 def choose_backend(job: Computing, *, is_onnx: bool) -> tuple[str, bool]:
     """``torch`` or ``onnxruntime``, and whether PyTorch would do as well.
 
-    ``is_onnx`` says whether the model file is in that format.
+    ``is_onnx`` says whether the model is an ONNX file.
 
-    ``auto`` takes ONNX Runtime where it is installed and can do the job: on a CPU it is the faster
-    one, and a small job is done before PyTorch is even imported. GPUs, and precisions below single,
-    are PyTorch's.
+    ``auto`` chooses ONNX Runtime where it is installed and can do the job: it is faster on a CPU,
+    and finishes a small job before PyTorch would even be imported. Only PyTorch computes on GPUs
+    and in precisions below fp32.
     """
     wants_gpu = job.device not in ("auto", "cpu")
     wants_less = job.precision not in ("fp32", "auto")
     if is_onnx:
         if job.backend == "torch" or wants_gpu or wants_less:
             raise UsageError(
-                f"{job.model} is an ONNX file, which ONNX Runtime computes, on the CPU and in fp32",
-                "leave --backend, --device and --precision off, or give the file it was made from",
+                f"{job.model} is an ONNX file, which ONNX Runtime computes on the CPU and in fp32",
+                "leave out --backend, --device and --precision, or give the file it was made from",
             )
         return "onnxruntime", False
     if job.backend == "onnxruntime":
         if wants_gpu or wants_less:
             what = f"on {job.device}" if wants_gpu else f"in {job.precision}"
             raise UsageError(
-                f"ONNX Runtime computes on the CPU and in fp32 here, not {what}",
+                f"here ONNX Runtime computes on the CPU and in fp32 only, not {what}",
                 "use --backend torch",
             )
         return "onnxruntime", False

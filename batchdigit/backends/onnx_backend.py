@@ -1,4 +1,4 @@
-"""Computing by ONNX Runtime, on the CPU, in a process that never imports PyTorch.
+"""Computing with ONNX Runtime, on the CPU, in a process that never imports PyTorch.
 
 B batch, K classes, k labels reported for each image.
 """
@@ -25,13 +25,13 @@ from batchdigit.system.machine import available_cores
 from batchdigit.system.signals import signals_held
 from batchdigit.system.stopwatch import Laps
 
-BATCH_SIZE = 256  # is computed in parts; larger ones are not read faster
+BATCH_SIZE = 256  # computed in parts; larger batches are not read faster
 ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that is ready to be opened; ``spec`` is what it takes and gives."""
+    """A model that is ready to open; ``spec`` is what it takes and gives."""
 
     sha256: str
     kind: str
@@ -46,11 +46,11 @@ class OnnxModel:
 
 
 class OnnxBackend:
-    """ONNX Runtime with one thread for each core that may be used, each with a batch of its own.
+    """ONNX Runtime with one thread for each usable core, each with a batch of its own.
 
-    Within a layer they would wait for each other, and for the processes that read beside them.
+    Threads that share a layer would wait for each other, and for the worker processes.
 
-    Raises BatchdigitError where it is not installed.
+    Raises BatchdigitError if ONNX Runtime is not installed.
     """
 
     name = "onnxruntime"
@@ -60,7 +60,7 @@ class OnnxBackend:
 
     def __init__(self) -> None:
         try:
-            with signals_held():  # one that comes while C code imports would look like a failure
+            with signals_held():  # one during the import of C code would look like a failure
                 import onnxruntime
         except Exception as error:  # whatever a damaged installation raises
             raise BatchdigitError(
@@ -68,22 +68,22 @@ class OnnxBackend:
             ) from error
         onnxruntime.set_default_logger_severity(ERRORS_ONLY)
         self._runtime = onnxruntime
-        # OMP_NUM_THREADS is what people set to leave cores to others, whatever computes.
+        # People set OMP_NUM_THREADS to leave cores to others, whatever computes.
         wanted = os.environ.get("OMP_NUM_THREADS", "")
         cores = available_cores()
         self.threads = min(cores, max(1, int(wanted))) if wanted.isdecimal() else cores
 
     @property
     def processor(self) -> str:
-        """The kind of processor, which results depend on: the vector instructions it has."""
-        config = np.show_config(mode="dicts")  # which leaves out what is empty
+        """The kind of processor, which results depend on: its vector instructions."""
+        config = np.show_config(mode="dicts")  # it leaves out what is empty
         found = config.get("SIMD Extensions", {}).get("found", [])
         return " ".join([platform.machine(), *found])
 
     def load(self, file: ModelFile, class_name: str | None) -> OnnxModel:
         """The model in a file that :func:`batchdigit.load_checkpoint` takes, or in an ONNX file.
 
-        Raises CheckpointError for any other.
+        Raises CheckpointError for any other file.
         """
         if file.format == ONNX:
             network = checked_onnx(file)
@@ -109,26 +109,26 @@ class OnnxBackend:
         options.log_severity_level = ERRORS_ONLY
         try:
             return self._runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no base of their own
+        except Exception as error:  # its exceptions have no common base
             raise DeviceError(
-                f"ONNX Runtime cannot open the network: {error}", "see that memory suffices"
+                f"ONNX Runtime cannot open the network: {error}", "make sure there is enough memory"
             ) from error
 
     def batch_size(self, _model: OnnxModel) -> tuple[int, str]:
-        """A good number of images in a batch, and where it comes from."""
+        """A good number of images for a batch, and where that number comes from."""
         return BATCH_SIZE, "preset"
 
     def predictor(self, model: OnnxModel, k: int) -> OnnxPredictor:
-        """What predicts batches."""
+        """A predictor that gives the ``k`` likeliest labels of each image."""
         return OnnxPredictor(model.open(), k, self.threads, model.spec)
 
     def details(self) -> dict[str, Any]:
-        """For the account of a run: JSON data."""
+        """What the account of a run records about this backend: JSON data."""
         return {"threads": self.threads}
 
 
 class OnnxPredictor:
-    """A session of ONNX Runtime, ready to label batches, ``threads`` of them at a time."""
+    """An ONNX Runtime session, ready to label batches in ``threads`` threads."""
 
     def __init__(self, session: Any, k: int, threads: int, spec: InputSpec = MNIST) -> None:
         self._session = session
@@ -137,7 +137,7 @@ class OnnxPredictor:
         self._threads = threads
 
     def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
-        """The predictions of each batch, in order; some are computed while one is handled."""
+        """The predictions of each batch, in order, computed ahead while the caller handles one."""
         return predicted_in_threads(self._predict, batches, self._threads)
 
     def _predict(self, batch: Batch) -> Predictions:
@@ -147,15 +147,15 @@ class OnnxPredictor:
         self._spec.scale_pixels(pixels_BCHW)
         try:
             (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
-        except Exception as error:  # its exceptions have no base of their own
+        except Exception as error:  # its exceptions have no common base
             raise DeviceError(
                 f"ONNX Runtime cannot compute: {error}",
-                "see that memory suffices, or set OMP_NUM_THREADS=1",
+                "make sure there is enough memory, or set OMP_NUM_THREADS=1",
             ) from error
         probs_BK = softmax(logits_BK)
         if not np.isfinite(probs_BK).all():
             raise DeviceError(
-                "the network's output is not finite: its numbers outgrew the precision",
+                "the network's output is not finite: its numbers are too large for the precision",
                 "use other weights",
             )
         labels_Bk = np.argsort(-probs_BK, axis=1, kind="stable")[:, : self._k]

@@ -1,4 +1,4 @@
-"""Computing by PyTorch, on a CPU or a GPU."""
+"""Computing with PyTorch, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from batchdigit.models.digits import packaged_digits
 from batchdigit.models.weights import read_weights
 from batchdigit.system.machine import available_cores, has_bfloat16_units
 
-CPU_BATCH_SIZE = 256  # is computed in parts
+CPU_BATCH_SIZE = 256  # computed in parts
 MPS_BATCH_SIZE = 2048
-MAX_FLIPS = 1  # of the thousand digits, by a lower precision that was not asked for
-SHARE_OF_MEMORY = 0.5  # of a GPU's that is free, for others may want some
+MAX_FLIPS = 1  # of labels of the thousand digits, by a precision that ``auto`` may choose
+MAX_SHARE_OF_MEMORY = 0.5  # of a GPU's free memory, because others may want some
 SECONDS_TO_MEASURE = 0.2
 
 
 class TorchBackend:
     """PyTorch on the device called ``device``, computing in ``precision``.
 
-    Raises DeviceError or UsageError for a device that is not there.
+    Raises DeviceError for a missing device, UsageError for a name that is not a device's.
     """
 
     name = "torch"
@@ -39,8 +39,8 @@ class TorchBackend:
         self.on_cpu = self._device.type == "cpu"
         self.precision = precision
         self._flips: int | None = None
-        # PyTorch counts the cores of the machine, also in a container that may use some of them.
-        # More threads than cores wait for each other.
+        # PyTorch counts the cores of the machine, even in a container that may use only some of
+        # them. Threads that outnumber the cores wait for each other.
         if torch.get_num_threads() > available_cores():
             torch.set_num_threads(available_cores())
         self.threads = torch.get_num_threads()
@@ -59,7 +59,7 @@ class TorchBackend:
         return checkpoint
 
     def _choose_precision(self, checkpoint: Checkpoint) -> tuple[str, int | None]:
-        """The lowest precision that is fast here and gives the same labels, and how many differ."""
+        """The lowest precision that is fast here and keeps the labels, and how many it flips."""
         lower = "fp16" if self._device.type == "cuda" else "bf16"
         if self._device.type == "mps" or (self.on_cpu and not has_bfloat16_units()):
             return "fp32", None
@@ -79,7 +79,7 @@ class TorchBackend:
         return int(np.count_nonzero(exact.labels != other.labels))
 
     def batch_size(self, checkpoint: Checkpoint) -> tuple[int, str]:
-        """A good number of images in a batch, and where it comes from.
+        """A good number of images for a batch, and where that number comes from.
 
         On a CUDA device it is measured, once for each device, model and precision.
         """
@@ -92,14 +92,14 @@ class TorchBackend:
         return max(size, 1), how
 
     def _rate(self, checkpoint: Checkpoint, size: int) -> float | None:
-        """Images a second that the device predicts; None where that takes too much memory."""
+        """Images that the device predicts in a second; None if that takes too much memory."""
         predictor = self._predictor(checkpoint, self.precision, 2)
         batch = Batch.of(np.zeros((size, *checkpoint.spec.shape), np.uint8))
         free, _ = torch.cuda.mem_get_info(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
         list(predictor.predict([batch]))  # the first one takes longer
         needed = torch.cuda.max_memory_allocated(self._device)
-        if predictor.largest_batch is not None or needed > SHARE_OF_MEMORY * free:
+        if predictor.largest_batch is not None or needed > MAX_SHARE_OF_MEMORY * free:
             return None
         count = 0
         start = time.perf_counter()
@@ -113,7 +113,7 @@ class TorchBackend:
         return " | ".join([what, hardware, precision, str(torch.__version__), checkpoint.sha256])
 
     def predictor(self, checkpoint: Checkpoint, k: int) -> Predictor:
-        """What predicts batches."""
+        """A predictor that gives the ``k`` likeliest labels of each image."""
         return self._predictor(checkpoint, self.precision, k)
 
     def _predictor(self, checkpoint: Checkpoint, precision: str, k: int) -> Predictor:
@@ -122,7 +122,7 @@ class TorchBackend:
         )
 
     def details(self) -> dict[str, Any]:
-        """For the account of a run: JSON data."""
+        """What the account of a run records about this backend: JSON data."""
         details: dict[str, Any] = {"threads": self.threads}
         if self._flips is not None:
             details["label_flips_in_1000"] = self._flips

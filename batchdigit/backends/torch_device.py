@@ -11,8 +11,8 @@ from batchdigit.job import check_device_name
 def choose_device(name: str) -> torch.device:
     """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    ``auto`` takes the first of CUDA, MPS and the CPU that is there. A device that was named and
-    is not there raises DeviceError; a name that is none raises UsageError.
+    ``auto`` takes the first of CUDA, MPS and the CPU that is there. Raises DeviceError for a device
+    that is missing, UsageError for a name that is not a device's.
     """
     check_device_name(name)
     if name == "auto":
@@ -26,7 +26,7 @@ def choose_device(name: str) -> torch.device:
         if index >= count:
             raise DeviceError(
                 f"--device {name}: this machine has {count} usable CUDA device(s)",
-                "choose another device, or auto; `python -m torch.utils.collect_env` tells more",
+                "choose another device, or auto; `python -m torch.utils.collect_env` shows more",
             )
         return torch.device("cuda", index)
     if kind == "mps" and not torch.backends.mps.is_available():

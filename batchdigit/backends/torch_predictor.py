@@ -29,13 +29,13 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Predictor:
     """A CNN on one device, ready to label batches.
 
-    The model is copied, its BatchNorm folded into its convolutions, and on a CPU laid out
-    channels-last; together that takes about 0.6 of the plain model's time there.
-    ``precision`` fp32 means IEEE single precision everywhere: TF32 is off while this runs.
-    Probabilities are always the softmax in fp32.
+    The model is copied and its BatchNorm folded into its convolutions. On a CPU it is also laid out
+    channels-last; both together take about 0.6 of the plain model's time there. ``precision`` fp32
+    means IEEE single precision everywhere: TF32 is off while this runs. Probabilities are always
+    the softmax in fp32.
 
     A batch larger than ``largest_batch`` is computed in parts of that size. When a CUDA device runs
-    out of memory, it is halved and the work repeated.
+    out of memory, that size is halved and the work repeated.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Predictor:
         self.k = k
         self._spec = spec
         self.largest_batch: int | None = None
-        # Only CUDA has an event to wait for below; elsewhere a copy must be complete at once.
+        # Only CUDA has an event to wait for below; elsewhere a copy must complete at once.
         self._asynchronous = device.type == "cuda"
         self._layout = layout
         self._dtype = _DTYPES[precision]
@@ -68,8 +68,8 @@ class Predictor:
     def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order.
 
-        Works ahead: while some are computed, the caller handles the one before.
-        Raises DeviceError when not even a single image fits into the device's memory.
+        Works ahead: the next ones are computed while the caller handles one.
+        Raises DeviceError if not even a single image fits into the device's memory.
         """
         if not self._asynchronous:
             yield from self._predict_in_threads(batches)
@@ -86,7 +86,7 @@ class Predictor:
     def _predict_in_threads(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
         """On a CPU each thread has a batch of its own.
 
-        Within a layer they would wait for each other, and for the processes that read beside them.
+        Threads that share a layer would wait for each other, and for the worker processes.
         """
         threads = torch.get_num_threads()
         on_cpu = self.device.type == "cpu"
@@ -105,11 +105,12 @@ class Predictor:
         images_BCHW = torch.from_numpy(batch.images)
         laps = _DeviceLaps(self.device) if self._asynchronous else Laps()
         if self._asynchronous:
-            # Into page-locked memory, from which a GPU copies by itself. Not by the DataLoader: its
-            # thread would wait for ever for the rest of a message that a worker died in.
+            # A GPU copies from page-locked memory by itself. The DataLoader does not do this here,
+            # because its thread would wait for ever for the rest of a message if a worker died
+            # while sending it.
             images_BCHW = images_BCHW.pin_memory()
         with torch.inference_mode(), _IEEE_FP32:
-            # Labels ride with the probabilities, as floats (exact to 2**24): one copy back.
+            # Labels come back in one copy with the probabilities, as floats (exact to 2**24).
             result_B2k = self._top_k(images_BCHW, laps).to("cpu", non_blocking=self._asynchronous)
             laps.enter(None)
             landed = None
@@ -122,7 +123,7 @@ class Predictor:
         """float32[B, 2k] on the device: k probabilities, then their k labels."""
         while True:
             size = self.largest_batch or max(len(images), 1)
-            # Tried outside of ``except``, whose traceback would keep the tensors alive.
+            # Retried outside ``except``, whose traceback would keep the tensors alive.
             with contextlib.suppress(torch.OutOfMemoryError):
                 parts = images.split(size)
                 return torch.cat([self._top_k_of_part(part, laps) for part in parts])
@@ -161,8 +162,8 @@ class _InFlight:
             self.landed.synchronize()
         if not bool(self.result_B2k.isfinite().all()):
             raise DeviceError(
-                "the network's output is not finite: its numbers outgrew the precision",
-                "use --precision fp32 if it was less, else other weights",
+                "the network's output is not finite: its numbers are too large for the precision",
+                "use --precision fp32 if it was lower, otherwise other weights",
             )
         k = self.result_B2k.shape[1] // 2
         probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)
@@ -175,9 +176,9 @@ class _InFlight:
 
 
 class _DeviceLaps:
-    """As :class:`Laps`, of what a CUDA device does; ``seconds`` may be asked for once it is done.
+    """Like :class:`Laps`, for a CUDA device; ask for ``seconds`` only once the device is done.
 
-    Kernels run after they were launched: only events among them tell when.
+    Kernels run some time after they are launched, so only events between them tell when.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -202,7 +203,7 @@ _AnyLaps = Laps | _DeviceLaps
 
 
 def _compute_in_this_thread_alone() -> None:
-    torch.get_num_threads()  # a thread's first question gives it the number of all others
+    torch.get_num_threads()  # a thread's first call gives it the number that all threads have
     torch.set_num_threads(1)
 
 
@@ -219,5 +220,5 @@ def _write_precision(values: list[str]) -> None:
         knob.fp32_precision = value
 
 
-# fp32 as such on CUDA, where torch would round the inputs of convolutions to TF32.
+# IEEE fp32 on CUDA, where torch would round the inputs of convolutions to TF32.
 _IEEE_FP32 = SharedSetting(_read_precision, _write_precision, ["ieee", "ieee"])

@@ -1,8 +1,8 @@
 """Settings that are measured once and remembered, and the measurements.
 
-What was measured lies in ``batchdigit/tuning.json`` of the user's cache folder (``XDG_CACHE_HOME``
-of the XDG base directory specification, else ``~/.cache``). It is no more than a cache: without
-it, or where it cannot be written, things are measured again.
+They are kept in ``batchdigit/tuning.json`` in the user's cache folder (``XDG_CACHE_HOME`` of the
+XDG base directory specification, else ``~/.cache``). The file is only a cache: if it is missing or
+cannot be written, settings are measured again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 MIN_BATCH_SIZE, MAX_BATCH_SIZE = 256, 65_536  # images in a batch
-MIN_GAIN = 1.03  # of throughput, for twice the batch
+MIN_GAIN = 1.03  # in throughput, for twice the batch
 
 
 def remembered(key: str, measure: Callable[[], int]) -> tuple[int, str]:
-    """What was measured for ``key``, and whether it was ``measured`` or ``cached``."""
+    """The value for ``key``, and whether it was ``measured`` now or ``cached``."""
     known = _read()
     if type(value := known.get(key)) is int and value >= 0:
         return value, "cached"
@@ -31,9 +31,9 @@ def remembered(key: str, measure: Callable[[], int]) -> tuple[int, str]:
 
 
 def cache_file() -> Path:
-    """Where it is remembered. Raises RuntimeError where there is no home folder."""
+    """Where settings are remembered. Raises RuntimeError if there is no home folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # which the specification says to ignore
+    if not base.is_absolute():  # the specification says to ignore it
         base = Path.home() / ".cache"
     return base / "batchdigit" / "tuning.json"
 
@@ -62,9 +62,9 @@ def _write(known: dict[str, Any]) -> None:
 
 
 def best_batch_size(rate: Callable[[int], float | None]) -> int:
-    """The batch size from which twice as much gains less than 3%.
+    """The first batch size for which twice the size gains less than 3%.
 
-    ``rate`` gives the images a second with a batch size, None where it needs too much memory.
+    ``rate`` returns the images a second for a batch size, None if it needs too much memory.
     """
     best, best_rate = MIN_BATCH_SIZE, rate(MIN_BATCH_SIZE) or 0.0
     while best < MAX_BATCH_SIZE:

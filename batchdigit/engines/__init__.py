@@ -1,1 +1,1 @@
-"""Engines: who computes the predictions of a job."""
+"""Engines: what computes the predictions of a job."""

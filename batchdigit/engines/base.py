@@ -1,7 +1,7 @@
-"""What an engine is: it gets images to predict, and gives predictions.
+"""What an engine is: it gets images to predict, and returns predictions.
 
-The journal, the rows that are reused, and the report do not know who computed. ``local.py`` is
-the engine to copy from.
+The journal, the reused rows and the report do not know which engine computed. ``local.py`` is the
+engine to copy from.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from batchdigit.system.stopwatch import Stopwatch
 class Engine(Protocol):
     """What computes a job, with its model loaded.
 
-    ``classes`` K is the number of classes of the model; ``backend`` and ``device`` say by what and
-    on what it computes, for a person.
+    ``classes`` K is the model's number of classes. ``backend`` and ``device`` tell a person what
+    computes, and on what.
     """
 
     classes: int
@@ -32,30 +32,30 @@ class Engine(Protocol):
 
     @property
     def binding(self) -> dict[str, Any]:
-        """What predictions depend on besides images and how they are read: JSON data.
+        """What predictions depend on, apart from images and how they are read: JSON data.
 
-        Each under the name that it has in a message.
+        The keys are the names that messages use.
         """
 
     def batch_size(self, source: Source) -> int:
         """How many images of ``source`` are computed at a time.
 
-        A journal holds whole batches, because predictions may depend on what they were computed
-        beside.
+        A journal holds whole batches, because a prediction may depend on the other images in its
+        batch.
         """
 
     def predictions(
         self, source: Source, places: NDArray[np.int64]
     ) -> AbstractContextManager[Iterator[Predictions]]:
-        """Around the work: the predictions of the images at ``places``, in their order.
+        """A context around the work: the predictions of the images at ``places``, in order.
 
-        ``places`` int64[N] are ascending positions in ``source``; each of them is in exactly one
-        of the predictions, also where it failed. Asked for after :meth:`batch_size`.
+        ``places``, int64[N], are ascending positions in ``source``. Each of them is in exactly one
+        of the predictions, even if the image failed. Called after :meth:`batch_size`.
         """
 
     def account(self) -> dict[str, Any]:
-        """From what predictions are made and how, once they are: JSON data for the account."""
+        """What predictions were made from, and how, once they are made: JSON data."""
 
 
 OpenEngine = Callable[[Job, Stopwatch], Engine]
-"""Loads what a job needs; the stopwatch tells where the time goes."""
+"""Loads what a job needs; the stopwatch measures where the time goes."""

@@ -1,4 +1,4 @@
-"""The local engine: this process computes, and processes that it starts read."""
+"""The local engine: this process computes, and worker processes read."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from batchdigit.version import versions
 
 
 class LocalEngine:
-    """Computes by a backend of this process.
+    """Computes with a backend in this process.
 
-    Raises CheckpointError, UsageError, DeviceError or BatchdigitError where it cannot compute
-    ``job``.
+    Raises CheckpointError, UsageError, DeviceError or BatchdigitError if it cannot compute ``job``.
     """
 
     def __init__(self, job: Job, stopwatch: Stopwatch) -> None:
@@ -51,13 +50,13 @@ class LocalEngine:
 
     @property
     def binding(self) -> dict[str, Any]:
-        """What predictions depend on besides images and how they are read: JSON data."""
+        """What predictions depend on, apart from images and how they are read: JSON data."""
         return {
             "--backend": self.backend,
             "versions": versions(self.backend),
             "model": self._model.sha256,
             "device": self.device,
-            # Another kind of processor rounds in another order.
+            # Another kind of processor adds in another order, and so rounds differently.
             "processor": self._backend.processor,
             "--precision": self._backend.precision,
             "--topk or --probs": self._k,
@@ -74,7 +73,7 @@ class LocalEngine:
         return self._batch_size
 
     def reader(self, source: Source, places: NDArray[np.int64]) -> Reader:
-        """What reads the images at ``places``, in batches of the size that was chosen."""
+        """A reader of the images at ``places``, in batches of the size that was chosen."""
         batches = math.ceil(len(places) / self._batch_size)
         self._reader = Reader(
             source,
@@ -89,14 +88,14 @@ class LocalEngine:
         return self._reader
 
     def predictor(self) -> Predictor:
-        """What predicts batches, with the model on its device."""
+        """A predictor of batches, with the model on its device."""
         return self._backend.predictor(self._model, self._k)
 
     @contextlib.contextmanager
     def predictions(
         self, source: Source, places: NDArray[np.int64]
     ) -> Iterator[Iterator[Predictions]]:
-        """Around the work: the predictions of the images at ``places``, in their order."""
+        """A context around the work: the predictions of the images at ``places``, in order."""
         with contextlib.ExitStack() as reading:
             with self._stopwatch.stage("start"):
                 reader = reading.enter_context(self.reader(source, places))
@@ -117,14 +116,14 @@ class LocalEngine:
     def _read(self, reader: Reader) -> Iterator[Batch]:
         for number, batch in enumerate(self._stopwatch.each("read", reader)):
             if not number:
-                # What the first batch took beyond being read, those who read took to start.
+                # What the first batch took beyond its reading, the workers took to start.
                 waited = self._stopwatch.seconds()["read"]
                 late = max(waited - sum(batch.busy.values()), 0.0)
                 self._stopwatch.shift("read", "start", late)
             yield batch
 
     def account(self) -> dict[str, Any]:
-        """From what predictions are made and how: JSON data."""
+        """What predictions were made from, and how, once they are made: JSON data."""
         return {
             "versions": versions(self.backend) | {"python": platform.python_version()},
             "model": {

@@ -1,1 +1,1 @@
-"""From sources to batches, in processes of their own."""
+"""Sources to batches, in worker processes."""

@@ -1,4 +1,4 @@
-"""The dataset: images of digits by their position in a source, read a batch at a time."""
+"""The dataset: the images of a source by position, read a batch at a time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from batchdigit.sources.base import Source
 from batchdigit.system.stopwatch import Laps
 
 DEFAULT_READING = Reading()
-JUDGED_AT_ONCE = 256  # images, so that judging takes little memory, however large a batch
+JUDGED_AT_ONCE = 256  # images: bounds the memory that judging takes, however large a batch is
 
 
 class DigitImages:
     """The images of a source by their position; ``__getitems__`` reads a whole batch.
 
-    A map-style dataset for PyTorch's DataLoader, which need not be there.
+    A map-style dataset for PyTorch's DataLoader, but PyTorch need not be installed.
     """
 
     def __init__(self, source: Source, reading: Reading = DEFAULT_READING) -> None:
@@ -34,7 +34,7 @@ class DigitImages:
         self.report_to(FileClocks(1, None), 0)
 
     def report_to(self, clocks: FileClocks, place: int) -> None:
-        """Say to ``clocks`` which file is being read, as the process at ``place``."""
+        """Tell ``clocks`` which image is being read, as the process at ``place``."""
         self._clocks = clocks
         self._place = place
         clocks.stop(place)
@@ -48,7 +48,7 @@ class DigitImages:
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Read, decode and preprocess the images at ``indices``, one after another.
 
-        The DataLoader calls this with each batch's indices in place of ``__getitem__``.
+        The DataLoader calls this once for a batch, instead of ``__getitem__`` for each image.
         """
         rows = _Rows(indices, self._contents(indices))
         laps = Laps()
@@ -63,7 +63,7 @@ class DigitImages:
         return rows.batch(laps.seconds)
 
     def _contents(self, indices: Sequence[int]) -> Iterator[bytes | ImageError]:
-        """The bytes of each image, or what is wrong with it, whatever the source raises."""
+        """The bytes of each image, or its error; whatever the source raises becomes one."""
         done = 0
         while done < len(indices):
             try:
@@ -72,9 +72,9 @@ class DigitImages:
                 ):
                     done += 1
                     yield content
-                problem = "the source ended before it"
+                problem = "the source ended before this image"
             except Exception as error:  # noqa: BLE001
-                # One image must not take the others along; the source is asked anew for these.
+                # One image must not cost the others: the source is asked again for those after it.
                 problem = one_line(f"{type(error).__name__}: {error}")
             if done < len(indices):
                 done += 1
@@ -83,14 +83,14 @@ class DigitImages:
     def _attempt(
         self, work: Callable[[_Rows, int, Laps], None], rows: _Rows, row: int, laps: Laps
     ) -> None:
-        """Do ``work`` on the image of a row; what is wrong with it becomes a failure."""
+        """Do ``work`` on the image of a row; an error becomes a failure."""
         self._clocks.start(self._place, rows.indices[row])
         try:
             work(rows, row, laps)
         except ImageError as error:
             rows.fail(row, error.stage, error.message)
         except Exception as error:  # noqa: BLE001
-            # One file must not take its batch along, whatever Pillow or numpy raised.
+            # One image must not cost its batch, whatever Pillow or numpy raises.
             rows.fail(row, "decode", one_line(f"{type(error).__name__}: {error}"))
 
     def _read(self, rows: _Rows, row: int, laps: Laps) -> None:
@@ -117,10 +117,10 @@ def _fit(rows: _Rows, row: int, _laps: Laps) -> None:
 
 
 class _Rows:
-    """The images of a batch while it is read: a row for each of ``indices``, or a failure.
+    """A batch that is being read: an image or a failure for each of ``indices``.
 
-    ``contents`` gives the bytes of the images, in their order. Images that have the right size are
-    judged together at the end, which takes a fraction of the time.
+    ``contents`` yields the bytes of the images, in that order. Images that have the right size
+    already are judged together at the end, which takes a fraction of the time.
     """
 
     def __init__(self, indices: Sequence[int], contents: Iterator[bytes | ImageError]) -> None:
@@ -134,28 +134,28 @@ class _Rows:
         self._put_off: list[int] = []
 
     def put(self, row: int, digit: Digit) -> None:
-        """The image of a row, as the network gets it."""
+        """Set the image of a row, as the network gets it."""
         self._images[row, 0] = digit.pixels
         self._facts["treatment"][row] = digit.treatment
         self._facts["ink"][row] = digit.ink
 
     def put_off(self, row: int, pixels: NDArray[np.uint8]) -> None:
-        """The image of a row, uint8[28, 28], that is as the network gets it if it is like MNIST."""
+        """Set the image of a row, uint8[28, 28]; :meth:`judge` tells whether to fit it."""
         self._images[row, 0] = pixels
         self._put_off.append(row)
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
-        """The image of a row, uint8[28, 28]."""
+        """A copy of the image of a row, uint8[28, 28]."""
         pixels: NDArray[np.uint8] = self._images[row, 0].copy()
         return pixels
 
     def fail(self, row: int, stage: str, message: str) -> None:
-        """There is no image in this row."""
+        """Note that this row has no image, and why."""
         self._usable[row] = False
         self._failures[row] = Failure(self.indices[row], stage, message)
 
     def judge(self) -> list[int]:
-        """The rows that were put off and must be fitted, because they do not look like MNIST's."""
+        """The rows, among those put off, that must be fitted: they do not look like MNIST's."""
         unlike: list[int] = []
         for start in range(0, len(self._put_off), JUDGED_AT_ONCE):
             rows = np.array(self._put_off[start : start + JUDGED_AT_ONCE], np.int64)
@@ -165,8 +165,8 @@ class _Rows:
         return unlike
 
     def batch(self, busy: Mapping[str, float]) -> Batch:
-        """What has come of it."""
-        # A mask copies; where every row is usable, the arrays go as they are.
+        """The batch, with the seconds of work in it by stage."""
+        # A mask copies the arrays, which is needless where every row is usable.
         usable = self._usable if self._failures else slice(None)
         return Batch(
             np.array(self.indices, np.int64)[usable],

@@ -1,4 +1,4 @@
-"""Reading one file at a time, to find the one that ends or stalls the process that reads it."""
+"""Reads images one at a time, to find the one that kills or stalls its worker process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from batchdigit.system.processes import (
 )
 from batchdigit.system.signals import signals_blocked
 
-ATTEMPTS = 2  # a process may have been killed for no fault of the file
+MAX_ATTEMPTS = 2  # a process may have been killed through no fault of the image
 SECONDS_TO_CRASH = 0.5
 
 
 class LoneReader:
-    """Reads one file at a time in a process of its own, which is replaced when a file ends it.
+    """Reads one image at a time in a worker process, which is replaced when an image kills it.
 
-    ``read`` gives the batch of one file and must be picklable. ``end`` it when all is read.
+    ``read`` returns the batch of one image and must be picklable. Call :meth:`end` when done.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class LoneReader:
         self._pipe: Connection | None = None
 
     def read(self, index: int) -> Batch:
-        """The batch of the file at ``index``; it holds a failure where the file ends or stalls us.
+        """The batch of the image at ``index``: a failure if it kills or stalls the process.
 
         Raises WorkerError when no process can be started.
         """
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             pipe = self.ready()
             try:
                 pipe.send(index)
@@ -64,12 +64,12 @@ class LoneReader:
         return Batch.failed(Failure(index, "decode", why))
 
     def ready(self) -> Connection:
-        """The pipe to a process that is ready to read. Raises WorkerError."""
-        for _ in range(ATTEMPTS):
+        """The pipe to a worker process that is ready to read. Raises WorkerError."""
+        for _ in range(MAX_ATTEMPTS):
             if self._pipe is not None:
                 return self._pipe
             self._start()
-        raise WorkerError("processes that read end as soon as they start", "run again")
+        raise WorkerError("worker processes end as soon as they start", "run again")
 
     def _start(self) -> None:
         check_left_behind()
@@ -80,19 +80,19 @@ class LoneReader:
                 )
             except OSError as error:
                 raise WorkerError(
-                    f"cannot start a process that reads: {error.strerror or error}",
+                    f"cannot start a worker process: {error.strerror or error}",
                     "free some memory or processes, then run again",
                 ) from error
-        # Starting may take longer than a file does, but not for ever.
+        # Starting may take longer than reading an image, but not for ever.
         try:
             if not answers_within(self._pipe, SECONDS_TO_START):
-                raise WorkerError("a process that reads does not start", "run again")
+                raise WorkerError("a worker process does not start", "run again")
             self._pipe.recv()
-        except EOFError:  # it has ended, and read nothing
+        except EOFError:  # it ended before it read anything
             self.end()
 
     def end(self, seconds: float = 0.0) -> int | None:
-        """End the process, unless it does so itself within ``seconds``, and give its exit code."""
+        """End the process, unless it ends by itself within ``seconds``; returns its exit code."""
         with signals_blocked():
             if self._process is None or self._pipe is None:
                 return None
@@ -106,7 +106,7 @@ class LoneReader:
 
 def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
     settle_in()
-    with contextlib.suppress(EOFError, OSError):  # nobody asks any more
+    with contextlib.suppress(EOFError, OSError):  # the parent has hung up
         pipe.send(None)
         while True:
             pipe.send(read([pipe.recv()]))

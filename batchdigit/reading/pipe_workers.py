@@ -1,4 +1,4 @@
-"""Processes that read, each with a pipe of its own to this one; no PyTorch."""
+"""Worker processes without PyTorch, each with its own pipe to this process."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-BYTES_IN_A_PIPE = 1 << 20  # what Linux gives to anybody
+BYTES_IN_A_PIPE = 1 << 20  # what Linux grants any user
 _LENGTH = 8
 
 
 class PipeWorkers:
     """Iterates once over the batches of ``plan``, in order, read by ``count`` processes.
 
-    They take turns, so that it is known whose pipe the next batch comes through. Nobody else
-    holds the other end of that pipe: it ends with its process, be it in the middle of a message.
-    A process that is at a file for longer than ``seconds`` is stuck.
+    The processes take turns, so it is known through whose pipe the next batch comes. Nothing else
+    holds the other end of that pipe, so the pipe ends when its process does, even in the middle of
+    a message. A process that spends longer than ``seconds`` on an image is stuck.
 
     Raises WorkerError when processes cannot be started. Needs POSIX.
     """
@@ -46,7 +46,7 @@ class PipeWorkers:
     ) -> None:
         if fcntl is None:
             raise WorkerError(
-                "on Windows processes read for --backend torch only", "add --workers 0"
+                "on Windows, only --backend torch has worker processes", "add --workers 0"
             )
         self._seconds = seconds
         self._clocks = FileClocks(count, start_method)
@@ -62,11 +62,11 @@ class PipeWorkers:
                     share = plan.share(place, count)
                     arguments = (files, share, self._clocks, place, ahead)
                     self._lines.append(_Line(context, arguments))
-            except (OSError, RuntimeError) as error:  # no more processes
+            except (OSError, RuntimeError) as error:  # there can be no more processes
                 self.end()
                 raise WorkerError(
-                    f"cannot start {count} processes that read: {error}",
-                    "ask for fewer --workers; 0 reads without them",
+                    f"cannot start {count} worker processes: {error}",
+                    "use a smaller --workers; 0 reads in the main process",
                 ) from error
 
     def __next__(self) -> Batch:
@@ -83,7 +83,7 @@ class PipeWorkers:
         return self._lines[place].take()
 
     def _wait_for(self, place: int) -> bool:
-        """Whether a message comes, and the process neither dies before nor is stuck."""
+        """Whether a message comes before the process dies or gets stuck."""
         line = self._lines[place]
         heard = time.monotonic()
         while not line.holds_a_message():
@@ -93,15 +93,15 @@ class PipeWorkers:
                     return False
                 heard = time.monotonic()
             elif time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
-                self._awake_since = time.monotonic()  # all processes slept, by Ctrl-Z for one
+                self._awake_since = time.monotonic()  # all were stopped, by Ctrl-Z, for example
             elif self._clocks.is_stuck(place, self._seconds, self._awake_since):
                 return False
             elif self._clocks.is_idle(place) and looked - max(heard, self._awake_since) > (
                 self._seconds
             ):
-                return False  # stopped while it sends
+                return False  # it was stopped while it was sending
             elif not line.process.is_alive() and not line.end.poll():
-                return False  # a process that is none of ours has the other end, too
+                return False  # it died, but some other process holds the other end, too
         return True
 
     def end(self) -> None:
@@ -114,9 +114,9 @@ class PipeWorkers:
 
 
 class _Line:
-    """A process that reads, and the messages that come from it.
+    """A worker process and the messages that come from it.
 
-    Bytes are taken as they come: who waits for a whole message waits for ever for one that is
+    Bytes are taken as they come: a wait for a whole message would never end if the process is
     stopped half-way.
     """
 
@@ -138,17 +138,17 @@ class _Line:
             theirs.close()
 
     def receive(self) -> bool:
-        """Take what is there; False when the line has ended."""
+        """Take the bytes that are there; returns False if the line has ended."""
         part = os.read(self.end.fileno(), BYTES_IN_A_PIPE)
         self._bytes += part
         return bool(part)
 
     def holds_a_message(self) -> bool:
-        """Whether a whole one is there."""
+        """Whether a whole message is there."""
         return len(self._bytes) >= _LENGTH and len(self._bytes) >= self._message_end()
 
     def take(self) -> Batch:
-        """The first message."""
+        """Take the first message."""
         end = self._message_end()
         batch: Batch = pickle.loads(memoryview(self._bytes)[_LENGTH:end])  # noqa: S301  (ours)
         del self._bytes[:end]
@@ -161,12 +161,12 @@ class _Line:
 def _serve(
     line: Connection, files: Files, plan: Plan, clocks: FileClocks, place: int, ahead: int
 ) -> None:
-    """Read all batches of ``plan``; ``ahead`` of them may wait for the other end."""
+    """Read all batches of ``plan``; up to ``ahead`` of them may wait to be sent."""
     settle_in()
     files.report_to(clocks, place)
     os.set_blocking(line.fileno(), False)
     waiting: deque[memoryview] = deque()
-    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+    with contextlib.suppress(BrokenPipeError):  # the parent has hung up
         for indices in plan:
             message = pickle.dumps(files.__getitems__(indices), protocol=5)
             waiting.append(memoryview(len(message).to_bytes(_LENGTH, "little") + message))
@@ -175,7 +175,7 @@ def _serve(
 
 
 def _send(line: int, waiting: deque[memoryview], *, leave: int) -> None:
-    """Send what goes without waiting, and wait only while more than ``leave`` messages do."""
+    """Send what the pipe takes; block only while more than ``leave`` messages wait."""
     while waiting:
         try:
             sent = os.write(line, waiting[0])

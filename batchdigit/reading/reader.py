@@ -1,11 +1,11 @@
 """Batches of images from a source, in its order.
 
-Worker processes read: PyTorch's DataLoader (:mod:`batchdigit.reading.torch_workers`), or where
-PyTorch is not wanted processes of our own (:mod:`batchdigit.reading.pipe_workers`). A worker sends
-one message a batch, as bytes through a pipe, and what failed travels in it.
+Worker processes read: those of PyTorch's DataLoader (:mod:`batchdigit.reading.torch_workers`), or
+our own where PyTorch does not compute (:mod:`batchdigit.reading.pipe_workers`). A worker sends each
+batch as one message of bytes through a pipe, with the batch's failures in it.
 
-Nothing that a file holds can end a worker's loop with an exception; when a worker dies all
-the same, the files that it may have died of are read again, each by itself.
+Nothing in an image can end a worker's loop with an exception. If a worker dies all the same, the
+images that may have killed it are read again, one by one.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from batchdigit.system.signals import signals_blocked, signals_held
 class Reader:
     """Iterates once over the batches of a source, in its order.
 
-    A context manager: entering it starts the worker processes at once, so that they read while
-    the caller loads its model, and before the caller starts threads of its own; leaving it ends
-    them. ``workers`` 0 reads in this process; a source that can only be read through is read by
-    one process at most. ``places``, int64[N] ascending, are the positions in the source to read,
-    all where it is None. ``open_workers`` says which kind of processes read.
+    A context manager. Entering it starts the worker processes, so that they read while the caller
+    loads its model, and before the caller starts threads of its own. Leaving it ends them.
 
-    A worker that dies is replaced. What it was reading is read by itself, file after file, and a
-    file that ends or stalls that process too becomes a failure. Raises WorkerError where
-    processes cannot be started.
+    ``workers`` 0 reads in this process. A source that can only be read through is read by at most
+    one process. ``places``, int64[N] ascending, are the positions in the source to read; None means
+    all. ``open_workers`` says which kind of worker processes read.
+
+    A worker that dies is replaced. The batches that it may have been reading are read image by
+    image, and an image that kills or stalls that process, too, becomes a failure. Raises
+    WorkerError when processes cannot be started.
     """
 
     def __init__(
@@ -103,13 +104,13 @@ class Reader:
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._inside:
-            raise ValueError("a Reader is iterated inside its with block")
+            raise ValueError("a Reader can be iterated only inside its with block")
         number = 0
         while number < len(self):
             try:
                 batch = self._read(number)
             except WorkerDied as death:
-                # The batch that is missing, whatever the worker was at: so the reader gets on.
+                # Suspect the missing batch, whatever the worker was reading, to be sure to get on.
                 self._suspects.add(number)
                 if death.index is not None:
                     self._suspects.add(self._all.batch_of(death.index))
@@ -119,7 +120,7 @@ class Reader:
                 number += 1
 
     def _start(self, first: int) -> None:
-        """Start workers that read the batches from ``first`` on, without those under suspicion."""
+        """Start workers that read the batches from ``first`` on, except the suspects."""
         numbers = [number for number in range(first, len(self)) if number not in self._suspects]
         plan = replace(self._all, numbers=numbers)
         check_left_behind()
@@ -129,11 +130,11 @@ class Reader:
                 seconds=self._dataset.reading.timeout,
                 start_method=self.start_method or default_start_method(),
             )
-            self._lone_reader.ready()  # best before any thread starts
+            self._lone_reader.ready()  # best done before any thread starts
         if self.start_method is None or not plan.numbers:
             self._workers = None
             return
-        with signals_held():  # until whoever ends the processes knows them
+        with signals_held():  # until _end() knows the processes
             self._workers = self._open_workers(
                 self._dataset, plan, self.workers, self.start_method, self._dataset.reading.timeout
             )

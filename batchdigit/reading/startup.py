@@ -1,4 +1,4 @@
-"""How a process that reads begins."""
+"""How a worker process starts."""
 
 from __future__ import annotations
 
@@ -17,41 +17,44 @@ import sys
 from batchdigit.system.processes import discard_output, end_with_parent, obey_parent
 from batchdigit.system.shared_setting import SharedSetting
 
-# Readers share the cores, so one thread each is enough. They are forked while this is set, because
-# a copy of a process whose OpenCV has threads waits for ever for threads that it does not have. For
-# the same reason a forked process must not set even one, which SharedSetting doesn't where there is
-# one already. (OpenCV says 0 where it never has threads.)
+# Worker processes share the cores, so one thread each is enough. They are forked while this is set,
+# because a fork of a process whose OpenCV has threads waits for ever for threads that it does not
+# have. For the same reason a fork must not set the number, not even to one; SharedSetting leaves a
+# number alone that is one already. (OpenCV says 0 where it never has threads.)
 one_thread = SharedSetting(lambda: max(cv2.getNumThreads(), 1), cv2.setNumThreads, 1)
 
 
 def settle_in() -> None:
-    """To be called first in a process that reads: be deaf to the run's signals, and end with it."""
+    """Call it first in a worker process: ignore the run's signals, and end with the run."""
     obey_parent()
-    # A process that nothing can end must not keep open what the run writes to.
+    # A process that nothing can end must not keep the run's output streams open.
     discard_output()
-    # When memory runs out, the kernel shall end a process that can be replaced.
+    # When memory runs out, the kernel should kill a process that can be replaced.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-    if resource is not None:  # a decoder that crashes shall not leave gigabytes of memory on disk
+    if resource is not None:  # no core dumps: a crash would write gigabytes
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     one_thread.set()
-    # Beside the kernel, which knows nothing of the parent of those that a forkserver starts; the
-    # thread alone would not do, for it does not run while C code holds the interpreter.
+    # Needed as well as the kernel's help: to the kernel, the parent of a process that a forkserver
+    # starts is the forkserver. The thread alone would not do, because it does not run while C code
+    # holds the interpreter.
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def default_start_method() -> str:
-    """The cheapest safe way to start workers in this process.
+    """The cheapest safe way to start worker processes from this one.
 
-    ``fork`` needs no second import of torch (seconds for each worker) but copies the locks of
-    every thread in whatever state they are, and a CUDA context not at all; so it is chosen on
-    Linux as long as this process runs one Python thread and has not touched CUDA. Processes that
-    replace others are forked as the first were, beside threads that compute: they only read files,
-    and touch neither those threads' library nor anything that these could have locked.
+    ``fork`` saves a second import of torch, which takes each worker seconds. But it copies the
+    locks of all threads in whatever state they are, and does not copy a CUDA context. So it is
+    chosen on Linux while this process runs one Python thread and has not touched CUDA.
+
+    Processes that replace others are forked as the first ones were, although threads compute by
+    then. They only read images, and touch neither the library of those threads nor anything that
+    the threads could have locked.
     """
     if sys.platform != "linux":
         return "spawn"
-    torch = sys.modules.get("torch")  # without it nobody has touched CUDA
+    torch = sys.modules.get("torch")  # without it nothing has touched CUDA
     if threading.active_count() > 1 or (torch and torch.cuda.is_initialized()):
         return "forkserver"
     return "fork"

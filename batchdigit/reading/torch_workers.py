@@ -1,4 +1,4 @@
-"""PyTorch's DataLoader, and the watch over its worker processes."""
+"""PyTorch's DataLoader, with its worker processes under watch."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 class TorchWorkers:
     """Iterates once over the batches of ``plan``, in order, read by ``count`` processes.
 
-    One that is at a file for longer than ``seconds`` is stuck.
+    A process that spends longer than ``seconds`` on an image is stuck.
 
-    torch would notice a dead worker in a signal handler, hence anywhere in the main thread; or
-    while it waits for a batch; or never, where the worker died in the middle of a message, whose
-    rest it would wait for. Here a thread waits for the first death, ends the others and hangs up,
-    so that the main thread learns of it when it asks for a batch. A worker that is stuck is killed;
-    should it not even end by that, it keeps the line open, and the main thread, which looks up
-    from time to time, finds that out.
+    torch notices a dead worker in a signal handler, which may run anywhere in the main thread, or
+    while it waits for a batch. If the worker died in the middle of a message, torch never notices:
+    it waits for the rest. So a thread waits here for the first death, ends the other workers and
+    hangs up, and the main thread learns of the death when it asks for a batch. A worker that is
+    stuck is killed. If even that does not end it, it keeps the line open; the main thread finds
+    out because its waiting times out every half second.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TorchWorkers:
         self._threads_before = set(threading.enumerate())
         children_before = multiprocessing.active_children()
         with starting_processes():
-            # The number of workers was asked for, whatever torch thinks of it.
+            # The caller chose the number of workers, whatever torch thinks of it.
             warnings.filterwarnings("ignore", ".*worker processes", UserWarning)
             loader = DataLoader(
                 cast("Dataset[Batch]", files),
@@ -75,37 +75,39 @@ class TorchWorkers:
                 timeout=SECONDS_BETWEEN_LOOKS,
                 in_order=True,
             )
-            # torch sets its handler once in a process: here, so that it can be replaced before
-            # there are workers. Blocking the signal would not do, for other threads get it too.
+            # torch sets its handler once in a process. That happens here, so that it can be
+            # replaced before there are workers. Blocking the signal would not help, because other
+            # threads get it, too.
             signal_handling._set_SIGCHLD_handler()
             self._handler = _replace_sigchld_handler(_do_nothing)
-            # As iter() does; but one that fails half-way is at hand to be tidied up.
+            # Like iter(), except that an iterator that fails half-way can be tidied up.
             self._iterator = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
             try:
                 self._iterator.__init__(loader)
-                # A worker may die with the lock of the event by which torch tells them to end. The
-                # event itself is kept: those that a forkserver starts look for it by its name.
+                # A worker may die holding the lock of the event by which torch tells workers to
+                # end. The event itself is kept, because the workers that a forkserver starts look
+                # for it by name.
                 self._torchs_event = self._iterator._workers_done_event
                 self._iterator._workers_done_event = threading.Event()
                 self._processes = _children_since(children_before)
                 self._watch = threading.Thread(target=self._watch_over, daemon=True)
                 self._watch.start()
-            except (OSError, RuntimeError) as error:  # no more processes, or threads
+            except (OSError, RuntimeError) as error:  # there can be no more processes, or threads
                 self._give_up(_children_since(children_before))
                 raise WorkerError(
-                    f"cannot start {count} processes that read: {error}",
-                    "ask for fewer --workers; 0 reads without them",
+                    f"cannot start {count} worker processes: {error}",
+                    "use a smaller --workers; 0 reads in the main process",
                 ) from error
 
     def _give_up(self, processes: list[BaseProcess]) -> None:
-        """End what has started, unnoticed by torch's handler of deaths and by its destructor."""
+        """End what has started, unnoticed by torch's SIGCHLD handler and its destructor."""
         end_processes(processes)
         if getattr(self._iterator, "_worker_pids_set", False):
             signal_handling._remove_worker_pids(id(self._iterator))  # type: ignore[attr-defined]
         self._iterator._shutdown = True
         for queue in getattr(self._iterator, "_index_queues", []):
             queue.cancel_join_thread()
-            queue.close()  # here, and not wherever the garbage collector happens to run
+            queue.close()  # here, not wherever the garbage collector happens to run
         self._join_feeders()
         _replace_sigchld_handler(self._handler)
 
@@ -130,7 +132,7 @@ class TorchWorkers:
             looked = time.monotonic()
             ended = connection.wait(sentinels, SECONDS_BETWEEN_LOOKS)
             if time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
-                self._awake_since = time.monotonic()  # all processes slept, by Ctrl-Z for one
+                self._awake_since = time.monotonic()  # all were stopped, by Ctrl-Z, for example
             dead = [
                 place
                 for place, sentinel in enumerate(sentinels)
@@ -143,35 +145,34 @@ class TorchWorkers:
         if all(connection.wait([sentinels[place]], SECONDS_TO_DIE) for place in dead):
             for process in self._processes:
                 process.kill()
-            # Reading ends once no process holds the other end of the pipe, and this one does.
+            # Reading ends once no process holds the other end of the pipe; this one still does.
             self._iterator._worker_result_queue._writer.close()
 
     def end(self) -> None:
         """End the workers within moments, whatever they are doing.
 
-        torch would ask them to end, and wait five seconds for each one that is busy with a large
-        image.
+        torch would ask them to end, and wait five seconds for each that is busy with a large image.
         """
         if self._watch is None:
             return
         self._ending.set()
         end_processes(self._processes)
         self._watch.join()
-        self._iterator._workers = []  # it would wait for those that do not end
+        self._iterator._workers = []  # torch would wait for those that do not end
         self._iterator._shutdown_workers()
         self._join_feeders()
         self._watch = None
         _replace_sigchld_handler(self._handler)
 
     def _join_feeders(self) -> None:
-        """Wait for the threads of the queues: beside them nothing else can be forked safely."""
+        """Wait for the threads of the queues: while they run, nothing can be forked safely."""
         for thread in set(threading.enumerate()) - self._threads_before:
             if thread.name == "QueueFeederThread" and thread.ident is not None:
                 thread.join(SECONDS_TO_DIE)
 
 
 def _settle_in(clocks: FileClocks, place: int) -> None:
-    """Begin life as a worker."""
+    """Prepare a worker process."""
     settle_in()
     files = cast("Files", cast("WorkerInfo", get_worker_info()).dataset)
     files.report_to(clocks, place)
@@ -195,7 +196,7 @@ def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _replace_sigchld_handler(handler: Any) -> Any:
-    """Set a handler for SIGCHLD, where there is one and it can be set, and give the one before."""
+    """Set SIGCHLD's handler, where that is possible, and return the one before."""
     if not hasattr(signal, "SIGCHLD") or handler is None:
         return None
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""What processes that read are told and what they tell: the plan, and their death."""
+"""What worker processes are told, and what is heard of them: the plan, and a death."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from batchdigit.batches import Batch
 from batchdigit.models.spec import MNIST
 from batchdigit.reading.clocks import FileClocks
 
-BYTES_AHEAD = 8 << 20  # of pixels, of all processes together
+BYTES_AHEAD = 8 << 20  # of pixels, in all processes together
 BYTES_OF_AN_IMAGE = MNIST.channels * MNIST.size**2
-MIN_AHEAD, MAX_AHEAD = 2, 64  # batches of each
+MIN_AHEAD, MAX_AHEAD = 2, 64  # batches, for each process
 
 
-class WorkerDied(Exception):  # noqa: N818  (no error yet: the reader goes on)
-    """A process that reads died or is stuck; it was at the file ``index``, if it was at one."""
+class WorkerDied(Exception):  # noqa: N818  (not an error: the reader goes on)
+    """A worker process died or is stuck; ``index`` is the image it was reading, if any."""
 
     def __init__(self, index: int | None) -> None:
         super().__init__(index)
@@ -27,16 +27,16 @@ class WorkerDied(Exception):  # noqa: N818  (no error yet: the reader goes on)
 
 
 class Files(Protocol):
-    """Files that a process can read batches of."""
+    """Images that a process can read in batches."""
 
     def __getitems__(self, indices: Sequence[int], /) -> Batch: ...
 
     def report_to(self, clocks: FileClocks, place: int) -> None:
-        """Say to ``clocks`` which file is being read, as the process at ``place``."""
+        """Tell ``clocks`` which image is being read, as the process at ``place``."""
 
 
 class Workers(Protocol):
-    """Processes that read the batches of a plan, in order."""
+    """Worker processes that read the batches of a plan, in order."""
 
     def __next__(self) -> Batch:
         """The next batch. Raises WorkerDied, after which all processes have ended."""
@@ -47,9 +47,9 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which batches to read, by their numbers; batch n is the n-th ``batch_size`` of ``places``.
+    """Which batches to read, by number; batch n is the n-th run of ``batch_size`` ``places``.
 
-    ``places`` int64[N] ascending are positions in a list of files.
+    ``places``, int64[N] ascending, are positions in a list of images.
     """
 
     places: NDArray[np.int64]
@@ -63,17 +63,17 @@ class Plan:
         return map(self.indices, self.numbers)
 
     def indices(self, number: int) -> list[int]:
-        """The positions in the list of files that batch ``number`` reads."""
+        """The positions of the images in batch ``number``."""
         start = number * self.batch_size
         indices: list[int] = self.places[start : start + self.batch_size].tolist()
         return indices
 
     def batch_of(self, index: int) -> int:
-        """The number of the batch that reads the file at ``index``."""
+        """The number of the batch that holds the image at ``index``."""
         return int(np.searchsorted(self.places, index)) // self.batch_size
 
     def share(self, place: int, count: int) -> Plan:
-        """What the process at ``place`` of ``count`` reads: they take turns."""
+        """The part of the process at ``place`` of ``count``: they take turns."""
         return Plan(self.places, self.batch_size, self.numbers[place::count])
 
     def batches_ahead(self, count: int) -> int:
@@ -86,4 +86,4 @@ class Plan:
 
 
 OpenWorkers = Callable[[Files, Plan, int, str, float], Workers]
-"""Called with files, plan, number of processes, start method, and seconds that a file may take."""
+"""Called with images, plan, number of processes, start method, and seconds allowed for an image."""

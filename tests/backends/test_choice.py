@@ -76,9 +76,9 @@ def test_auto_takes_the_faster_one_that_can_do_the_job(
     [
         ({"backend": "onnxruntime", "device": "cuda"}, "not on cuda; use --backend torch"),
         ({"backend": "onnxruntime", "precision": "fp16"}, "not in fp16; use --backend torch"),
-        ({"model": Path("CNN.onnx"), "device": "cuda:1"}, "is an ONNX file.* leave --backend, "),
-        ({"model": Path("CNN.onnx"), "precision": "fp16"}, "is an ONNX file.* leave --backend, "),
-        ({"model": Path("CNN.onnx"), "backend": "torch"}, "is an ONNX file.* leave --backend, "),
+        ({"model": Path("CNN.onnx"), "device": "cuda:1"}, "is an ONNX file.* leave out --backend"),
+        ({"model": Path("CNN.onnx"), "precision": "fp16"}, "is an ONNX file.* leave out --backend"),
+        ({"model": Path("CNN.onnx"), "backend": "torch"}, "is an ONNX file.* leave out --backend"),
     ],
 )
 def test_what_onnx_runtime_does_not_do_is_said(options: dict[str, Any], message: str) -> None:
