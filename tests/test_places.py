@@ -22,7 +22,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize(("place", "name"), PLACES.items(), ids=str)
+@pytest.mark.parametrize(("place", "name"), PLACES.items())
 def test_names_of_what_lies_beside_a_report(tmp_path: Path, place: object, name: str) -> None:
     assert place(tmp_path / "preds.csv") == tmp_path / name  # type: ignore[operator]
 

@@ -147,7 +147,9 @@ def test_every_exit_code_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [path for path in REPOSITORY.rglob("*.md") if ".venv" not in path.parts], ids=str
+    "page",
+    sorted(path for path in REPOSITORY.rglob("*.md") if ".venv" not in path.parts),
+    ids=lambda path: str(path.relative_to(REPOSITORY)),
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

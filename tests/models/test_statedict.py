@@ -47,7 +47,6 @@ def test_prefixes_of_wrappers_are_taken_off(tmp_path: Path, prefix: str) -> None
         (None, "a NoneType"),
         ({"model": GOOD, "net": GOOD}, "several models, under model, net"),
     ],
-    ids=str,
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object, said: str) -> None:
     assert said in refusal(saved(tmp_path / "CNN.pt", content))

@@ -191,7 +191,6 @@ def test_number_too_large_for_single_precision_becomes_infinite() -> None:
         ([np.inf, -np.inf], False),
         ([-np.inf], False),
     ],
-    ids=str,
 )
 def test_finite_means_every_number(numbers: list[float], finite: bool) -> None:
     array = np.array(numbers, np.float32)

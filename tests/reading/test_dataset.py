@@ -182,5 +182,5 @@ def test_source_that_fails_costs_no_other_image() -> None:
     assert batch.indices.tolist() == [0, 1, 3, 4]
     assert [failure.text for failure in batch.failures] == [
         "read: ConnectionResetError: the peer hung up",
-        "read: the source ended before it",
+        "read: the source ended before this image",
     ]

@@ -78,7 +78,7 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
         [sys.executable, "-c", code],
         capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path,
     )  # fmt: skip
-    assert "cannot start 20 processes" in done.stdout
+    assert "cannot start 20 worker processes" in done.stdout
     assert done.stdout.endswith("\n[]\n")
 
 
