@@ -1,7 +1,7 @@
 """The table: which columns it has, and how predictions become its rows.
 
 Every format gets the same cells. A probability is a Python float whose shortest decimal form is
-the shortest that identifies the float32 it came from, so text reports and Parquet hold one value.
+the shortest that identifies its float32, so that text reports and Parquet hold the same value.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _EXPLANATION: dict[str, type] = {"polarity": str, "fitted": bool, "ink": float}
 class Layout:
     """Which columns a report has.
 
-    ``needs_review`` is true of a row with a confidence below ``review_below``, and where the
-    network did not get to see all that there is. ``topk`` above 1 adds ``prediction_2,
-    confidence_2, ...``; ``probs`` adds ``prob_0, prob_1, ...``, one for each of the ``classes``;
-    ``explain`` adds ``polarity, fitted, ink``. ``labels`` are the names of the classes; without
-    them a prediction is the number of its class.
+    ``needs_review`` is true if the confidence is below ``review_below``, or if the network did not
+    see everything on the image. ``topk`` above 1 adds ``prediction_2, confidence_2, ...``;
+    ``probs`` adds ``prob_0, prob_1, ...``, one for each of the ``classes``; ``explain`` adds
+    ``polarity, fitted, ink``. ``labels`` are the names of the classes; without them a prediction is
+    the number of its class.
     """
 
     classes: int
@@ -40,12 +40,12 @@ class Layout:
 
     @classmethod
     def of(cls, job: Reporting, classes: int) -> Layout:
-        """The columns that a job asks for, with a model of ``classes``."""
+        """The columns that a job asks for, with a model of so many ``classes``."""
         return cls(classes, job.topk, job.probs, job.labels, job.review_below, explain=job.explain)
 
     @property
     def columns(self) -> dict[str, type]:
-        """The columns in order, with the type of their cells; six are always there."""
+        """The columns in order, with the types of their cells; the first six are always there."""
         prediction: type = str if self.labels else int
         columns: dict[str, type] = {
             "filename": str,
@@ -62,15 +62,15 @@ class Layout:
 
     @property
     def probability_columns(self) -> list[str]:
-        """Those of ``probs``, in the order of the classes."""
+        """The columns that ``probs`` adds, in the order of the classes."""
         names = self.labels or range(self.classes)
         return [f"prob_{name}" for name in names] if self.probs else []
 
 
 class Tabulator:
-    """Turns predictions into rows: one for each file, in the order of the file list.
+    """Turns predictions into rows: one for each image, in the order of the file list.
 
-    Raises AccountingError when a batch does not hold exactly the files that come next.
+    Raises AccountingError if a batch does not hold exactly the images that come next.
     """
 
     def __init__(self, files: FileList, layout: Layout) -> None:
@@ -86,7 +86,7 @@ class Tabulator:
         indices = sorted([*places, *failures])
         if indices != list(range(self.rows, self.rows + len(indices))):
             raise AccountingError(
-                f"the rows after {self.rows} are not those of the files that come next",
+                f"the rows after {self.rows} are not those of the images that come next",
                 "nothing was published; please report this as a bug",
             )
         self.rows += len(indices)
@@ -103,9 +103,9 @@ class Tabulator:
         return {name: cells[name] for name in self.columns}
 
     def _cells(self, predictions: Predictions) -> Columns:
-        """The columns that predictions fill, for the predicted files only."""
-        # numpy prints a float32 in its shortest form; reading that as a double keeps it. That takes
-        # half the time of a row, and is done of what is reported only.
+        """The columns that predictions fill, for predicted images only."""
+        # numpy prints a float32 in its shortest form, and reading that as a double keeps it. This
+        # takes half the time of a row, so it is done only for what is reported.
         reported = (
             predictions.probs if self.layout.probs else predictions.probs[:, : self.layout.topk]
         )
@@ -130,7 +130,7 @@ class Tabulator:
         return cells
 
     def _judged(self, predictions: Predictions) -> Columns:
-        """How far the likeliest label is ahead, and whether a person should look."""
+        """How far the likeliest label is ahead, and whether a person should look at the image."""
         ahead = predictions.probs[:, 0].copy()
         if predictions.probs.shape[1] > 1:
             ahead -= predictions.probs[:, 1]
@@ -145,13 +145,13 @@ class Tabulator:
 
 
 def needs_review(predictions: Predictions, below: float) -> NDArray[np.bool_]:
-    """Which predictions a person should look at, bool[B]."""
+    """Which predictions a person should review, bool[B]."""
     crowded = (predictions.treatments & Treatment.CROWDED) > 0
     return (predictions.probs[:, 0] < below) | crowded
 
 
 def _explained(predictions: Predictions) -> Columns:
-    """What was found; ``ink`` is empty where nobody looked for strokes."""
+    """The columns of ``explain``; ``ink`` is empty if strokes were not looked for."""
     treatments, ink = predictions.treatments, predictions.ink
     polarities = np.where(treatments & Treatment.DARK, "dark on light", "light on dark").tolist()
     looked_at = (~np.isnan(ink)).tolist()
