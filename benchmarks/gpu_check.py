@@ -1,14 +1,14 @@
-"""Everything that takes a GPU to be seen, by one command, in less than ten minutes.
+"""Everything that only a GPU can show, by one command, in less than ten minutes.
 
     python -m benchmarks.gpu_check --out DIR [--data DIR] [--device cuda] [--seconds 150]
 
-Runs the tests marked ``gpu`` (parity with the plain loop, going on after the memory has run out,
-precisions, batch sizes), ``batchdigit doctor``, the sweep of ``batchdigit bench`` over CPU and GPU
-with its plot, the DataLoader's script on the same GPU, and with --data the comparison of all
-10,000 test images. What each step prints goes to DIR/STEP.txt, what it finds beside it, and how it
-ended to DIR/summary.json. Exits with 1 when a step failed, or did not get to its end in time.
+Runs ``batchdigit doctor``, the tests marked ``gpu`` (parity with the plain loop, continuing when
+memory runs out, precisions, batch sizes), the sweep of ``batchdigit bench`` over CPU and GPU with
+its plot, and the DataLoader's script on the same GPU. With --data, it also compares all 10,000 test
+images. What a step prints goes to DIR/STEP.txt, its results go to DIR too, and how it ended goes to
+DIR/summary.json. Exits with 1 if a step failed or did not finish in time.
 
-With ``--device cpu`` the same steps run without a GPU, whose tests are skipped then.
+With ``--device cpu`` the same steps run without a GPU, and the tests that need one are skipped.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from pathlib import Path
 from benchmarks.images import REPOSITORY
 from benchmarks.machine import machine
 
-MOST_SECONDS = 590.0
-SECONDS_OF_A_STEP = 5.0  # that are left at least, or it is not begun
+MAX_SECONDS = 590.0
+MIN_SECONDS = 5.0  # a step is not started with less time left
 
 
 def main() -> int:
@@ -46,10 +46,10 @@ def main() -> int:
 
 
 def run_steps(
-    steps: dict[str, list[str]], folder: Path, most_seconds: float = MOST_SECONDS
+    steps: dict[str, list[str]], folder: Path, max_seconds: float = MAX_SECONDS
 ) -> dict[str, dict[str, object]]:
-    """Run one step after another, none of them beyond ``most_seconds`` of all; how each ended."""
-    deadline = time.monotonic() + most_seconds
+    """Run the steps in turn, within ``max_seconds`` in all; returns how each ended."""
+    deadline = time.monotonic() + max_seconds
     outcomes: dict[str, dict[str, object]] = {}
     for name, command in steps.items():
         start = time.monotonic()
@@ -60,8 +60,8 @@ def run_steps(
 
 
 def _ended(command: list[str], log: Path, seconds: float) -> str:
-    if seconds < SECONDS_OF_A_STEP:
-        return "not begun: no time was left"
+    if seconds < MIN_SECONDS:
+        return "not started: no time was left"
     with log.open("w") as file:
         step = subprocess.Popen(
             command, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
@@ -69,7 +69,7 @@ def _ended(command: list[str], log: Path, seconds: float) -> str:
         try:
             returncode = step.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(step.pid, signal.SIGKILL)  # with those that it has started
+            os.killpg(step.pid, signal.SIGKILL)  # with the processes that it has started
             step.wait()
             return "stopped: no time was left"
     return "well" if returncode == 0 else f"with exit code {returncode}"
