@@ -1,11 +1,11 @@
 """Which digit does each image show? Batch inference with a CNN over folders of images.
 
     import batchdigit
-    table = batchdigit.predict("images")            # a pandas.DataFrame, a row for each image
+    table = batchdigit.predict("images")             # a pandas.DataFrame, one row for each image
     for predictions in batchdigit.stream("images"):  # batch by batch, for any number of images
         ...
 
-This module is the whole public surface. Names are imported when they are first used:
+This module is the whole public interface. Names are imported when they are first used, so that
 ``import batchdigit`` loads neither torch nor pandas.
 """
 
@@ -65,7 +65,7 @@ _EXPORTS = {
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604  (only strings, in truth)
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604  (they are all strings)
 
 
 def __getattr__(name: str) -> object:
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> object:
         from batchdigit.errors import BatchdigitError
 
         raise BatchdigitError(
-            f"batchdigit.{name} takes PyTorch, which is not installed", "pip install torch"
+            f"batchdigit.{name} needs PyTorch, which is not installed", "pip install torch"
         ) from error
     value = getattr(module, name)
     globals()[name] = value

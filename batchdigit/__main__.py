@@ -1,4 +1,4 @@
-"""What ``batchdigit`` and ``python -m batchdigit`` run."""
+"""The entry point of ``batchdigit`` and ``python -m batchdigit``."""
 
 import atexit
 import gc
@@ -9,12 +9,12 @@ import sys
 
 def main() -> None:
     """Run the program and exit."""
-    # Until the program handles it itself, Ctrl-C ends it without Python's traceback.
+    # Until the program handles Ctrl-C itself, let it end the program without a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    gc.disable()  # imports leave no garbage; who looks for it takes a tenth of the start
-    from batchdigit.cli import app  # which takes a tenth of a second
+    gc.disable()  # imports leave no garbage, and looking for it takes a tenth of the start
+    from batchdigit.cli import app  # takes a tenth of a second
 
     try:
         app.main()
@@ -23,9 +23,9 @@ def main() -> None:
 
 
 def _exit(ending: SystemExit) -> None:
-    """Exit as Python does, but leave it to the system to take PyTorch apart, which takes 0.3 s."""
+    """Exit as Python does, but without taking PyTorch apart, which would take 0.3 s."""
     if not isinstance(ending.code, int | None):
-        raise ending  # a message, which Python prints
+        raise ending  # with a message, which Python prints
     code = ending.code or 0
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

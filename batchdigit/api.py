@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-# What concerns a report in a file.
+# Options that only a report in a file has.
 _ONLY_FOR_REPORTS = {
     *("out", "format", "max_bad", "save_fitted"),
     *(option.name for option in fields(Resuming)),
@@ -29,22 +29,22 @@ _ONLY_FOR_REPORTS = {
 def predict(
     source: Source, model: str | os.PathLike[str] | None = None, **options: Any
 ) -> pd.DataFrame:
-    """The report on ``source`` as a DataFrame: a row for each image, in the order of the names.
+    """The report on ``source`` as a DataFrame: one row for each image, in the order of their names.
 
-    ``source`` is a folder, an image file, or several of either; ``model`` a CNN's file (default:
-    the one that the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged one);
-    ``options`` are the fields of :class:`batchdigit.Job` that do not concern a file: ``topk``,
-    ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``, ``class_name``,
-    ``batch_size``, ``workers``, ``backend``, ``device``, ``precision``, ``follow_symlinks``,
-    ``start_method``.
+    ``source`` is a folder, an image file, or several of either. ``model`` is the file of a CNN; the
+    default is the one that the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged
+    one. ``options`` are the fields of :class:`batchdigit.Job` that do not concern a report in a
+    file: ``topk``, ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``,
+    ``class_name``, ``batch_size``, ``workers``, ``backend``, ``device``, ``precision``,
+    ``follow_symlinks``, ``start_method``.
 
-    Columns: ``filename`` (string), ``prediction`` (Int64, or string where there are ``labels``),
-    ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review``
-    (boolean), and those that ``topk``, ``probs`` and ``explain`` add. A row with an error has
-    nothing else (NA), a row without has no error (NA).
+    The columns are ``filename`` (string), ``prediction`` (Int64, or string with ``labels``),
+    ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review`` (boolean),
+    and those that ``topk``, ``probs`` and ``explain`` add. A row with an error has NA in all other
+    columns but ``filename``; a row without one has NA in ``error``.
 
-    Raises a :class:`batchdigit.BatchdigitError` when there is no report to make; an image that
-    cannot be used is a row, not an exception.
+    Raises a :class:`batchdigit.BatchdigitError` if no report can be made. An image that cannot be
+    used is a row, not an exception.
     """
     job = _job(source, model, options)
     with pipeline.open_session(job, Stopwatch()) as session:
@@ -56,10 +56,10 @@ def predict(
 def stream(
     source: Source, model: str | os.PathLike[str] | None = None, **options: Any
 ) -> Iterator[Predictions]:
-    """The predictions on ``source`` batch by batch, in memory that does not grow.
+    """The predictions on ``source``, batch by batch, in memory that does not grow.
 
-    Takes what :func:`predict` takes. Each :class:`batchdigit.Predictions` also carries the
-    images of its batch that failed, and knows the ``filenames``.
+    The arguments are those of :func:`predict`. Each :class:`batchdigit.Predictions` also holds the
+    failures of its batch, and knows the ``filenames``.
     """
     return pipeline.stream(_job(source, model, options))
 
@@ -69,11 +69,11 @@ def _job(source: Source, model: str | os.PathLike[str] | None, options: dict[str
         raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
     if model is not None:
         options["model"] = Path(model)
-    return Job(source, **options)  # type: ignore[arg-type]  # which Job makes text of
+    return Job(source, **options)  # type: ignore[arg-type]  # Job makes it text
 
 
 def _data_frame(parts: list[Columns], columns: dict[str, type]) -> pd.DataFrame:
-    # Imported here: streaming does without it.
+    # Imported here because streaming does not need it.
     import pandas as pd
 
     types = {str: "string", int: "Int64", float: "float32", bool: "boolean"}

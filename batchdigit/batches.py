@@ -1,9 +1,9 @@
-"""What flows through the program: batches of images, and what became of them.
+"""What flows through the program: batches of images, and the predictions on them.
 
-:class:`Batch` and :class:`Predictions` know how to be made, taken apart and joined; nothing else
-lists their arrays. What is known of each image beside its pixels is listed once, in FACTS.
+All code that makes, splits or joins a :class:`Batch` or :class:`Predictions` is here; no other
+module lists their arrays. FACTS is the only list of what is known about an image except its pixels.
 
-B batch, K classes, k labels reported for each image.
+B is the batch size, K the number of classes, k the number of labels reported for each image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from batchdigit.system.stopwatch import add_up
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be used; becomes one error row ``STAGE: MESSAGE``."""
+    """An image that could not be used. It becomes one error row, ``STAGE: MESSAGE``."""
 
     index: int
     stage: str
@@ -33,24 +33,24 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """The row's ``error``."""
+        """The ``error`` of the row."""
         return f"{self.stage}: {self.message}"
 
 
 class Treatment(IntFlag):
-    """What became of an image between decoding and the network; fits a uint8."""
+    """What was done to an image between decoding and the network, or seen on it; fits a uint8."""
 
     AS_IT_IS = 0
-    FITTED = 1  # brought to what MNIST's digits look like
+    FITTED = 1  # made to look like MNIST's digits
     DARK = 2  # its ink is darker than its background
-    CROWDED = 4  # there is more on it than what the network got to see
+    CROWDED = 4  # there is more on it than the network saw
 
 
 class Digit(NamedTuple):
     """An image as the network gets it.
 
-    ``pixels`` uint8[28, 28], 0 black to 255 white strokes; ``ink`` is the share of the picture
-    that strokes cover, 0 to 1, NaN where nobody looked for strokes.
+    ``pixels`` uint8[28, 28] are 0 for black to 255 for white strokes. ``ink`` is the share of the
+    image that strokes cover, 0 to 1, or NaN if strokes were not looked for.
     """
 
     pixels: NDArray[np.uint8]
@@ -59,7 +59,7 @@ class Digit(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """Something that is known of each image: the type of its numbers, and what stands for none."""
+    """Something that is known about each image: its numpy type, and the value for a missing one."""
 
     dtype: str
     missing: Any
@@ -69,14 +69,14 @@ FACTS: dict[str, Fact] = {
     "treatment": Fact("u1", Treatment.AS_IT_IS),
     "ink": Fact("f4", np.nan),
 }
-"""What is known of each image beside its pixels, as it travels from the reader to the report.
+"""What is known about each image except its pixels, on its way from the reader to the report.
 
-A fact that has a line here comes through batches, predictions, journals and states by itself.
+A fact that is listed here travels through batches, predictions, journals and states without more.
 """
 
 
 def blank_facts(count: int) -> NDArray[np.void]:
-    """A record for each of ``count`` images, structured[count] with the FACTS, all missing."""
+    """A record of missing FACTS for each of ``count`` images, structured[count]."""
     blank = np.array(
         tuple(fact.missing for fact in FACTS.values()),
         dtype=[(name, fact.dtype) for name, fact in FACTS.items()],
@@ -97,16 +97,16 @@ def _joined(parts: Sequence[Batch] | Sequence[Predictions]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive files after reading: the images that could be used and the failures.
+    """Consecutive images after reading: those that could be used, and the failures.
 
-    ``indices`` int64[B] are the positions of the images in the file list, ascending; ``images``
-    uint8[B, 1, 28, 28] are their pixels, 0 black to 255 white strokes; ``facts`` structured[B] is
-    what else is known of them (see FACTS; left out, nothing is). B may be 0. ``busy`` are the
-    seconds of work in them, by stage: ``read``, ``decode`` and ``fit``.
+    ``indices`` int64[B] are the positions of the images in the file list, ascending. ``images``
+    uint8[B, 1, 28, 28] are their pixels, 0 for black to 255 for white strokes. ``facts``
+    structured[B] is what else is known about them (see FACTS), by default nothing. B may be 0.
+    ``busy`` holds the seconds of work they took, by stage: ``read``, ``decode`` and ``fit``.
 
-    Arrays of numpy, not tensors: between processes they travel as plain bytes through the pipe.
-    torch would put tensors into shared memory, which is 64 MB in a container and takes a file
-    descriptor each; for a batch of digits, a fraction of a megabyte, that is no faster.
+    These are numpy arrays, which travel between processes as plain bytes through a pipe. torch
+    would put tensors into shared memory, which is 64 MB in a container and takes a file descriptor
+    for each. For a batch of digits, a fraction of a megabyte, that is no faster.
     """
 
     PER_IMAGE: ClassVar = ("indices", "images", "facts")
@@ -126,19 +126,19 @@ class Batch:
 
     @classmethod
     def of(cls, images: NDArray[np.uint8]) -> Batch:
-        """A batch of ``images`` uint8[B, 1, H, W] that come from no files."""
+        """A batch of ``images`` uint8[B, 1, H, W] that do not come from a source."""
         return cls(np.arange(len(images)), images)
 
     @classmethod
     def failed(cls, failure: Failure) -> Batch:
-        """What comes of a file that could not be used: no image."""
+        """A batch with one failure and no image."""
         nothing = np.empty((0, *MNIST.shape), np.uint8)
         return cls(np.empty(0, np.int64), nothing, failures=(failure,))
 
     def parts(self, size: int) -> list[Batch]:
-        """The same in parts of at most ``size`` images, at least one.
+        """The batch in parts, at least one, of at most ``size`` images.
 
-        Failures and seconds are in the first.
+        The first part has the failures and the seconds.
         """
         rows = [slice(start, start + size) for start in range(0, max(len(self), 1), size)]
         first, *rest = (replace(self, **_taken(self, part)) for part in rows)
@@ -147,12 +147,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What became of one batch: B images with their k likeliest labels, and the failures.
+    """The outcome of one batch: B images with their k likeliest labels, and the failures.
 
-    ``indices`` int64[B] ascending, ``labels`` int64[B, k] and ``probs`` float32[B, k] by falling
-    probability (the softmax over all K classes), in main memory; k is at least 2 where K is.
-    ``facts`` structured[B] are those of the batch. ``files``, where set, resolves the indices.
-    Failures are in the order of the files too. ``busy`` are the seconds of work in all this, by
+    ``indices`` int64[B] are ascending. ``labels`` int64[B, k] and ``probs`` float32[B, k] are
+    sorted by falling probability (the softmax over all K classes), and are in main memory. k is at
+    least 2 if K is. ``facts`` structured[B] are those of the batch. ``files``, if set, resolves the
+    indices. Failures are in the order of the images too. ``busy`` holds the seconds of work, by
     stage: those of the batch, ``transfer`` to a GPU, and ``network``.
     """
 
@@ -178,7 +178,7 @@ class Predictions:
         probs: NDArray[np.float32],
         busy: Mapping[str, float],
     ) -> Predictions:
-        """What became of ``batch``; ``busy`` are the seconds that the network took."""
+        """The outcome of ``batch``; ``busy`` holds the seconds that the network took."""
         return cls(
             batch.indices,
             labels,
@@ -193,29 +193,29 @@ class Predictions:
 
     @property
     def treatments(self) -> NDArray[np.uint8]:
-        """What became of each image before the network, uint8[B] (see :class:`Treatment`)."""
+        """The :class:`Treatment` of each image, uint8[B]."""
         treatments: NDArray[np.uint8] = self.facts["treatment"]
         return treatments
 
     @property
     def ink(self) -> NDArray[np.float32]:
-        """The share of each picture that strokes cover, float32[B], NaN where nobody looked."""
+        """The share of each image that strokes cover, float32[B], NaN if not looked for."""
         ink: NDArray[np.float32] = self.facts["ink"]
         return ink
 
     @property
     def rows(self) -> int:
-        """How many files this is about, those that failed among them."""
+        """The number of images, failures included."""
         return len(self.indices) + len(self.failures)
 
     @property
     def first(self) -> int:
-        """The lowest index of a file that this is about."""
+        """The lowest index of an image, failures included."""
         return min(self._at(0))
 
     @property
     def last(self) -> int:
-        """The highest index of a file that this is about."""
+        """The highest index of an image, failures included."""
         return max(self._at(-1))
 
     def _at(self, end: int) -> list[int]:
@@ -224,12 +224,12 @@ class Predictions:
 
     @property
     def all_indices(self) -> NDArray[np.int64]:
-        """The indices of all files that this is about, failures included, int64, ascending."""
+        """The indices of all images, failures included, int64, ascending."""
         failed = np.array([failure.index for failure in self.failures], dtype=np.int64)
         return np.sort(np.concatenate([self.indices, failed]))
 
     def split(self, index: int) -> tuple[Predictions, Predictions]:
-        """What this says of files below ``index``, and of the others."""
+        """The outcome of images below ``index``, and that of the others."""
         row = int(self.indices.searchsorted(index))
         failed = bisect.bisect_left(self.failures, index, key=lambda failure: failure.index)
         below, others = slice(row), slice(row, None)
@@ -239,7 +239,7 @@ class Predictions:
         )
 
     def renumbered(self, index_of: NDArray[np.int64]) -> Predictions:
-        """The same of files with other indices: int64 by their present ones, -1 leaves one out."""
+        """The same with new indices: int64 by present index; -1 leaves an image out."""
         kept = _taken(self, index_of[self.indices] >= 0)
         return replace(
             self,
@@ -259,7 +259,7 @@ class Predictions:
         return [self.files.filename(index) for index in self.indices.tolist()]
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
-        """All that a journal keeps: an array for each field, the failures as bytes of JSON."""
+        """What a journal keeps: an array for each field, with the failures as bytes of JSON."""
         failures = [list(asdict(failure).values()) for failure in self.failures]
         return {
             **_taken(self, slice(None)),
@@ -279,7 +279,7 @@ class Predictions:
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """One for several that together hold what became of some files, in the order of the files."""
+    """Join predictions whose images may alternate; the result is in the order of the images."""
     if len(parts) == 1:
         return parts[0]
     joined = Predictions(**_joined(parts), busy=add_up(part.busy for part in parts))
@@ -292,7 +292,7 @@ def join_predictions(parts: Sequence[Predictions]) -> Predictions:
 
 
 def join_batches(batches: Sequence[Batch]) -> Batch:
-    """One for several that follow one another in the order of the files."""
+    """Join consecutive batches."""
     return Batch(
         **_joined(batches),
         failures=tuple(failure for batch in batches for failure in batch.failures),

@@ -1,6 +1,6 @@
-"""What a run is asked to do. Defaults are written here and nowhere else.
+"""What a run is asked to do. Its defaults are written here and nowhere else.
 
-Importing this module must stay cheap: ``batchdigit --help`` reads its defaults from here.
+Importing this module must stay cheap, because ``batchdigit --help`` reads the defaults from here.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How many images may fail before a finished run counts as bad: a number or a share."""
+    """How many images may fail before a finished run counts as bad: a number or a percentage."""
 
     count: int = 0
-    percent: Decimal | None = None  # exact, as it was written: 32.3% of 1,000 are 323
+    percent: Decimal | None = None  # exactly as written: 32.3% of 1,000 is 323
 
     @classmethod
     def parse(cls, text: str) -> Tolerance:
-        """``"3"`` or ``"0.5%"``; raises UsageError for anything else."""
+        """Parse ``"3"`` or ``"0.5%"``. Raises UsageError for anything else."""
         if match := re.fullmatch(r"(\d+)", text):
             return cls(count=int(match[1]))
         if (match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text)) and Decimal(match[1]) <= 100:
@@ -51,7 +51,7 @@ class Tolerance:
         return str(self.count) if self.percent is None else f"{self.percent}%"
 
     def allows(self, failed: int, found: int) -> bool:
-        """Whether ``failed`` of ``found`` images are few enough."""
+        """Whether ``failed`` out of ``found`` images are few enough."""
         if self.percent is None:
             return failed <= self.count
         return failed * 100 <= found * self.percent
@@ -64,15 +64,14 @@ def default_model() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What concerns reading: which files are read, how, and by whom.
+    """How images are read.
 
-    ``max_bytes``, ``max_pixels`` and ``timeout`` (seconds) are limits for each file; a file that
-    exceeds one becomes an error row. Only worker processes are held to the timeout. ``preprocess``
-    is how pixels come to the size that the network takes (see
-    :mod:`batchdigit.images.preprocess`): what looks like MNIST as it is and the rest fitted
-    (``auto``), all as they are (``exact``) or all fitted (``fit``). ``workers`` None lets the
-    program choose how many processes read; ``start_method`` None means the cheapest that is safe
-    (see :mod:`batchdigit.reading.startup`).
+    ``max_bytes``, ``max_pixels`` and ``timeout`` (seconds) are limits for each image; an image that
+    exceeds one becomes an error row. The timeout applies to worker processes only. ``preprocess``
+    says which images are fitted to what the network knows: those that do not look like MNIST's
+    (``auto``), none (``exact``) or all (``fit``); see :mod:`batchdigit.images.preprocess`. If
+    ``workers`` is None, the program chooses how many worker processes read. If ``start_method`` is
+    None, it chooses the cheapest that is safe (see :mod:`batchdigit.reading.startup`).
     """
 
     preprocess: str = "auto"
@@ -101,9 +100,9 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
-    """What concerns computing: which model, by what, on what.
+    """Which model computes, by which backend, and on which device.
 
-    ``class_name`` is what the class of a whole pickled model may be called besides ``CNN``. Where
+    ``class_name`` is a name that the class of a whole pickled model may have instead of ``CNN``. If
     ``backend``, ``device`` or ``precision`` is ``auto``, or ``batch_size`` is None, the program
     chooses (see :mod:`batchdigit.backends.choice` and :mod:`batchdigit.auto`).
     """
@@ -126,13 +125,13 @@ class Computing:
 
 @dataclass(frozen=True, kw_only=True)
 class Reporting:
-    """What concerns the report.
+    """What the report holds.
 
-    ``format`` None means the one that the extension of ``out`` names. ``labels`` are the names of
-    the classes, in order; without them the report has their numbers. Rows with a confidence below
+    If ``format`` is None, the extension of ``out`` decides. ``labels`` are the names of the
+    classes, in order; without them the report has their numbers. Rows with a confidence below
     ``review_below`` need a person's review. ``explain`` adds columns about the fitting.
-    ``save_fitted`` is a folder for the images that the network got to see. ``max_bad`` is how many
-    error rows are fine.
+    ``save_fitted`` is a folder for the images that the network saw. ``max_bad`` is how many error
+    rows are tolerated.
     """
 
     format: str | None = None
@@ -156,11 +155,11 @@ class Reporting:
 
 @dataclass(frozen=True, kw_only=True)
 class Resuming:
-    """What concerns earlier runs, and other ones.
+    """How to treat earlier runs and concurrent ones.
 
-    ``update`` reuses rows of the last report at ``out`` for files that have not changed, with
-    ``retry_errors`` all but error rows. ``fresh`` forgets what an unfinished run has done. ``wait``
-    is how many seconds another run that writes ``out`` has to end.
+    ``update`` reuses the rows of the last report at ``out`` for images that have not changed;
+    ``retry_errors`` excludes error rows. ``fresh`` forgets what an unfinished run has done.
+    ``wait`` is how many seconds to wait for another run that writes ``out``.
     """
 
     update: bool = False
@@ -170,17 +169,17 @@ class Resuming:
 
     def __post_init__(self) -> None:
         if self.retry_errors and not self.update:
-            raise UsageError("--retry-errors says what to --update", "add --update")
+            raise UsageError("--retry-errors has no effect without --update", "add --update")
         if not 0 <= self.wait < 1e9:
             raise UsageError(f"--wait {self.wait:g} is not a time in seconds", "try 3600")
 
 
 @dataclass(frozen=True)
 class Job(Resuming, Reporting, Computing, Reading):
-    """Everything that a run is asked to do: the four parts, what to read and where to write.
+    """Everything that a run is asked to do: the four parts, what to read, and where to write.
 
-    ``source`` are paths as text; :class:`pathlib.Path` is accepted as well, and one alone.
-    ``out`` is the report. What needs one part only takes that part, and gets the job.
+    ``source`` holds paths as text; a :class:`pathlib.Path`, or a single path, is accepted too.
+    ``out`` is the report. Code that needs only one part takes that part, and can be given the job.
     """
 
     source: tuple[str, ...]
@@ -202,7 +201,7 @@ class Job(Resuming, Reporting, Computing, Reading):
 
     @property
     def reading(self) -> Reading:
-        """What concerns reading alone, for the processes that read."""
+        """The options of reading alone, for worker processes."""
         return Reading(**{part.name: getattr(self, part.name) for part in fields(Reading)})
 
 
@@ -215,7 +214,7 @@ def check_device_name(name: str) -> None:
 
 
 def check_batch_size(option: str, batch_size: int | None) -> None:
-    """Raise UsageError for a size that batches cannot have."""
+    """Raise UsageError for a size that a batch cannot have."""
     if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise UsageError(f"{option} {batch_size} is not between 1 and {MAX_BATCH_SIZE}", "try 256")
 
@@ -227,6 +226,6 @@ def check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> No
 
 
 def _auto_is_none(part: object, name: str) -> None:
-    """Take ``auto`` for None, as on the command line."""
+    """Replace ``auto`` by None, as the command line does."""
     if getattr(part, name) == "auto":
         object.__setattr__(part, name, None)

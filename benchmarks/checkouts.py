@@ -1,4 +1,4 @@
-"""Running two checkouts of batchdigit side by side, by the Python that runs this."""
+"""Running two checkouts of batchdigit side by side, with the Python that runs this."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def in_checkout(checkout: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """``python ARGUMENTS`` with the batchdigit of ``checkout``, whatever is installed."""
+    """Run ``python ARGUMENTS`` with the batchdigit of ``checkout``, whatever is installed."""
     environment = os.environ | {"PYTHONPATH": str(checkout.resolve())}
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -16,7 +16,7 @@ def in_checkout(checkout: Path, *arguments: object) -> subprocess.CompletedProce
 
 
 def batchdigit(checkout: Path, *arguments: object, codes: tuple[int, ...] = (0,)) -> None:
-    """``batchdigit ARGUMENTS`` of ``checkout``; ends this program for other exit codes."""
+    """Run ``batchdigit ARGUMENTS`` of ``checkout``; other exit codes end this program."""
     done = in_checkout(checkout, "-m", "batchdigit", *arguments)
     if done.returncode not in codes:
         sys.exit(f"{checkout}: batchdigit {' '.join(map(str, arguments))}:\n{done.stderr}")

@@ -1,10 +1,10 @@
-"""What fitting a picture costs, and what it makes of pictures.
+"""What fitting an image costs, and what comes out.
 
     python -m benchmarks.fitting [--picture FILE]
 
-Times ``batchdigit.images.fit.fit`` on one core, decoding excluded: variants of the sample digits
-of 28x28, and photos of 1, 4 and 12 megapixels. ``--picture`` draws a dozen variants and what the
-network gets to see of each instead.
+Times ``batchdigit.images.fit.fit`` on one core, without decoding, on 28x28 variants of the sample
+digits and on photos of 1, 4 and 12 megapixels. ``--picture`` instead draws a dozen variants, each
+with what the network sees.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def photo(digit: np.ndarray, label: int, megapixels: float, random: np.random.Ge
 
 
 def microseconds(images: list[np.ndarray]) -> float:
-    """Median over the rounds of the mean time of an image."""
+    """The median over the rounds of the mean time for an image."""
     rounds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()

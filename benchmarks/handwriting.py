@@ -1,11 +1,11 @@
-"""How good the packaged model is on other people's handwriting, and how much its confidence means.
+"""How good the packaged model is on other people's handwriting, and how well it is calibrated.
 
     python -m benchmarks.handwriting DIR [--preprocess auto|exact|fit] [--mnist DIR]
 
-DIR holds ``GROUP/LABEL/FILE``: any number of groups of pictures, in each one folder for each digit.
-``--mnist`` adds MNIST's test images. For each group: accuracy; the expected calibration error
-over 15 bins of equal width (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
-Networks", 2017); the share of rows to review, and the share of the errors that is among them.
+DIR holds ``GROUP/LABEL/FILE``: any number of groups of images, each with one folder for each digit.
+``--mnist`` adds MNIST's test images. Prints for each group the accuracy, the expected calibration
+error over 15 bins of equal width (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
+Networks", 2017), the share of rows to review, and the share of errors that are among them.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def report(folder: Path, options: list[str]) -> list[Row]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="other weights than the packaged ones")
-    parser.add_argument("--review-below", help="another threshold than the default")
+    parser.add_argument("--model", help="weights to use instead of the packaged ones")
+    parser.add_argument("--review-below", help="a threshold to use instead of the default")
 
 
 def options_of(arguments: argparse.Namespace) -> list[str]:
-    """Those of :func:`add_options` that were given, for ``batchdigit run``."""
+    """The options of :func:`add_options` that were given, for ``batchdigit run``."""
     given = {"--model": arguments.model, "--review-below": arguments.review_below}
     return [part for name, value in given.items() if value for part in (name, value)]
 

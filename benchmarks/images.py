@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def make_images(arguments: argparse.Namespace, folder: Path) -> list[Path]:
-    """Write MNIST's test images, with --data, or the sample images over and over; their paths."""
+    """Write MNIST's test images (with --data) or repeated sample images; returns their paths."""
     if arguments.data:
         from benchmarks.mnist import write_test_images
 

@@ -1,4 +1,4 @@
-"""The machine and the versions that a figure belongs to."""
+"""The machine and the versions that a figure was measured with."""
 
 import compileall
 import os
@@ -17,7 +17,7 @@ PACKAGES = (
 def compile_packages(repository: Path = Path(__file__).parents[1]) -> None:
     """Compile what is timed, as pip does with what it installs.
 
-    Python itself may not write what it has compiled of a checkout (PYTHONDONTWRITEBYTECODE).
+    Python itself may not be allowed to store compiled files (PYTHONDONTWRITEBYTECODE).
     """
     for package in ("batchdigit", "benchmarks", "tests"):
         compileall.compile_dir(repository / package, quiet=1)

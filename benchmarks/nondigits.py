@@ -1,10 +1,10 @@
-"""What a run says of pictures that don't show one digit: all of them should be marked.
+"""What a run says about images that don't show one digit: all of them should be marked.
 
     python -m benchmarks.nondigits [--photos DIR] [--model FILE] [--review-below P]
 
-Makes 200 pictures of each kind: empty paper, plain, ruled or in shadow; letters that no digit looks
-like; lines of text; two to four digits side by side; scribbles. ``--photos`` adds cuttings of the
-pictures in DIR, of 10% to 100% of their sides. A picture is marked when its row is an error
+Makes 200 images of each kind: empty paper (plain, ruled or in shadow), letters that look like no
+digit, lines of text, two to four digits side by side, and scribbles. ``--photos`` adds crops of the
+images in DIR, with 10% to 100% of their sides. An image is marked if its row is an error
 (``blank``) or says ``needs_review``.
 """
 
@@ -45,7 +45,7 @@ def empty_paper(random: Generator) -> np.ndarray:
 
 
 def written(text: str, random: Generator) -> np.ndarray:
-    """Text in strokes of white on black, cropped."""
+    """Text in white strokes on black, cropped."""
     font, pen = int(random.choice(FONTS)), int(random.integers(4, 14))
     (width, height), below = cv2.getTextSize(text, font, 5, pen)
     canvas = np.zeros((height + below + 60, width + 60), np.uint8)

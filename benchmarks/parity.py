@@ -1,11 +1,11 @@
-"""Accuracy on MNIST's test images, and agreement with the plain loop, image by image.
+"""Accuracy on MNIST's test images, and agreement with the plain loop for each image.
 
     python -m benchmarks.parity --data DIR [--download]
 
-Writes the 10,000 test images as PNG files, labels them by the plain loop (Image.open, ToTensor,
-unsqueeze, CNN, softmax, max) and by ``batchdigit run`` for both backends, several batch sizes
-and numbers of workers, and compares. Exits with 1 when a class differs, a probability differs by
-more than 1e-4, or the accuracy is below 99.60%.
+Writes the 10,000 test images as PNG files. Labels them by the plain loop (Image.open, ToTensor,
+unsqueeze, CNN, softmax, max) and by ``batchdigit run`` with both backends, several batch sizes and
+numbers of workers, and compares the results. Exits with 1 if a class differs, a probability differs
+by more than 1e-4, or the accuracy is below 99.60%.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def main() -> int:
             print(
                 f"{backend}, batch size {batch_size:4}, workers {workers}: "
                 f"{right} of {len(rows)} right, "
-                f"{flips} other classes than the plain loop, "
-                f"largest difference of a probability {difference:.1e}",
+                f"{flips} classes differ from the plain loop, "
+                f"probabilities differ by at most {difference:.1e}",
                 flush=True,
             )
     return int(failed)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.reading [--data DIR [--download]] [--images N] [--rounds N]
 
-ImageFolder with Grayscale and ToTensor, image by image, against what a worker of batchdigit does,
-in batches of 256. Both end in floats from 0 to 1, in one process and one thread, with the files
-in the page cache; interleaved, medians. With --data, the images are MNIST's test images; without,
-the sample images repeated.
+Compares ImageFolder with Grayscale and ToTensor, image by image, with the work of one of
+batchdigit's worker processes, in batches of 256. Both produce floats from 0 to 1, in one process
+and one thread, with the files in the page cache. Runs are interleaved, and medians are printed.
+The images are MNIST's test images with --data, and the repeated sample images without.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python -m benchmarks.roofline [--data DIR [--download]] [--images N] [--rounds N]
 
-Measures the rate of a matrix product (2048x2048, single precision, all cores), which bounds how
-many images a second the CNN can label; the model alone, on batches of 256 that are ready; and the
-steady rate of ``batchdigit run``, from a run over all images and one over half of them, whose
-difference has no start-up in it. Interleaved, medians.
+Measures three rates: that of a matrix product (2048x2048, single precision, all cores), which
+bounds how many images a second the CNN can label; that of the model alone, on batches of 256 in
+memory; and the steady rate of ``batchdigit run``. The last comes from a run over all images and one
+over half of them, whose difference excludes start-up. Runs are interleaved; medians are printed.
 """
 
 import argparse
@@ -36,11 +36,11 @@ from benchmarks.rivals.onnx_threads import start_session
 BACKENDS = ("torch", "onnxruntime")
 SIDE = 2048
 PRODUCTS = 10
-PAUSE = 0.5  # seconds in which the threads of what was measured before go to sleep
+PAUSE = 0.5  # seconds in which the threads of the previous task go to sleep
 
 
 def flops_of_an_image(model: CNN) -> int:
-    """Multiplications and additions in convolutions and linear layers, from their shapes."""
+    """Count multiplications and additions in convolutions and linear layers by their shapes."""
     flops = 0
 
     def count(layer: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
@@ -91,7 +91,7 @@ def run(backend: str, images: Path, out: Path) -> None:
 
 
 def median_seconds(tasks: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Of each task; a first round, which warms up, does not count."""
+    """The median time of each task; a first round warms up and does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(1 + rounds):
         for name, task in tasks.items():
@@ -135,7 +135,7 @@ def main() -> None:
     print(f"{count} images, {arguments.rounds} interleaved rounds")
     print(in_words(machine()))
     print(f"matrix product: {peak / 1e9:.0f} GFLOP/s on {torch.get_num_threads()} threads")
-    print(f"an image: {flops / 1e6:.1f} MFLOP, hence at most {roof:,.0f} images/s")
+    print(f"an image takes {flops / 1e6:.1f} MFLOP, so at most {roof:,.0f} images/s")
     for backend in BACKENDS:
         alone = count / seconds[backend]
         difference = seconds[f"{backend}, all"] - seconds[f"{backend}, half"]

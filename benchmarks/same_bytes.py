@@ -3,10 +3,10 @@
     python -m benchmarks.same_bytes BEFORE AFTER SOURCE [SOURCE ...] [--data DIR [--download]]
 
 Runs ``batchdigit run`` of both checkouts over each SOURCE, and with --data over MNIST's test
-images, in every format, by both backends, with 0 and 2 workers, with all columns. Text reports
-must be the same byte for byte. A Parquet file also holds the account of its run, with the time of
-day; all else in it must be the same: schema, rows and other metadata. The exit code is 1 where
-something differs.
+images: in every format, with both backends, with 0 and 2 workers, and with all columns. Text
+reports must be the same byte for byte. A Parquet file also holds the account of its run, with the
+time of day; its schema, rows and other metadata must be the same. The exit code is 1 if anything
+differs.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
             reports = []
             for name, checkout in (("before", arguments.before), ("after", arguments.after)):
                 out = Path(temporary, f"{name}.{form}")
-                # 3: some images of these sources cannot be read.
+                # 3 because some images of these sources cannot be read.
                 batchdigit(
                     checkout.resolve(), "run", source, "--out", out, "--backend", backend,
                     "--device", "cpu", "--workers", workers, "--topk", 3, "--probs", "--explain",

@@ -1,11 +1,11 @@
-"""What a run costs beside the network, and whether that grows with the number of files.
+"""What a run costs without the network, and whether that grows with the number of files.
 
     python -m benchmarks.scale [--images N ...] [--folder DIR]
 
-Runs over 10,000 and 1,000,000 files with a network that answers at once: listing, reading,
-decoding, accounting, the journal and the report remain, on one core (``--workers 0``). Prints for
-each size the processor time of a file, when the first batch was done, and the peak memory.
-The files are hard links to the sample digits, in folders of a thousand; DIR keeps them.
+Runs over 10,000 and 1,000,000 files with a network that answers at once. What remains is listing,
+reading, decoding, accounting, the journal and the report, on one core (``--workers 0``). Prints for
+each size the processor time for a file, when the first batch was done, and the peak memory. The
+files are hard links to the sample digits, in folders of a thousand; those in DIR are kept.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def link_images(folder: Path, count: int) -> None:
 
 
 class Network:
-    """A session of ONNX Runtime that answers at once."""
+    """Stands in for an ONNX Runtime session, and answers at once."""
 
     logits = np.array([[0, 5, 2, 1, 0, 0, 0, 0, 0, 0]], np.float32)
 
@@ -47,7 +47,7 @@ class Network:
 
 
 def run_without_network(folder: Path, out: Path) -> None:
-    """Run in this process, and print what it took as JSON."""
+    """Run in this process, and print the cost as JSON."""
     from batchdigit.backends.onnx_backend import OnnxBackend
 
     OnnxBackend._session = lambda _self, _data: Network()  # type: ignore[method-assign]
@@ -75,7 +75,7 @@ def run_without_network(folder: Path, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 1_000_000])
-    parser.add_argument("--folder", type=Path, help="where the links lie, on the samples' disk")
+    parser.add_argument("--folder", type=Path, help="where to put the links, on the samples' disk")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

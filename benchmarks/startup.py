@@ -1,9 +1,9 @@
-"""What starting costs, in units of ``python -c "import torch"``, which no torch program avoids.
+"""What starting costs, in units of ``python -c "import torch"``, which every torch program pays.
 
     python -m benchmarks.startup [--rounds N]
 
-``batchdigit --help`` and ``batchdigit run`` of ten images by both backends, whole processes,
-interleaved with the import; ratios of medians are printed.
+Times whole processes: ``batchdigit --help``, and ``batchdigit run`` over ten images with both
+backends, interleaved with the import. Prints ratios of medians.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Whole-process time of ``batchdigit run`` against what one would write by hand.
+"""The time of the whole ``batchdigit run`` against scripts that one would write by hand.
 
     python -m benchmarks.throughput [--data DIR [--download]] [--images N] [--rounds N]
                                     [--rivals NAME ...] [--device DEVICE] [--markdown]
                                     [--out FILE.json]
 
-The rivals are the scripts in ``benchmarks/rivals``, with the same weights over the same PNG files;
-those whose packages are not installed are left out. The runs are interleaved against drift, in
-another order each round, after a round without a clock in which all must give the same classes,
-or the script fails. With --data, the images are MNIST's test images; without, the sample images
-repeated. With another --device than cpu, PyTorch computes there, in batchdigit and in the
-DataLoader's script, which then is the only rival.
+The rivals are the scripts in ``benchmarks/rivals``, with the same weights and PNG files. Rivals
+whose packages are not installed are left out. A first round is not timed; the script fails unless
+all give the same classes in it. The timed runs are interleaved against drift, in a different order
+each round. The images are MNIST's test images with --data, and the repeated sample images without.
+With a --device other than cpu, PyTorch computes there, in batchdigit and in the DataLoader's
+script, which is then the only rival.
 """
 
 import argparse
@@ -48,13 +48,13 @@ RIVALS = {
     "seed_loop": "the plain loop, image by image",
     "ray_data": "Ray Data",
 }
-# What a rival needs beside this project's own packages: a module, and how pip names it.
+# What a rival needs in addition to this project's packages: a module, and its name for pip.
 NEEDS = {
     "lightning_predict": ("lightning", "lightning"),
     "timm_loader": ("timm", "timm"),
     "ray_data": ("ray", "ray[data]"),
 }
-PAUSE = 2  # seconds in which Ray's processes end, which outlive the one that started them
+PAUSE = 2  # seconds for Ray's processes to end, which outlive the one that started them
 
 
 def main() -> int:
@@ -80,7 +80,7 @@ def main() -> int:
         classes = {name: _classes(folder / f"{name}.csv") for name in commands}
         different = [name for name in commands if classes[name] != classes["batchdigit_torch"]]
         if different:
-            print(f"other classes than batchdigit with torch: {', '.join(different)}")
+            print(f"these give other classes than batchdigit with torch: {', '.join(different)}")
             return 1
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(arguments.rounds):
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def _installed(wanted: list[str] | None) -> list[str]:
-    """The rivals to run; says how to install the others."""
+    """The rivals that can run; says how to install the others."""
     rivals = list(RIVALS) if wanted is None else wanted
     missing = [name for name in rivals if name in NEEDS and not find_spec(NEEDS[name][0])]
     if missing:
@@ -133,7 +133,7 @@ def _commands(rivals: list[str], images: Path, folder: Path, device: str) -> dic
 
 
 def _order(names: list[str], number: int) -> list[str]:
-    """Another first one each round, and backwards every other, so that neighbours change."""
+    """A different first name each round, reversed every other, so that neighbours change."""
     start = number % len(names)
     order = names[start:] + names[:start]
     return order[::-1] if number % 2 else order

@@ -1,16 +1,16 @@
-"""How fast one checkout is against another: throughput, start-up, reading and scale.
+"""How fast one checkout is compared with another: throughput, start-up, reading and scale.
 
     python -m benchmarks.versus BEFORE AFTER [--data DIR [--download]] [--images N] [--rounds N]
                                 [--files N]
 
-Both take turns, and the ratios are those of the medians, AFTER over BEFORE: 1.03 is 3% slower.
+The two take turns. The ratios are medians of AFTER over medians of BEFORE: 1.03 is 3% slower.
 
-- *throughput*: ``batchdigit run`` over N images (MNIST's test images with --data, else the sample
-  images repeated), the whole process, by both backends;
+- *throughput*: the whole process of ``batchdigit run`` over N images, with both backends; the
+  images are MNIST's test images with --data, and the repeated sample images without;
 - *start-up*: the same over ten images, and ``batchdigit --help``;
-- *reading*: the processor time of an image in a run without processes that read and without a
-  network (``benchmarks.scale``), over N images;
-- *scale*: the same over --files images, and the memory that it takes.
+- *reading*: the processor time for an image in a run over N images without worker processes and
+  without a network (``benchmarks.scale``);
+- *scale*: the same over --files images, and the memory that this takes.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def run(checkout: Path, source: Path, out: Path, backend: str) -> float:
 
 
 def without_network(checkout: Path, folder: Path, out: Path) -> dict[str, float]:
-    """What a run over ``folder`` takes beside the network."""
+    """The cost of a run over ``folder`` without the network."""
     done = in_checkout(checkout, "-m", "benchmarks.scale", "--child", folder, out)
     if done.returncode:
         sys.exit(f"{checkout}: {done.stderr}")

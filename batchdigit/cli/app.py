@@ -17,7 +17,7 @@ app = typer.Typer(
     help="Which digit does each image show? Batch inference with a CNN over folders of images.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    # Plain text: it is as readable in a log, and rich takes longer to import than all the rest.
+    # Plain text reads just as well in a log, and rich takes longer to import than all the rest.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -30,7 +30,7 @@ app.command(epilog=DOCTOR_EXIT_CODES)(doctor)
 
 @app.callback()
 def _program(_version: VersionOption = False) -> None:
-    """Options of the program itself; they act in their callbacks."""
+    """Hold the options of the program itself, which act in their callbacks."""
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     occupy_standard_streams()
     try:
         app(prog_name="batchdigit")
-    except OSError as error:  # of --help and --version; commands say theirs themselves
+    except OSError as error:  # from --help or --version; commands report their own
         give_up_stdout()
         problem = OutputError(
             f"cannot write standard output: {error.strerror}", "make room, or write elsewhere"

@@ -39,7 +39,7 @@ Examples:
 
 
 class _MeasureUnlessCompare(TyperGroup):
-    """A group of commands of which ``measure`` need not be named."""
+    """A group of commands that runs ``measure`` unless another one is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
@@ -60,43 +60,47 @@ def measure(
     source: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders of images or image files.  [default: a thousand digits of the package]"
+            help="Folders of images or image files.  [default: the thousand packaged digits]"
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="About how long all of it takes.")
+        float, typer.Option(metavar="SECONDS", help="About how long the whole measurement takes.")
     ] = BENCH.seconds,
     backends: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help=f"Of {', '.join(BACKENDS[1:])}.  [default: those that are installed]",
+            help=f"Any of {', '.join(BACKENDS[1:])}.  [default: those installed]",
         ),
     ] = None,
     devices: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,...", help="Of cpu, cuda, cuda:N, mps.  [default: those that are there]"
+            metavar="NAME,...", help="Any of cpu, cuda, cuda:N, mps.  [default: those present]"
         ),
     ] = None,
     precisions: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help=f"Of {', '.join(PRECISIONS[:3])}.  [default: those that are fast here]",
+            help=f"Any of {', '.join(PRECISIONS[:3])}.  [default: those that are fast here]",
         ),
     ] = None,
     batch_sizes: Annotated[
-        str | None, typer.Option(metavar="N,...", help="Images in a batch; auto is one of them.")
+        str | None, typer.Option(metavar="N,...", help="Images in a batch; may include auto.")
     ] = None,
     workers: Annotated[
-        str | None, typer.Option(metavar="N,...", help="Processes that read; auto is one of them.")
+        str | None,
+        typer.Option(metavar="N,...", help="Worker processes that read; may include auto."),
     ] = None,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
     preprocess: Annotated[
         str,
-        typer.Option(metavar="|".join(PREPROCESSING), help="Which images the runs fit."),
+        typer.Option(
+            metavar="|".join(PREPROCESSING),
+            help="Which images the runs fit, as for batchdigit run.",
+        ),
     ] = BENCH.preprocess,
     out: Annotated[
         Path | None,
@@ -105,22 +109,24 @@ def measure(
             "-o",
             metavar="FILE",
             readable=False,
-            help="Every sample, as .json, .csv or .parquet.",
+            help="Where to write every sample: .json, .csv or .parquet.",
         ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", readable=False, help="Pictures, as .html, .png or .svg."),
+        typer.Option(
+            metavar="FILE", readable=False, help="Where to draw the results: .html, .png or .svg."
+        ),
     ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show no progress, print no table.")
     ] = False,
 ) -> None:
-    """Measure how fast runs over SOURCE are on this machine, and say what holds them back.
+    """Measure how fast runs over SOURCE are on this machine, and say what limits them.
 
-    Backends, devices, precisions, batch sizes and numbers of workers are tried in turns by whole
-    runs, and their results compared. The best setting is printed as a command to paste.
+    Whole runs try backends, devices, precisions, batch sizes and numbers of workers in turns, and
+    their results are compared. The best setting is printed as a command to paste.
     """
     with command("nothing was written", quiet=quiet) as ending:
         job = BenchJob(
@@ -170,7 +176,7 @@ def _names(option: str, text: str | None) -> tuple[str, ...]:
         return ()
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise UsageError(f"{option} {text!r} names nothing", "name some, or leave it off")
+        raise UsageError(f"{option} {text!r} names nothing", "name at least one, or leave it off")
     return names
 
 

@@ -16,29 +16,32 @@ from batchdigit.system.imports import loading
 EXIT_CODES = """\b
 Exit codes:
   0      nothing got slower by more than --fail-over beyond the noise
-  1      something did, or does not run any more
-  2      wrong usage, or a file that is no measurement"""
+  1      something did, or no longer runs
+  2      wrong usage, or a file that is not a measurement"""
 _PERCENT = re.compile(r"(\d{1,4}(?:\.\d{1,6})?)%", re.ASCII)
-_FILE = "A JSON file that batchdigit bench wrote."
+_FILE = "A JSON file written by batchdigit bench."
 
 
 def compare(
     old: Annotated[Path, typer.Argument(metavar="A.json", readable=False, help=_FILE)],
-    new: Annotated[Path, typer.Argument(metavar="B.json", readable=False, help="A later one.")],
+    new: Annotated[
+        Path,
+        typer.Argument(metavar="B.json", readable=False, help="A later file of the same kind."),
+    ],
     fail_over: Annotated[
         str,
         typer.Option(
             "--fail-over",
             metavar="P%",
-            help="Exit with 1 if something lost more of its images a second, beyond the noise.",
+            help="Exit with 1 if any rate fell by more than this beyond the noise.",
         ),
     ] = "10%",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what got faster or slower from one measurement to another, beyond the noise.
+    """Say what got faster or slower between two measurements, beyond the noise.
 
-    Settings that were measured both times are looked at one by one and together. A difference
-    of less than 7%, or of what the samples scatter by, is noise.
+    Settings that were measured both times are compared one by one and together. A difference
+    counts as noise if it is below 7% or within the scatter of the samples.
     """
     with command("nothing was changed"):
         limit = _share(fail_over)
@@ -60,6 +63,6 @@ def _share(text: str) -> float:
     found = _PERCENT.fullmatch(text)
     if found is None or (share := float(found[1]) / 100) > 10:
         raise UsageError(
-            f"--fail-over {text!r} is not a percentage from 0% to 1000%", "write 10%, say"
+            f"--fail-over {text!r} is not a percentage from 0% to 1000%", "write 10%, for example"
         )
     return share

@@ -25,7 +25,7 @@ from batchdigit.reports.formats import choose_format
 def doctor(
     source: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders of images or image files that a run is to read."),
+        typer.Argument(help="Folders of images or image files that a run would read."),
     ] = None,
     out: Annotated[
         Path,
@@ -34,7 +34,7 @@ def doctor(
             "-o",
             metavar="FILE",
             readable=False,
-            help="The report that a run is to write.  [default: one in the working folder]",
+            help="The report that a run would write.  [default: one in the working folder]",
             show_default=False,
         ),
     ] = STDOUT,
@@ -42,10 +42,10 @@ def doctor(
     class_name: ClassNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether everything is there that a run needs, and what to do where it is not.
+    """Check that everything a run needs is there, and say what to do if it is not.
 
-    A line for each check: ok, warning or problem, its name, what was found, the remedy. Nothing
-    is changed, and no file is left behind.
+    Prints a line for each check: ok, warning or problem, the check's name, what was found, and
+    the remedy. Nothing is changed, and no file is left behind.
     """
     with command("nothing was changed"):
         job = Job(
@@ -54,7 +54,7 @@ def doctor(
             model=model or default_model(),
             class_name=class_name,
         )
-        choose_format(job.out, job.format)  # raises for a name that says no format
+        choose_format(job.out, job.format)  # raises if the name does not say a format
         # Other commands need none of this.
         from batchdigit.doctor.examination import examine
         from batchdigit.doctor.findings import (

@@ -1,4 +1,4 @@
-"""What the program says of an outcome: lines of text for a person."""
+"""Outcomes as lines of text for a person."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MEANING = {"blank": "are blank", "inverted": "are dark ink on a light ground"}
 
 
 def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
-    """How many images, how fast, where to."""
+    """How many images there were, how fast they were done, and where the report is."""
     failures = ", ".join(f"{count} {stage}" for stage, count in summary.failures_by_stage.items())
     reused = f"{summary.reused} reused + " if summary.update else ""
     yield (
@@ -41,7 +41,7 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
                 "; try --preprocess auto" if job.preprocess == "exact" else ""
             )
         if len(notes) > MAX_NOTES:
-            yield f"and in {len(notes) - MAX_NOTES} more folders nearly all {meaning}"
+            yield f"nearly all images in {len(notes) - MAX_NOTES} more folders {meaning}"
     where = "" if job.out == STDOUT else f"; report in {job.out}"
     yield (
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "
@@ -58,12 +58,12 @@ def _precision(computed: Mapping[str, Any]) -> str:
     if (flips := computed.get("label_flips_in_1000")) is None:
         return line
     if computed["precision"] == "fp32":
-        return f"{line}: in less, {flips} of 1000 digits would get another label"
-    return f"{line}: {flips} of 1000 digits get another label than in fp32"
+        return f"{line}: a lower precision would change the labels of {flips} of 1000 digits"
+    return f"{line}: {flips} of 1000 digits get a different label than in fp32"
 
 
 def run_details(summary: RunSummary) -> Iterator[str]:
-    """Ignored files, settings and seconds by stage."""
+    """Ignored files, settings, and seconds by stage."""
     for name in summary.ignored:
         yield f"ignored: {escape_filename(name)}"
     settings = summary.account["computed"] | summary.account["reader"]
@@ -82,16 +82,16 @@ def run_complaints(summary: RunSummary, job: Job) -> Iterator[str]:
 
 
 def training_lines(summary: TrainSummary, job: TrainJob) -> Iterator[str]:
-    """The epoch that was kept, its scores, where to."""
-    yield f"kept epoch {summary.epoch} of {job.epochs}, by its loss on the validation images"
+    """The epoch that was kept, its scores, and where its weights are."""
+    yield f"kept epoch {summary.epoch} of {job.epochs}, which has the lowest validation loss"
     for name, score in (("validation", summary.validation), ("test", summary.test)):
         yield f"{name}: {score.accuracy:.2%} ({score.errors} of {score.images} wrong)"
     yield f"weights in {job.out}, settings and scores in {job.out}.train.json"
 
 
 def inspection_lines(inspection: Inspection) -> Iterator[str]:
-    """A model file in a page: what it is, its tensors, what its pickles name."""
-    values = {True: "yes", False: "no", None: "not looked at"}
+    """A model file on one page: what it is, its tensors, and what its pickles name."""
+    values = {True: "yes", False: "no", None: "not checked"}
     facts = {
         "format": inspection.format,
         "kind": inspection.kind or "no weights found",
@@ -118,7 +118,7 @@ def inspection_lines(inspection: Inspection) -> Iterator[str]:
 
 
 def _aligned(table: Mapping[str, object]) -> Iterator[str]:
-    # Names come from the file, and could hold what commands a terminal.
+    # Names come from the file, and could hold control codes for a terminal.
     cells = [(one_line(name, 100), one_line(str(value), 400)) for name, value in table.items()]
     width = max((len(name) for name, _ in cells), default=0)
     for name, value in cells:

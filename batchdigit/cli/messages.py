@@ -1,7 +1,7 @@
-"""What the program says: records of the logger ``batchdigit``, on standard error and in a log.
+"""Messages: records of the logger ``batchdigit``, on standard error and in a log file.
 
-INFO is what a run tells anyway, DEBUG what ``--verbose`` adds, WARNING what may surprise, ERROR
-the one line that says what is wrong, which is all that ``--quiet`` leaves.
+INFO is what a run always says, DEBUG is what ``--verbose`` adds, and WARNING is what may surprise.
+ERROR is the one line that says what is wrong, and all that ``--quiet`` leaves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOGGER = logging.getLogger("batchdigit")
 
 @contextlib.contextmanager
 def show_messages(level: int = logging.INFO) -> Iterator[None]:
-    """Print records from ``level`` on to standard error while the block runs."""
+    """Print records of at least ``level`` to standard error while the block runs."""
     with _handling(_StandardError(level)):
         yield
 
@@ -33,8 +33,8 @@ def show_messages(level: int = logging.INFO) -> Iterator[None]:
 def log_to_file(path: Path, log_format: str = "text") -> Iterator[None]:
     """Append all records to ``path``, as text or one JSON object a line.
 
-    Raises UsageError for another format, OutputError when it cannot be opened. A log that cannot
-    be written later, on a full disk, does not stop the run.
+    Raises UsageError for another format, and OutputError if the file cannot be opened. If it
+    cannot be written later, because the disk is full, the run goes on.
     """
     if log_format not in LOG_FORMATS:
         raise UsageError(
@@ -68,7 +68,7 @@ def _handling(handler: logging.Handler) -> Iterator[None]:
 
 class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the message, if standard error takes it: one that cannot be shown is no failure."""
+        """Print the message. If standard error does not take it, nothing fails."""
         text = one_line(record.getMessage(), MAX_MESSAGE)
         line = f"batchdigit: {text}" if record.levelno >= logging.WARNING else text
         with contextlib.suppress(OSError):
@@ -79,7 +79,7 @@ class _StandardError(logging.Handler):
 
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Go on: the report matters more than the log."""
+        """Do nothing, because the report matters more than the log."""
 
 
 class _Text(logging.Formatter):
@@ -91,7 +91,7 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """A JSON object: ``time``, ``level``, ``process``, ``message``, what ``fields`` add."""
+        """A JSON object: ``time``, ``level``, ``process``, ``message``, and any ``fields``."""
         return json.dumps(
             {
                 "time": _time(record),

@@ -22,7 +22,7 @@ from batchdigit.errors import ExitCode
 from batchdigit.system.imports import loading
 
 models = typer.Typer(
-    help="Look into model files, and convert them.",
+    help="Inspect model files, and convert them.",
     epilog=MODEL_EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -35,9 +35,9 @@ def inspect(
     class_name: ClassNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a model file is and holds, without running anything in it.
+    """Say what a model file is and what it holds, without running anything in it.
 
-    The exit code is 0 for a file that a run would take and 65 for any other.
+    The exit code is 0 for a file that a run accepts, and 65 for any other.
     """
     with command("nothing was changed"):
         with loading("numpy", "numpy"):
@@ -54,7 +54,7 @@ def inspect(
 @models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", readable=False, help="A model file that a run takes.")
+        Path, typer.Argument(metavar="IN", readable=False, help="A model file that a run accepts.")
     ],
     target: Annotated[
         Path,
@@ -68,13 +68,14 @@ def convert(
 ) -> None:
     """Write a model as a state dict (.pt), as .safetensors or as .onnx.
 
-    The new file is checked against the old one before it appears: the first two hold the very
-    same tensors, and ONNX Runtime agrees with PyTorch on a thousand digits.
+    The new file is checked against the old one before it appears. The first two formats must
+    hold exactly the same tensors; for .onnx, ONNX Runtime must agree with PyTorch on a thousand
+    digits.
     """
     with command(f"{target} is as it was", quiet=quiet) as ending:
         with loading("PyTorch", "torch"):
             from batchdigit.models.convert import (
-                convert_model,  # it imports torch, which takes seconds
+                convert_model,  # imports torch, which takes seconds
             )
 
         conversion = convert_model(source, target, class_name=class_name, force=force)

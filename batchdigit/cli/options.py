@@ -1,4 +1,4 @@
-"""What commands have in common: options, exit codes in their help, what they print."""
+"""What commands share: options, exit codes in their help, and printing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 
 def _exit_codes(meanings: dict[ExitCode, str]) -> str:
     lines = [f"  {code:<6} {meaning}" for code, meaning in meanings.items()]
-    # \b keeps click from filling the lines that follow into one paragraph.
+    # \b keeps click from joining the lines that follow into one paragraph.
     return "\n".join(["\b", "Exit codes:", *lines, "  128+N  stopped by signal N"])
 
 
@@ -58,7 +58,7 @@ ClassNameOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What the class of a whole pickled model is called, if not CNN.",
+        help="The name of the class of a whole pickled model, if not CNN.",
     ),
 ]
 ModelOption = Annotated[
@@ -68,7 +68,7 @@ ModelOption = Annotated[
         "-m",
         metavar="FILE",
         readable=False,
-        help="A CNN's weights: a state dict, a whole model, safetensors or converted to ONNX.  "
+        help="A CNN's weights: a state dict, a whole model, safetensors, or converted to ONNX.  "
         f"[default: ${MODEL_VARIABLE}, else the packaged one]",
     ),
 ]
@@ -76,14 +76,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 
 def source_paths(source: Iterable[str]) -> tuple[Path, ...]:
-    """What is to be read. Raises UsageError for an empty name, which Path takes for this folder."""
+    """The paths to read. Raises UsageError for an empty name, because Path("") is this folder."""
     if "" in source:
         raise UsageError("a source is an empty name", "name a folder, or . for this one")
     return tuple(map(Path, source))
 
 
 def number_or_auto(option: str, text: str) -> int | None:
-    """The number that an option was given, None for ``auto``. Raises UsageError."""
+    """The number given to an option, or None for ``auto``. Raises UsageError."""
     if text == "auto":
         return None
     try:
@@ -101,7 +101,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def log(level: int, lines: Iterable[str], **fields: Any) -> None:
-    """Say ``lines``; a log in JSON gets the ``fields`` with the first."""
+    """Log ``lines``; a log in JSON gets the ``fields`` with the first line."""
     for line in lines:
         LOG.log(level, "%s", line, extra={"fields": fields})
         fields = {}
@@ -113,7 +113,7 @@ def print_json(data: dict[str, Any], remedy: str) -> None:
 
 
 def print_lines(lines: Iterable[str], remedy: str) -> None:
-    """Write the lines that a command was asked for to standard output."""
+    """Write the result of a command to standard output."""
     if sys.stdout is None:
         raise OutputError("standard output is closed", remedy)
     try:

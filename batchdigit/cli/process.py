@@ -24,8 +24,8 @@ _LOG = logging.getLogger(__name__)
 def occupy_standard_streams() -> None:
     """Open the null device for standard streams that the caller closed.
 
-    Or the next file that is opened, a report for one, would get their descriptors, and with them
-    whatever C code prints.
+    Otherwise the next file to be opened, perhaps the report, would get one of their descriptors,
+    and with it whatever C code prints.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -36,24 +36,24 @@ def occupy_standard_streams() -> None:
 
 @dataclass
 class Ending:
-    """How a command ends: what is true if a signal stops it now, where else its messages go."""
+    """How a command ends: what to say if a signal stops it now, and where else messages go."""
 
     after_signal: str
     logs: contextlib.ExitStack
 
     def log_to(self, path: Path, log_format: str) -> None:
-        """Append what is said from here on to a file, the last words too."""
+        """Append all messages from here on to a file, including the last one."""
         self.logs.enter_context(log_to_file(path, log_format))
 
 
 @contextlib.contextmanager
 def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) -> Iterator[Ending]:
-    """Around a command: shows its messages, ends it as the errors module documents.
+    """Run a command: show its messages, and end it as the errors module documents.
 
-    Whatever is wrong is one line and an exit code, without a traceback.
+    Whatever goes wrong becomes one line and an exit code, without a traceback.
     """
-    if not gc.isenabled():  # by the program, which has started now
-        gc.freeze()  # what it has made so far is for good, and need not be looked through
+    if not gc.isenabled():  # __main__ disabled it for the start, which is over
+        gc.freeze()  # what exists now stays, and need not be searched
         gc.enable()
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     with show_messages(level), contextlib.ExitStack() as logs:
@@ -67,25 +67,25 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
             _say(str(error), error.exit_code)
             raise typer.Exit(error.exit_code) from error
         except StoppedBySignal as stop:
-            # Should the signal have come between two lines that end a process: Python would ask
-            # it to end, which it does not hear, and wait.
+            # If the signal came between two lines that end a process, Python would ask that
+            # process to end, which it blocks, and would wait for it.
             for child in multiprocessing.active_children():
                 child.kill()
             _say(f"stopped by {stop.signal_name}; {ending.after_signal}", stop.exit_code)
             raise typer.Exit(stop.exit_code) from stop
         except MemoryError as error:
-            _say("there is not enough memory; free some, or allow for more", ExitCode.FATAL)
+            _say("there is not enough memory; free some, or allow more", ExitCode.FATAL)
             raise typer.Exit(ExitCode.FATAL) from error
         except BrokenPipeError as error:
             give_up_stdout()
             raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
         except OSError as error:
-            _say(f"{error}; see to it, then run again", ExitCode.FATAL)
+            _say(f"{error}; fix this, then run again", ExitCode.FATAL)
             raise typer.Exit(ExitCode.FATAL) from error
 
 
 def _check_working_folder() -> None:
-    """Raise BatchdigitError where there is none, for PyTorch's libraries end the process there."""
+    """Raise BatchdigitError if there is none, because PyTorch's libraries would end the process."""
     try:
         os.getcwd()
     except OSError as error:
@@ -99,9 +99,9 @@ def _say(problem: str, exit_code: int) -> None:
 
 
 def give_up_stdout() -> None:
-    """Let nothing fail that Python still wants to write to standard output when it ends.
+    """Make sure that what Python still writes to standard output at its end cannot fail.
 
-    After a full disk or a closed pipe, what is left in the buffer would fail once more then, and
+    After a full disk or a closed pipe, writing the rest of the buffer would fail once more and
     turn the exit code into 120.
     """
     try:

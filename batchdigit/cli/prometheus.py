@@ -1,4 +1,4 @@
-"""The outcome of a run for Prometheus, as a file for the textfile collector of node_exporter."""
+"""The outcome of a run as a file for the textfile collector of Prometheus' node_exporter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchdigit.system.publish import Publication, writing
 
 
 class Metrics:
-    """What is known of a run; ``summary`` is set once it has one."""
+    """What is known about a run; ``summary`` is set once there is one."""
 
     def __init__(self) -> None:
         self.summary: RunSummary | None = None
@@ -24,14 +24,15 @@ class Metrics:
 def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
     """Write the metrics of the run in the block to ``path``, however it ends.
 
-    The file appears by one rename. A run that fails leaves its exit code, time and duration, and
-    no counts. Raises OutputError when the file cannot be written, before the block where possible.
+    The file appears by one rename. For a run that fails, it holds the exit code, time and
+    duration, but no counts. Raises OutputError if the file cannot be written, before the block
+    where possible.
     """
     metrics = Metrics()
     if path is None:
         yield metrics
         return
-    with Publication() as trial:  # its place is looked at before hours of work, not after
+    with Publication() as trial:  # check the path before hours of work, not after
         trial.create(path)
     start = time.monotonic()
     try:
@@ -42,7 +43,7 @@ def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
         try:
             _write(path, _exposition(metrics.summary, exit_code, time.monotonic() - start, out))
         except OutputError:
-            if metrics.summary is not None:  # else what the run failed of says more
+            if metrics.summary is not None:  # otherwise the run's own failure says more
                 raise
         raise
     _write(path, _exposition(metrics.summary, 0, time.monotonic() - start, out))
@@ -59,7 +60,7 @@ def _exposition(summary: RunSummary | None, exit_code: int, seconds: float, out:
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
-    # One file for each report may lie in the collector's folder.
+    # The collector's folder may hold one file for each report.
     report = os.fsencode(os.path.abspath(out)).decode("utf-8", "backslashreplace")
 
     def gauge(name: str, meaning: str, labels: tuple[str, ...] = ()) -> Gauge:

@@ -82,13 +82,13 @@ def run(
     verbose: option.Verbose = False,
     _version: VersionOption = False,
 ) -> None:
-    """Label every image below SOURCE and write a report with a row for each.
+    """Label every image in SOURCE and write a report with one row for each.
 
     Progress and messages go to standard error.
     """
-    after_signal = f"{out} is as it was; the same command goes on from here"
+    after_signal = f"{out} is as it was; the same command continues from here"
     if out == STDOUT:
-        after_signal = "the rows are not complete"
+        after_signal = "the rows are incomplete"
     with (
         command(after_signal, quiet=quiet, verbose=verbose) as ending,
         _log_and_metrics(ending, out, log_file, log_format, metrics) as measured,
@@ -129,11 +129,11 @@ def run(
             )
         if out == STDOUT and form.name == "parquet" and is_terminal(sys.stdout):
             raise UsageError(
-                "Parquet is not for a terminal",
+                "a terminal cannot show Parquet",
                 "redirect standard output, or give --out a file",
             )
         if out != STDOUT and not wait:
-            with hold_output(out):  # whoever must not write there is told so at once
+            with hold_output(out):  # raises at once if this run may not write there
                 pass
         keep_memory()
         with loading("numpy, Pillow and OpenCV", "numpy pillow opencv-python-headless"):
@@ -155,13 +155,13 @@ def run(
 def _log_and_metrics(
     ending: Ending, out: Path, log_file: Path | None, log_format: str, metrics: Path | None
 ) -> Iterator[Metrics]:
-    """What a run writes beside its report. Raises UsageError where that would be one file."""
+    """Write the log and the metrics of a run. Raises UsageError if two outputs share a file."""
     options: dict[str, str] = {}
     for name, path in (("--out", out), ("--log-file", log_file), ("--metrics", metrics)):
         if path is not None and path != STDOUT:
             other = options.setdefault(os.path.realpath(path), name)
             if other != name:
-                raise UsageError(f"{other} and {name} name one file", "give each its own")
+                raise UsageError(f"{other} and {name} name one file", "give each its own file")
     with write_metrics(metrics, out) as measured:
         if log_file is not None:
             ending.log_to(log_file, log_format)

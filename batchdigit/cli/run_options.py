@@ -25,7 +25,7 @@ Out = Annotated[
         "-o",
         metavar="FILE",
         readable=False,
-        help="The report; - is standard output. Replaced only once the new one is complete.",
+        help="The report; - is standard output. A file is replaced once the new one is complete.",
     ),
 ]
 Labels = Annotated[
@@ -33,7 +33,7 @@ Labels = Annotated[
     typer.Option(
         metavar="FILE",
         readable=False,
-        help="Names of the classes, one a line or JSON, to report instead of numbers.",
+        help="Class names to report instead of numbers: one a line, or JSON.",
     ),
 ]
 Format = Annotated[
@@ -41,7 +41,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="|".join(FORMATS),
-        help="[default: by the extension of --out, also with .gz; csv for standard output]",
+        help="[default: by the extension of --out, which may add .gz; csv for standard output]",
     ),
 ]
 Topk = Annotated[int, typer.Option(metavar="K", help="Report the K likeliest digits.")]
@@ -52,54 +52,55 @@ BatchSize = Annotated[
 Workers = Annotated[
     str,
     typer.Option(
-        "--workers", "-j", metavar="N|auto", help="Processes that read; 0 is none but this."
+        "--workers",
+        "-j",
+        metavar="N|auto",
+        help="Worker processes that read; 0 reads in the main process.",
     ),
 ]
 Backend = Annotated[
     str,
     typer.Option(
         metavar="|".join(BACKENDS),
-        help="What computes; auto is ONNX Runtime on a CPU where it is installed.",
+        help="What computes; auto is ONNX Runtime on a CPU if it is installed.",
     ),
 ]
 Device = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="On what it computes.")
+    str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="The device to compute on.")
 ]
 Precision = Annotated[
     str,
     typer.Option(
         metavar="|".join(PRECISIONS),
-        help="What the network computes in; auto: less than fp32 where labels stay.",
+        help="What to compute in; auto: lower than fp32 if it is faster and labels stay.",
     ),
 ]
 Preprocess = Annotated[
     str,
     typer.Option(
         metavar="|".join(PREPROCESSING),
-        help="Fit images that don't look like MNIST's, none or all.",
+        help="Which images to fit: those that don't look like MNIST's, none, or all.",
     ),
 ]
 ReviewBelow = Annotated[
     float,
-    typer.Option(metavar="P", help="A row with less confidence needs a person's review."),
+    typer.Option(metavar="P", help="Mark rows with less confidence for a person's review."),
 ]
 Explain = Annotated[
-    bool, typer.Option("--explain", help="Add what was found: polarity, fitted, ink.")
+    bool, typer.Option("--explain", help="Add columns on what was found: polarity, fitted, ink.")
 ]
 SaveFitted = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", readable=False, help="Save the 28x28 images that the network got to see."
-    ),
+    typer.Option(metavar="DIR", readable=False, help="Save the 28x28 images that the network saw."),
 ]
 FollowSymlinks = Annotated[
-    bool, typer.Option("--follow-symlinks", help="Read linked files, enter linked folders.")
+    bool, typer.Option("--follow-symlinks", help="Read linked files, and enter linked folders.")
 ]
 Timeout = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Give up on a file after that long.")
+    float, typer.Option(metavar="SECONDS", help="Give up on a file after this long.")
 ]
-MaxBytes = Annotated[int, typer.Option(metavar="N", help="Read no file that is larger.")]
-MaxPixels = Annotated[int, typer.Option(metavar="N", help="Decode no image that is larger.")]
+MaxBytes = Annotated[int, typer.Option(metavar="N", help="Read no file with more bytes.")]
+MaxPixels = Annotated[int, typer.Option(metavar="N", help="Decode no image with more pixels.")]
 MaxBad = Annotated[
     str,
     typer.Option(
@@ -108,24 +109,24 @@ MaxBad = Annotated[
 ]
 Update = Annotated[
     bool,
-    typer.Option("--update", help="Take over the last report's rows of unchanged files."),
+    typer.Option("--update", help="Reuse the last report's rows for unchanged files."),
 ]
 RetryErrors = Annotated[
-    bool, typer.Option("--retry-errors", help="With --update: but not its error rows.")
+    bool, typer.Option("--retry-errors", help="With --update, but do not reuse its error rows.")
 ]
 Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Start over instead of going on with a stopped run.")
+    bool, typer.Option("--fresh", help="Start over instead of continuing a stopped run.")
 ]
 Wait = Annotated[
     float,
-    typer.Option(metavar="SECONDS", help="Let another run that writes FILE end, that long."),
+    typer.Option(metavar="SECONDS", help="How long to wait for another run that writes FILE."),
 ]
 LogFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", readable=False, help="Append what is said to a file."),
+    typer.Option(metavar="FILE", readable=False, help="Append all messages to a file."),
 ]
 LogFormat = Annotated[
-    str, typer.Option(metavar="|".join(LOG_FORMATS), help="How --log-file is written.")
+    str, typer.Option(metavar="|".join(LOG_FORMATS), help="The format of --log-file.")
 ]
 Metrics = Annotated[
     Path | None,
@@ -137,5 +138,5 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing unless something is wrong.")
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also print settings, times, ignored files.")
+    bool, typer.Option("--verbose", "-v", help="Also print settings, times and ignored files.")
 ]

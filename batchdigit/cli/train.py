@@ -26,7 +26,7 @@ def train(
         typer.Option(
             metavar="DIR",
             readable=False,
-            help="Holds MNIST (in MNIST/raw) or labelled images in subfolders 0 to 9.",
+            help="A folder with MNIST (in MNIST/raw), or labelled images in subfolders 0 to 9.",
         ),
     ],
     out: Annotated[
@@ -45,43 +45,46 @@ def train(
         int, typer.Option("--batch-size", "-b", metavar="N", help="Images in a batch.")
     ] = TRAIN.batch_size,
     learning_rate: Annotated[
-        float, typer.Option(metavar="RATE", help="At the peak of the one-cycle schedule.")
+        float, typer.Option(metavar="RATE", help="The peak rate of the one-cycle schedule.")
     ] = TRAIN.learning_rate,
     augment: Annotated[
-        bool, typer.Option(help="Turn, shift, scale, shear and distort the images a little.")
+        bool, typer.Option(help="Turn, shift, scale, shear and distort the images slightly.")
     ] = TRAIN.augment,
     variants: Annotated[
         int,
         typer.Option(
             metavar="N",
-            help="Pictures of each image in other hands and on other paper, that train beside it.",
+            help="Variants of each image, in other hands and on other paper, to train on too.",
         ),
     ] = TRAIN.variants,
     preprocess: Annotated[
         str,
-        typer.Option(metavar="|".join(PREPROCESSING), help="What the model will be run with."),
+        typer.Option(
+            metavar="|".join(PREPROCESSING),
+            help="The --preprocess that the model will be run with.",
+        ),
     ] = TRAIN.preprocess,
     start: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", readable=False, help="A model to begin with, not random weights."
+            metavar="FILE", readable=False, help="A model to start from instead of random weights."
         ),
     ] = TRAIN.start,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed gives the same weights.")
     ] = TRAIN.seed,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="What computes.")
+        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="The device to compute on.")
     ] = TRAIN.device,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over instead of resuming FILE.resume.")
     ] = TRAIN.fresh,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:
-    """Fit the CNN to labelled digits and write its weights.
+    """Train the CNN on labelled digits and write its weights.
 
-    Part of the training images is held out to choose the epoch by; the test images are looked
-    at once, at the end. Stopped, it resumes from its last whole epoch by the same command.
+    Some training images are held out to choose the best epoch. The test images are used once, at
+    the end. If training is stopped, the same command resumes after its last whole epoch.
     """
     after_signal = f"{out} is as it was; the same command resumes after the last whole epoch"
     with command(after_signal, quiet=quiet) as ending:

@@ -1,1 +1,1 @@
-"""Predictions to rows, in files that appear whole."""
+"""Turns predictions into rows, in files that appear whole."""

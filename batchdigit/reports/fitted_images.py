@@ -1,4 +1,4 @@
-"""Saving the 28x28 images that the network gets to see, for a person to look at."""
+"""Saving the 28x28 images that the network sees, so that a person can look at them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ENDING = b".fitted.png"
 def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iterator[Batch]:
     """Pass ``batches`` on, and save each image as ``folder/NAME.fitted.png``, 8-bit grey.
 
-    ``NAME`` is the file's path relative to the root of its source, cut and with a digest where the
-    result would be too long for a file system; folders in it are made, and what an earlier run
+    ``NAME`` is the image's path relative to the root of its source. If the result would be too long
+    for a file system, it is cut and gets a digest. Subfolders are made, and what an earlier run
     saved is replaced. Raises OutputError.
     """
     made: set[bytes] = set()
@@ -43,7 +43,7 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 def _name(files: FileList, index: int) -> bytes:
     folder, name = os.path.split(files[index])
     if len(name + ENDING) > MAX_NAME:
-        # Without the rest of a character of UTF-8, which some file systems refuse.
+        # Drop a UTF-8 character that was cut in two, because some file systems refuse it.
         name = (
             name[:200].decode("utf-8", "ignore").encode()
             + b"-"
@@ -53,7 +53,7 @@ def _name(files: FileList, index: int) -> bytes:
 
 
 def check_outside(folder: Path, sources: Iterable[str]) -> None:
-    """Raise UsageError for a folder in which the next run would find what was saved."""
+    """Raise UsageError if the next run would find the saved images in one of its ``sources``."""
     inside = Path(os.path.realpath(folder))
     for source in sources:
         if inside.is_relative_to(os.path.realpath(source)):

@@ -1,4 +1,4 @@
-"""The formats that a report is written in.
+"""The formats of reports.
 
 To add one, write a class that fulfils :class:`Format` and give it a line in FORMATS.
 """
@@ -24,9 +24,9 @@ ACCOUNT_KEY = "batchdigit.run"
 
 
 class Format(Protocol):
-    """Writes a table to a stream, gzipped on request, for columns with the types of their cells.
+    """Writes a table to a stream, gzipped on request; ``columns`` gives the types of the cells.
 
-    One that is ``compressed`` already is never asked to gzip.
+    A format that is ``compressed`` already is never asked to gzip.
     """
 
     compressed: ClassVar[bool]
@@ -34,7 +34,7 @@ class Format(Protocol):
     def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type], /) -> None: ...
 
     def write(self, columns: Columns) -> None:
-        """Append rows, given column by column."""
+        """Append rows, which are given column by column."""
 
     def finish(self, account: Mapping[str, Any]) -> None:
         """Write whatever closes the table."""
@@ -42,9 +42,9 @@ class Format(Protocol):
 
 @dataclass(frozen=True)
 class ReportFormat:
-    """A format by its name, a key of FORMATS, and whether the report is gzipped.
+    """The name of a format (a key of FORMATS), and whether the report is gzipped.
 
-    Raises UsageError for a format that does not exist, and where both would compress.
+    Raises UsageError for a format that does not exist, or if both would compress.
     """
 
     name: str
@@ -61,12 +61,12 @@ class ReportFormat:
             )
 
     def open(self, stream: BinaryIO, columns: Mapping[str, type]) -> Format:
-        """What writes a table with these columns to ``stream``."""
+        """Start a table with these columns on ``stream``."""
         return FORMATS[self.name](stream, self.gzipped, columns)
 
 
 def choose_format(out: Path, name: str | None) -> ReportFormat:
-    """The format called ``name``, or else the one that the extension of ``out`` names.
+    """The format called ``name``, or if that is None, the one that the extension of ``out`` names.
 
     ``.gz`` after the extension asks for gzip. Standard output is CSV unless ``name`` says
     otherwise. Raises UsageError for a format that does not exist.
@@ -85,9 +85,9 @@ def choose_format(out: Path, name: str | None) -> ReportFormat:
 
 
 class _TextStream(io.TextIOWrapper):
-    r"""UTF-8 text with ``\n`` line ends over a binary stream, gzipped on request.
+    r"""UTF-8 text with ``\n`` line ends on a binary stream, gzipped on request.
 
-    The gzip header holds neither a time nor a name: the same rows give the same bytes.
+    The gzip header holds neither a time nor a name, so that the same rows give the same bytes.
     """
 
     def __init__(self, stream: BinaryIO, gzipped: bool) -> None:
@@ -130,16 +130,16 @@ class _CsvFormat:
 
 
 class _TsvFormat(_CsvFormat):
-    """The same with tabs."""
+    """The same as CSV, but with tabs."""
 
     delimiter = "\t"
 
 
 class _LineFeeds:
-    """Ends each line that ``csv`` writes in LF instead of CR LF.
+    """Ends each line that ``csv`` writes with LF instead of CR LF.
 
-    ``csv`` is told to end lines in both because, before Python 3.13, it quotes a cell for a CR or
-    LF in it only where that is part of the line end.
+    ``csv`` is told to use CR LF because, before Python 3.13, it quotes a cell that holds a CR or LF
+    only if that character is part of the line end.
     """
 
     CRLF = "\r\n"
@@ -169,12 +169,12 @@ class _JsonLinesFormat:
 
 
 class _ParquetFormat:
-    """Parquet: nullable int64, float32 and string columns, the run's account in its metadata."""
+    """Parquet: nullable int64, float32, string and bool columns; the account is in its metadata."""
 
     compressed: ClassVar = True
 
     def __init__(self, stream: BinaryIO, _gzipped: bool, columns: Mapping[str, type]) -> None:
-        # Imported here: a run that writes text does without it.
+        # Imported here because a run that writes text does not need it.
         import pyarrow
         from pyarrow import parquet
 

@@ -1,4 +1,4 @@
-"""Everything that a run writes: the report, its account, its state, and the journal until then."""
+"""Everything a run writes: a journal while it runs, then the report, its account and its state."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _LOG = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def open_outputs(job: Job) -> Iterator[Outputs]:
-    """Open all that a run writes, before any work is done; other runs are kept out meanwhile.
+    """Open everything a run writes, before any work is done, and keep other runs out meanwhile.
 
-    Unless they are published in the block, the old files stay, and what was predicted stays in
-    the journal. Raises OutputError or OutputBusyError.
+    If the block does not publish the new files, the old ones stay, and so does the journal of what
+    was predicted. Raises OutputError or OutputBusyError.
     """
     if job.out == STDOUT:
         if sys.stdout is None:
@@ -51,20 +51,20 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
         Journal(job.out) as journal,
         Publication(journal.folder, part_of=job.out) as publication,
     ):
-        # The report comes last: it takes its place once the others have theirs.
+        # The report comes last: it is published once the other files are in place.
         state = publication.create(state_path(job.out))
         account = publication.create(account_path(job.out))
         report = publication.create(job.out)
         try:
             yield Outputs(job, report, _Beside(publication, journal, account, state))
-        except AccountingError:  # what the journal holds may be what is wrong
+        except AccountingError:  # the journal itself may be wrong
             journal.discard()
             raise
 
 
 @dataclass(frozen=True)
 class _Beside:
-    """What there is beside a report in a file."""
+    """What a report in a file has with it, unlike one on standard output."""
 
     publication: Publication
     journal: Journal
@@ -73,7 +73,7 @@ class _Beside:
 
 
 class Outputs:
-    """What a run knows from earlier ones, and where its rows go."""
+    """What a run knows from earlier runs, and where its rows go."""
 
     def __init__(self, job: Job, report: BinaryIO, beside: _Beside | None) -> None:
         self._job = job
@@ -82,9 +82,9 @@ class Outputs:
         self._beside = beside
 
     def recall(self, source: Source, binding: Mapping[str, Any], batch_size: int) -> Past:
-        """What earlier runs have done of ``source``, if their ``binding`` (JSON data) was the same.
+        """What earlier runs with the same ``binding`` (JSON data) have done of ``source``.
 
-        What is to be predicted is so in batches of ``batch_size``, and taken up by whole ones.
+        An unfinished run is resumed by whole batches of ``batch_size``.
         """
         if self._beside is None:
             return Past.nothing(source)
@@ -96,16 +96,16 @@ class Outputs:
 
     @contextlib.contextmanager
     def open_table(self, past: Past, layout: Layout) -> Iterator[Table]:
-        """The report's table, open for rows."""
+        """Open the table of the report for rows."""
         with writing(self._job.out):
             report = ReportWriter(self._report, self._format, past.files, layout)
         with report:
             yield Table(self._job.out, report, past, self._beside)
 
     def publish(self) -> None:
-        """Put everything in its place; what was done is no longer unfinished.
+        """Put all files in their places, and discard the journal.
 
-        A signal that comes once the files are flushed to the disk is too late to stop anything.
+        Once the files are flushed to the disk, a signal comes too late to stop anything.
         """
         if self._beside is not None:
             self._beside.publication.flush()
@@ -114,12 +114,12 @@ class Outputs:
                 self._beside.publication.publish()
             too_late_to_stop()
             if self._beside is not None:
-                with contextlib.suppress(OutputError):  # it is in nobody's way
+                with contextlib.suppress(OutputError):  # a journal that stays does no harm
                     self._beside.journal.discard()
 
 
 class Table:
-    """The rows of a report on their way to it and to its state."""
+    """Writes rows to the report and to its state."""
 
     def __init__(self, out: Path, report: ReportWriter, past: Past, beside: _Beside | None) -> None:
         self._out = out
@@ -134,14 +134,14 @@ class Table:
         return self._report.rows
 
     def write(self, predictions: Predictions) -> None:
-        """Append one row for each file of a batch. Raises AccountingError or OutputError."""
+        """Append one row for each image of a batch. Raises AccountingError or OutputError."""
         with writing(self._out):
             self._report.write(predictions)
             if self._state is not None:
                 self._state.write(predictions)
 
     def finish(self, summary: RunSummary) -> None:
-        """Complete all that will be published, with the account of the run. Raises OutputError."""
+        """Complete all files before they are published. Raises OutputError."""
         with writing(self._out):
             self._report.finish(summary.as_json())
             if self._state is not None and self._beside is not None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FolderNote:
-    """A folder in which ``count`` of ``images`` are of one ``kind``: ``inverted`` or ``blank``."""
+    """A folder in which ``count`` of ``images`` are of one ``kind``, ``inverted`` or ``blank``."""
 
     folder: str
     images: int
@@ -23,20 +23,20 @@ class FolderNote:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The outcome of a finished run. ``found`` is ``predicted + reused + failed``, always.
+    """The outcome of a finished run. ``found`` is always ``predicted + reused + failed``.
 
-    ``reused`` predictions were taken over from the last report; ``failed`` counts all error rows,
-    also those that were taken over. ``update`` says how the files compare with those of the last
-    report (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``), None without ``--update``.
-    ``resumed`` rows were done before by an unfinished run. ``to_review`` predictions need a
-    person's review; ``notes`` name the folders in which nearly all images are inverted or blank.
+    ``reused`` counts predictions from the last report; ``failed`` counts all error rows, including
+    reused ones. ``update`` says how the images compare with those of the last report
+    (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``); it is None without ``--update``.
+    ``resumed`` counts rows that an unfinished run had done. ``to_review`` counts predictions that
+    need a person's review. ``notes`` name folders in which nearly all images are inverted or blank.
 
-    ``seconds`` holds wall-clock seconds of the main thread by stage (``import``, ``load``,
-    ``list``, ``start`` of the workers, ``read``, ``save``, ``predict``,
-    ``journal``, ``write``, ``end`` of the workers) and ``total``; ``read`` and ``predict`` are the
-    time spent waiting for images and for the network. ``busy`` holds the seconds of work that was
-    done meanwhile, summed over processes and threads: ``read``, ``decode``, ``fit``, ``transfer``
-    to a GPU and ``network``. ``account`` is JSON data: versions, model, options, settings.
+    ``seconds`` holds wall-clock seconds of the main thread by stage and in ``total``: ``import``,
+    ``load``, ``list``, ``start`` (of worker processes), ``read``, ``save``, ``predict``,
+    ``journal``, ``write`` and ``end`` (of worker processes). ``read`` and ``predict`` are the time
+    spent waiting for images and for the network. ``busy`` holds the seconds of work done meanwhile,
+    summed over processes and threads: ``read``, ``decode``, ``fit``, ``transfer`` (to a GPU) and
+    ``network``. ``account`` is JSON data: versions, model, options and settings.
     """
 
     found: int
@@ -58,7 +58,7 @@ class RunSummary:
 
     @property
     def images_per_second(self) -> float:
-        """Images found over all the seconds of the run."""
+        """Images found, divided by the total seconds of the run."""
         return self.found / self.seconds["total"]
 
     def as_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What kinds of images each folder holds, to tell a person of a folder that is not as expected."""
+"""Counts the kinds of images in each folder, to point out folders that may surprise."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from batchdigit.reports.summary import FolderNote
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.filenames import escape_filename
 
-MIN_IMAGES = 5  # images from which a folder is one of a kind
+MIN_IMAGES = 5  # a folder with fewer images is not judged
 NEARLY_ALL = 0.9
 
 
 @dataclass
 class Survey:
-    """Counts images by folder; feed it all that becomes of ``files``."""
+    """Counts images by folder. It must be given all predictions on ``files``."""
 
     files: FileList
     inverted: Counter[bytes] = field(default_factory=Counter)
     blank: Counter[bytes] = field(default_factory=Counter)
 
     def count(self, predictions: Predictions) -> None:
-        """Take note of one batch."""
+        """Count one batch."""
         dark = (predictions.treatments & Treatment.DARK) > 0
         for index in predictions.indices[dark].tolist():
             self.inverted[self._folder(index)] += 1
@@ -32,7 +32,7 @@ class Survey:
                 self.blank[self._folder(failure.index)] += 1
 
     def notes(self) -> tuple[FolderNote, ...]:
-        """Folders in which nearly all images are blank, then dark on light, each in order."""
+        """Folders in which nearly all images are blank, then those dark on light, each by name."""
         if not self.inverted and not self.blank:
             return ()
         images = Counter(self._folder(index) for index in range(len(self.files)))

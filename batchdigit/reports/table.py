@@ -26,8 +26,8 @@ from batchdigit.sources.filelist import FileList
 class Column(NamedTuple):
     """A column: the type of its cells, and what fills those of the images that were predicted.
 
-    An error row has no cell in it. Without ``cells`` every row has one, which is not of the
-    predictions.
+    The cell of an error row is empty. Without ``cells`` the column is filled for every row, from
+    what is known of the image besides its prediction.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Layout:
 
     @classmethod
     def of(cls, job: Reporting, classes: int) -> Layout:
-        """The columns that a job asks for, with a model of ``classes``."""
+        """The columns that a job asks for, with a model of so many ``classes``."""
         return cls(classes, job.topk, job.probs, job.labels, job.review_below, job.explain)
 
     @cached_property
@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def columns(self) -> dict[str, type]:
-        """The names of the columns in order, with the type of their cells."""
+        """The columns in order, with the types of their cells; the first six are always there."""
         return {column.name: column.kind for column in self.table}
 
 
@@ -131,8 +131,8 @@ class Tabulator:
 def _decimals(numbers: NDArray[np.float32]) -> list[Any]:
     """The numbers as Python floats in their shortest form.
 
-    numpy prints a float32 in its shortest form; reading that as a double keeps it. That takes
-    half the time of a row, so it is done only of what is reported.
+    numpy prints a float32 in its shortest form, and reading that as a double keeps it. This takes
+    half the time of a row, so it is done only for what is reported.
     """
     return list(map(float, numbers.astype("U16").tolist()))
 
@@ -161,7 +161,7 @@ def _margin(predictions: Predictions) -> Cells:
 
 
 def needs_review(predictions: Predictions, below: float) -> NDArray[np.bool_]:
-    """Which predictions a person should look at, bool[B]."""
+    """Which predictions a person should review, bool[B]."""
     crowded = (predictions.treatments & Treatment.CROWDED) > 0
     return (predictions.probs[:, 0] < below) | crowded
 
@@ -173,5 +173,5 @@ def _polarity(predictions: Predictions) -> Cells:
 
 
 def _ink(predictions: Predictions) -> Cells:
-    """The share of each picture that strokes cover; empty where nobody looked for strokes."""
+    """The share of each picture that strokes cover; empty if strokes were not looked for."""
     return [None if np.isnan(share) else share for share in _decimals(predictions.ink)]

@@ -1,4 +1,4 @@
-"""A report on its way to a stream: predictions in, rows out."""
+"""Writing a report to a stream: predictions in, rows out."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from batchdigit.reports.table import Layout, Tabulator
 
 
 class _Sink(io.BufferedIOBase):
-    """A stream with a digest of what was written to it, and that can be let go of.
+    """Passes on what is written to a stream, with a digest of it, until ``let_go``.
 
-    Writers of every kind write what they still hold when they are collected, and close their
-    stream. Once let go of, the stream gets none of it.
+    When writers are garbage-collected, they write what they still hold and close their stream.
+    After ``let_go``, none of that reaches the stream.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -48,10 +48,10 @@ class _Sink(io.BufferedIOBase):
 
 
 class ReportWriter:
-    """A report on its way to a binary stream: predictions in, rows out.
+    """Writes a report to a binary stream: predictions in, rows out. A context manager.
 
-    A context manager. ``finish`` closes the table but not the stream; a report that is left
-    without it is incomplete, and nothing more of it reaches the stream.
+    ``finish`` completes the table but does not close the stream. A report that is left without
+    ``finish`` is incomplete, and nothing more of it reaches the stream.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class ReportWriter:
         return {"bytes": self._sink.tell(), "sha256": self._sink.digest.hexdigest()}
 
     def write(self, predictions: Predictions) -> None:
-        """Append one row for each file of a batch. Raises AccountingError or OSError."""
+        """Append one row for each image of a batch. Raises AccountingError or OSError."""
         self._format.write(self._tabulator.tabulate(predictions))
 
     def finish(self, account: Mapping[str, Any]) -> None:
-        """Close the table. ``account`` must be JSON data; formats with metadata keep it."""
+        """Complete the table. ``account`` is JSON data, which formats with metadata keep."""
         self._format.finish(account)
         self._stream.flush()
 

@@ -1,9 +1,9 @@
-"""Predictions as bytes in a file, and proof that they are whole.
+"""Predictions as bytes in a file, and the proof that they are whole.
 
 A frame is the length of its payload (8 bytes, little-endian), the SHA-256 of a context and the
-payload (32 bytes), and the payload. The context says what the frame belongs to and where in it,
-so that a whole frame in the wrong place counts as damaged too. Payloads are numpy's ``.npz``
-archives, read with ``allow_pickle=False``: nothing here is a pickle.
+payload (32 bytes), and the payload. The context says what the frame belongs to, and its place
+there, so that a whole frame in the wrong place counts as damaged too. Payloads are JSON or numpy's
+``.npz`` archives, read with ``allow_pickle=False``: nothing here is a pickle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class DamagedFrameError(Exception):
-    """A frame that is torn, changed, or another one than was asked for."""
+    """A frame is torn or changed, or is not the one that was asked for."""
 
 
 def write_frame(stream: BinaryIO, payload: bytes, context: bytes) -> None:
@@ -38,10 +38,10 @@ def write_frame(stream: BinaryIO, payload: bytes, context: bytes) -> None:
 
 
 def read_frame(stream: BinaryIO, context: bytes) -> bytes:
-    """The payload of the frame at the place of ``stream``. Raises DamagedFrameError."""
+    """The payload of the frame at the position of ``stream``. Raises DamagedFrameError."""
     length = int.from_bytes(stream.read(_LENGTH), "little")
     digest = stream.read(_DIGEST)
-    # A damaged length asks for anything: what is not there is not allocated.
+    # A damaged length may ask for any size, so allocate no more than is there.
     here = stream.tell()
     if length > stream.seek(0, io.SEEK_END) - here:
         raise DamagedFrameError
@@ -73,9 +73,9 @@ def unpack_arrays(payload: bytes) -> dict[str, NDArray[Any]]:
 
 @contextlib.contextmanager
 def decoding() -> Iterator[None]:
-    """Raise DamagedFrameError for whatever a payload that is none of ours makes its decoder raise.
+    """Raise DamagedFrameError for any error in decoding a payload.
 
-    It is whole, as its digest says, and was written by something else.
+    Its digest says that it is whole, so something else wrote it.
     """
     try:
         yield
@@ -87,22 +87,22 @@ def decoding() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading_again(path: Path) -> Iterator[None]:
-    """Raise OutputError when a frame in ``path`` that was whole before cannot be read any more."""
+    """Raise OutputError if a frame in ``path`` that was whole can no longer be read."""
     try:
         yield
     except (DamagedFrameError, OSError) as error:
         raise OutputError(
-            f"{path} was changed or removed while this run went on", "run the same command again"
+            f"{path} was changed or removed during this run", "run the same command again"
         ) from error
 
 
 def pack_predictions(parts: Sequence[Predictions]) -> bytes:
-    """Predictions that follow one another as one payload; at least one."""
+    """Consecutive predictions, at least one, as one payload."""
     return pack_arrays(join_predictions(parts).as_arrays())
 
 
 def unpack_predictions(payload: bytes) -> Predictions:
-    """Undo :func:`pack_predictions`; the parts come back as one. Raises DamagedFrameError."""
+    """Undo :func:`pack_predictions`; the parts come back joined. Raises DamagedFrameError."""
     arrays = unpack_arrays(payload)
     with decoding():
         return Predictions.from_arrays(arrays)

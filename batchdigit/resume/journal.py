@@ -1,10 +1,10 @@
-"""What an unfinished run has done so far, so that the same command can go on from there.
+"""What an unfinished run has done so far, so that the same command can continue from there.
 
-The journal of ``OUT`` is the hidden folder ``.OUT.journal`` beside it. A run has a folder of its
-own in it, named by the binding: everything that its rows depend on. A run with another binding
-therefore never meets these rows. In it are the binding (``binding.json``) and parts of one frame
-each (``00000000.part``, ...) that hold consecutive batches; a part is written under another name,
-flushed to the disk and renamed, and counts only if it is whole and so are all before it.
+The journal of ``OUT`` is the hidden folder ``.OUT.journal`` beside it. In it, each run has a folder
+named by its binding: everything that its rows depend on. So a run with another binding never meets
+these rows. The folder holds the binding (``binding.json``) and parts (``00000000.part``, ...), each
+one frame of consecutive batches. A part is written under another name, flushed to the disk and
+renamed. It counts only if it and all parts before it are whole.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from batchdigit.resume.frames import (
 from batchdigit.system.publish import Publication, flush_folder, writing
 
 SECONDS_IN_A_PART = 2.0
-SHARE_IN_A_PART = 0.01  # of the time so far, which bounds the number of parts
-VALUES_IN_A_PART = 1 << 18  # probabilities and labels, which bounds the memory
+SHARE_IN_A_PART = 0.01  # of the time so far; bounds the number of parts
+VALUES_IN_A_PART = 1 << 18  # probabilities and labels; bounds the memory
 
 _BINDING = "binding.json"
 _RUN = re.compile(r"[0-9a-f]{32}")
@@ -53,15 +53,15 @@ _LOG = logging.getLogger(__name__)
 class Journal:
     """The journal of one output. A context manager: leaving it writes what is still in memory.
 
-    ``start`` it with what the run depends on; ``replay`` what was done before, ``record`` what is
-    done now, and ``discard`` it once the report is published. Raises OutputError where the disk
-    does not take what is written.
+    ``start`` it with what the run depends on, ``replay`` what was done before, ``record`` what is
+    done now, and ``discard`` it once the report is published. Raises OutputError if writing to the
+    disk fails.
     """
 
     def __init__(self, out: Path) -> None:
         self._out = out
         self.folder = journal_path(out)
-        self.rows = 0  # of the files to predict, so many are done
+        self.rows = 0  # how many of the images to predict are done
         self._run = self.folder / "not started"
         self._identity = b""
         self._parts = 0
@@ -72,24 +72,24 @@ class Journal:
     def __enter__(self) -> Journal:
         with writing(self._out):
             _make_folder(self.folder)
-            if not stat.S_ISDIR(os.lstat(self.folder).st_mode):  # what a link leads to is not ours
+            if not stat.S_ISDIR(os.lstat(self.folder).st_mode):  # the target of a link is not ours
                 raise OutputError(f"{self.folder} is not a folder", "remove it")
             try:
                 names = os.listdir(self.folder)
             except PermissionError as error:
                 raise OutputError(
-                    f"{self.folder}, which another run left, is another user's",
+                    f"{self.folder}, which another run left, belongs to another user",
                     "remove it, or run as that user",
                 ) from error
-            for name in fnmatch.filter(names, HALF_WRITTEN):  # by a killed run
+            for name in fnmatch.filter(names, HALF_WRITTEN):  # left by a killed run
                 os.unlink(self.folder / name)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        # Whatever ended the run, a full disk too: what it has done may count.
+        # Whatever ended the run, even a full disk, what it has done may count.
         with contextlib.suppress(Exception):
             self.flush()
-        # Gone unless it holds something.
+        # Remove the folders unless they hold something.
         with contextlib.suppress(OSError):
             if not any(self._run.glob("*.part")):
                 shutil.rmtree(self._run, ignore_errors=True)
@@ -103,7 +103,7 @@ class Journal:
         *,
         fresh: bool = False,
     ) -> None:
-        """Find what a run with this ``binding`` has done of the files at ``places``.
+        """Find what a run with this ``binding`` has done of the images at ``places``.
 
         ``binding`` is JSON data. ``fresh`` forgets all that was done.
         """
@@ -122,7 +122,7 @@ class Journal:
         self._set_others_aside(binding)
         if self.rows:
             _LOG.info(
-                "going on where an earlier run stopped: %d of %d images were done",
+                "continuing where an earlier run stopped: %d of %d images were done",
                 self.rows,
                 len(places),
             )
@@ -135,7 +135,7 @@ class Journal:
             yield part
 
     def record(self, predicted: Iterable[Predictions]) -> Iterator[Predictions]:
-        """``predicted``, each also kept; a part is closed now and then."""
+        """Pass ``predicted`` on, and keep it; a part is closed from time to time."""
         for predictions in predicted:
             self._pending.append(predictions)
             self._pending_values += predictions.rows * predictions.probs.shape[1]
@@ -144,7 +144,7 @@ class Journal:
             yield predictions
 
     def flush(self) -> None:
-        """Close the part that is being gathered, if there is one."""
+        """Close the current part, if it holds anything."""
         if self._pending:
             self._write(self._parts, self._pending)
             self._parts += 1
@@ -153,13 +153,13 @@ class Journal:
         self._flushed = time.monotonic()
 
     def discard(self) -> None:
-        """Forget everything: the report is published, or the journal cannot be right."""
+        """Forget everything, because the report is published or the journal is wrong."""
         self._pending = []
         self._parts = 0
         self._discard_runs()
 
     def _discard_runs(self) -> None:
-        """Remove the journals of this output, whatever they are bound to."""
+        """Remove all journals of this output, whatever their binding."""
         for run in self._runs():
             shutil.rmtree(run, ignore_errors=True)
 
@@ -175,20 +175,20 @@ class Journal:
             return sorted(runs, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     def _set_others_aside(self, binding: Mapping[str, Any]) -> None:
-        """Say that there is a journal that does not fit, and keep the latest such only."""
+        """Report the latest journal with another binding, and remove all older ones."""
         for place, run in enumerate(run for run in self._runs() if run != self._run):
             if place == 0:
                 _LOG.warning(
                     "an earlier run was not finished, but %s; it is set aside until a report is "
                     "published%s",
                     _difference(run, binding),
-                    "" if self.rows else ", and this run starts anew",
+                    "" if self.rows else ", and this run starts over",
                 )
             else:
                 shutil.rmtree(run, ignore_errors=True)
 
     def _count_rows(self, places: NDArray[np.int64], batch_size: int) -> int:
-        """Take in the whole parts from the first on, and remove what follows them."""
+        """Count the rows of the leading whole parts, and remove all parts after them."""
         rows = 0
         while self._path(self._parts).exists():
             try:
@@ -201,7 +201,9 @@ class Journal:
                 or not np.array_equal(done, places[rows:end])
                 or (end % batch_size and end != len(places))
             ):
-                _LOG.warning("part %d of the journal is damaged and is done again", self._parts)
+                _LOG.warning(
+                    "part %d of the journal is damaged and will be done again", self._parts
+                )
                 break
             rows = end
             self._parts += 1
@@ -234,14 +236,14 @@ class Journal:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder for this user alone, unless it is there, that outlasts a loss of power."""
+    """Make a folder for this user alone, unless it exists; it survives a loss of power."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
         flush_folder(folder.parent)
 
 
 def _difference(run: Path, binding: Mapping[str, Any]) -> str:
-    """What a journal is bound to that this run is not, in words."""
+    """How the binding of another run differs from this one, in words."""
     try:
         theirs = json.loads((run / _BINDING).read_bytes())
         names = [name for name in {**binding, **theirs} if theirs.get(name) != binding.get(name)]

@@ -1,9 +1,9 @@
-"""What the last report said of which files, from which ``--update`` takes over rows.
+"""What the last report said about each image, so that ``--update`` can reuse its rows.
 
 The state of ``OUT`` is the hidden file ``.OUT.state`` beside it. It does not depend on the
-report's format, and what somebody does to the report does not change it. It is a sequence of
-frames (see :mod:`batchdigit.resume.frames`): blocks of predictions in the order of the files, the
-files with their sizes and times, and what the report was made with; each one's context is its
+report's format, and does not change if somebody edits the report. It is a sequence of frames (see
+:mod:`batchdigit.resume.frames`): first blocks of predictions in the order of the images, then the
+images with their sizes and times, then what the report was made with. The context of a frame is its
 place.
 """
 
@@ -41,9 +41,9 @@ _CONTEXT = b"batchdigit state 2"
 class State:
     """A report as it was published: N rows.
 
-    ``failed`` bool[N] marks error rows, ``unread`` bool[N] those among them of files that could not
-    be read at all, which is no matter of what they hold; ``binding`` is what the rows depend on
-    beside their files, ``report`` the report's size and SHA-256, both JSON data.
+    ``failed`` bool[N] marks error rows; ``unread`` bool[N] marks those of images that could not be
+    read at all, whatever they hold. ``binding`` is what the rows depend on apart from the images,
+    ``report`` is the size and SHA-256 of the report. Both are JSON data.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class State:
     blocks: tuple[int, ...]
 
     def rows(self, index_of: NDArray[np.int64]) -> Iterator[Predictions]:
-        """The rows with new indices: int64[N] by the old ones, ascending, -1 where left out."""
+        """The rows with new indices: int64[N] by old index, ascending; -1 leaves a row out."""
         for number in range(len(self.blocks)):
             with reading_again(self.path):
                 block = self._read(number)
@@ -69,16 +69,16 @@ class State:
 
 
 def read_state(path: Path) -> State | None:
-    """The state in a file, None where there is no such file.
+    """The state in a file, or None if there is no such file.
 
-    Raises OSError or DamagedFrameError where it cannot be read.
+    Raises OSError or DamagedFrameError if it cannot be read.
     """
     try:
         stream = open(path, "rb")  # noqa: SIM115  (closed below)
     except FileNotFoundError:
         return None
     with stream:
-        # The last frame is known by being the last, so all are read, and found whole, here.
+        # Only the end of the file shows which frame is the last, so read (and check) them all.
         places, payload, number = [0], b"", 0
         size = path.stat().st_size
         payloads: list[bytes] = [b"", b""]
@@ -103,7 +103,7 @@ def read_state(path: Path) -> State | None:
 
 
 class StateWriter:
-    """Writes the state of a report to a stream while the report is made."""
+    """Writes the state of a report to a stream while the report is being made."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -114,7 +114,7 @@ class StateWriter:
         self._unread: list[int] = []
 
     def write(self, predictions: Predictions) -> None:
-        """Append the rows of the files that come next. Raises OSError."""
+        """Append the rows of the images that come next. Raises OSError."""
         self._pending.append(predictions)
         self._failed += [failure.index for failure in predictions.failures]
         self._unread += [
@@ -131,7 +131,7 @@ class StateWriter:
         binding: Mapping[str, Any],
         report: Mapping[str, Any],
     ) -> None:
-        """Write the files and what the report was made with. Raises OSError."""
+        """Write the images and what the report was made with. Raises OSError."""
         if self._pending:
             self._flush()
         names, offsets = files.as_arrays()

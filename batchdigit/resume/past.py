@@ -29,10 +29,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Past:
-    """What is known of ``files`` (N) before they are read.
+    """What is known about ``files`` (N images) before they are read.
 
-    ``places`` int64[M] ascending are the positions of those that are still to be predicted.
-    ``stamps`` tell whether a file changes, ``binding`` (JSON data) is what rows depend on besides.
+    ``places`` int64[M], ascending, are the positions of the images that must still be predicted.
+    ``stamps`` show whether an image changes. ``binding`` (JSON data) is what else rows depend on.
     """
 
     files: FileList
@@ -45,20 +45,20 @@ class Past:
 
     @classmethod
     def nothing(cls, source: Source) -> Past:
-        """Every image is to be predicted, and nobody will ask for them again."""
+        """Every image must be predicted, and no later run will reuse the rows."""
         count = len(source)
         return cls(source.images, np.arange(count, dtype=np.int64), Stamps.unknown(count), {})
 
     @classmethod
     def of(cls, source: Source, binding: Mapping[str, Any]) -> Past:
-        """Every image is to be predicted, so far; ``binding`` is what rows depend on besides."""
+        """Every image must be predicted, so far; ``binding`` is what else rows depend on."""
         count = len(source)
         return cls(
             source.images, np.arange(count, dtype=np.int64), source.stamps(range(count)), binding
         )
 
     def with_report(self, out: Path, *, retry_errors: bool = False) -> Past:
-        """The rows of the last report that still hold; says so when there is none to take over."""
+        """Add the rows of the last report that still hold; logs why if there are none to reuse."""
         state = _read_last_state(out, self.binding)
         if state is None:
             return self
@@ -68,9 +68,9 @@ class Past:
         return replace(self, places=places, state=state, comparison=comparison)
 
     def with_journal(self, journal: Journal, batch_size: int, *, fresh: bool = False) -> Past:
-        """What an unfinished run has done of ``places``, in whole batches; the rest goes there.
+        """Add what an unfinished run has done of ``places``, in whole batches.
 
-        ``fresh`` forgets what was done.
+        The rest will be recorded there. ``fresh`` forgets what was done.
         """
         bound = dict(self.binding) | {
             "batch size": batch_size,
@@ -84,33 +84,33 @@ class Past:
 
     @property
     def resumed(self) -> int:
-        """Rows that an unfinished run has made."""
+        """How many rows an unfinished run had done."""
         return self.journal.rows if self.journal else 0
 
     def resume(self, predicted: Iterator[Predictions]) -> Iterator[Predictions]:
-        """What an unfinished run has done, then ``predicted``, the rest, kept as it passes."""
+        """What an unfinished run has done, then the rest, ``predicted``, recorded as it passes."""
         if self.journal is None:
             return predicted
         return itertools.chain(self.journal.replay(), self.journal.record(predicted))
 
     def reused(self) -> Iterator[Predictions]:
-        """The rows that are taken over from the last report."""
+        """The rows that are reused from the last report."""
         if self.state is None or self.comparison is None:
             return iter(())
         return self.state.rows(self.comparison.index_of)
 
 
 def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
-    """The state of the last report, if there is one with this binding; else says why not."""
+    """The state of the last report if it has this binding; otherwise logs why not."""
     path = state_path(out)
     try:
         state = read_state(path)
     except (OSError, DamagedFrameError) as error:
         why = f" ({error})" if str(error) else ""
-        _LOG.warning("%s is damaged or another version's%s: all images are predicted", path, why)
+        _LOG.warning("%s is damaged or from another version%s: every image is predicted", path, why)
         return None
     if state is None:
-        _LOG.info("%s is not there: no report to update, every image is predicted", path)
+        _LOG.info("%s does not exist: no report to update, every image is predicted", path)
         return None
     others = [name for name, value in binding.items() if state.binding.get(name) != value]
     if others:
@@ -119,9 +119,7 @@ def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
         )
         return None
     if not _is_as_published(out, state):
-        _LOG.warning(
-            "%s is not as it was published: the rows that still hold come from %s", out, path
-        )
+        _LOG.warning("%s is not as it was published: the reused rows come from %s", out, path)
     return state
 
 
@@ -135,7 +133,7 @@ def _is_as_published(out: Path, state: State) -> bool:
 
 
 def _digest_files(files: FileList, stamps: Stamps) -> str:
-    """What identifies the files of a journal; one that may change unseen fits no other time."""
+    """A digest of the images of a journal, always new if one could change unnoticed."""
     names, offsets = files.as_arrays()
     moment = time.time_ns() if not stamps.settled.all() else 0
     parts = [array.tobytes() for array in (names, offsets, stamps.sizes, stamps.times)]

@@ -1,4 +1,4 @@
-"""Which rows of the last report still hold, and how they go among the new ones."""
+"""Which rows of the last report still hold, and merging them with the new ones."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from batchdigit.sources.stamps import Stamps
 
 @dataclass(frozen=True)
 class Comparison:
-    """The files found now (N), held against those of the last report (M).
+    """How the images found now (N) compare with those of the last report (M).
 
-    Every file found is ``unchanged`` (same path, size and time: its row is taken over), ``new``,
-    ``changed``, or ``retried`` (its row was an error and is made again, as is every one of a file
-    that could not be read: its permissions may be other ones now); ``gone`` files are in the
-    last report only. ``index_of`` int64[M] is where the rows that are taken over go, else -1.
+    Every image found is ``unchanged`` (same name, size and time: its row is reused), ``new``,
+    ``changed``, or ``retried`` (its row was an error and is made again). An image that could not be
+    read is always retried, because its permissions may have changed. ``gone`` images are in the
+    last report only. ``index_of`` int64[M] is the new index of each reused row, and -1 for others.
     """
 
     unchanged: int
@@ -39,7 +39,7 @@ class Comparison:
 def compare(
     state: State, files: FileList, stamps: Stamps, *, retry_errors: bool = False
 ) -> Comparison:
-    """Hold the files found now against those of the last report."""
+    """Compare the images found now with those of the last report."""
     before = _places_in(state.files, files)
     known = before >= 0
     same = np.zeros(len(files), dtype=np.bool_)
@@ -61,7 +61,7 @@ def compare(
 
 
 def _places_in(old: FileList, new: FileList) -> NDArray[np.int64]:
-    """Where each of ``new`` is in ``old``, int64[N], -1 where it is not; both are sorted."""
+    """The position of each of ``new`` in ``old``, int64[N], -1 if absent; both are sorted."""
     places = np.full(len(new), -1, dtype=np.int64)
     olds = iter(enumerate(old))
     place, name = next(olds, (-1, None))
@@ -76,9 +76,9 @@ def _places_in(old: FileList, new: FileList) -> NDArray[np.int64]:
 
 
 def merge(reused: Iterator[Predictions], predicted: Iterator[Predictions]) -> Iterator[Predictions]:
-    """Both in one, in the order of the files; each comes in that order and holds what it holds.
+    """Merge two iterators that are both in the order of the images into one in that order.
 
-    What is given follows what was given before without a gap if the two together have none.
+    The result has no gap if the two together have none.
     """
     held = _next(reused)
     for part in predicted:
@@ -98,5 +98,5 @@ def merge(reused: Iterator[Predictions], predicted: Iterator[Predictions]) -> It
 
 
 def _next(parts: Iterator[Predictions]) -> Predictions | None:
-    """The next that holds a row."""
+    """The next part that holds a row, or None."""
     return next((part for part in parts if part.rows), None)

@@ -1,8 +1,8 @@
-"""What a source is: images by name, and their bytes.
+"""What a source is: images with their names and bytes.
 
-To add one, write a class that fulfils :class:`Source` in a file of its own in this package, and a
-function that opens it: ``folder.py`` is the one to copy from. A line in ``find.KINDS`` says which
-texts name it.
+To add a source, write a class that fulfils :class:`Source` and a function that opens it, in a new
+file of this package; copy from ``folder.py``. Then add a line to ``find.KINDS``, which says which
+texts name the source.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from batchdigit.sources.stamps import Stamps
 
 
 class Source(Protocol):
-    """Images that were found, in the order of the report.
+    """The images that were found, in the order of the report.
 
-    A source is given to worker processes, so it must be picklable, and light to copy however many
-    images it has. ``images`` are the names of the images, sorted as the report is; ``ignored``
-    those of whatever else was found. ``random_access`` says whether any image can be read at any
-    time. Where it is false, the source can only be read through from the beginning: one process
-    alone reads it, in ascending order.
+    A source is sent to worker processes, so it must be picklable, and cheap to copy however many
+    images it has. ``images`` are the names of the images, in the order of the report; ``ignored``
+    are the names of everything else that was found. ``random_access`` says whether any image can be
+    read at any time. If it is false, the source can only be read through from the beginning, so a
+    single process reads it in ascending order.
     """
 
     images: FileList
@@ -34,18 +34,18 @@ class Source(Protocol):
 
     @property
     def binding(self) -> dict[str, Any]:
-        """What tells this source from another one with the same names and stamps: JSON data.
+        """What distinguishes this source from others with the same names and stamps: JSON data.
 
-        Each under the name that it has in a message.
+        The keys are the names that messages use.
         """
 
     def contents(self, indices: Sequence[int], *, max_bytes: int) -> Iterator[bytes | ImageError]:
         """The bytes of each image at ``indices`` (ascending), or what is wrong with it.
 
-        An image is read when the iterator is asked for it, not before. One that has more than
-        ``max_bytes`` bytes is not read: it is a ``too-large`` error. Where a read-through source
-        is asked for an image that it has passed, it starts over.
+        An image is read when the iterator is asked for it, not before. An image of more than
+        ``max_bytes`` bytes is not read, but is a ``too-large`` error. If a read-through source is
+        asked for an image that it has passed, it starts over.
         """
 
     def stamps(self, indices: Sequence[int]) -> Stamps:
-        """By what a change of the images at ``indices`` shows, without reading them."""
+        """What shows whether the images at ``indices`` change, without reading them."""

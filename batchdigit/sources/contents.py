@@ -1,4 +1,4 @@
-"""The contents of a file, which may be no file at all, or change meanwhile."""
+"""Reading a path that may not be a regular file, or that may change meanwhile."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _FILE_KINDS = {
 def read_file(path: bytes, *, follow_symlinks: bool = False, max_bytes: int = MAX_BYTES) -> bytes:
     """The contents of a regular file of at most ``max_bytes`` bytes.
 
-    The file is opened without blocking and its type is looked at once it is open, so that a
-    FIFO or a device neither hangs the reader nor slips in between a check and the opening.
+    The file is opened without blocking, and its type is checked once it is open. So a FIFO or a
+    device can neither hang the reader nor slip in between the check and the opening.
 
     Raises ImageError (``read`` or ``too-large``).
     """

@@ -1,12 +1,12 @@
-r"""File names as bytes on disk, as text in a report, and a million of them in little memory.
+r"""File names as bytes on disk and as text in a report.
 
-A POSIX file name is any bytes but ``/`` and NUL; a report is UTF-8 text. The escape below maps
-one to the other without loss and leaves every ordinary name as it is:
+A POSIX file name may hold any bytes but ``/`` and NUL, while a report is UTF-8 text. The escapes
+below map one to the other without loss, and leave every ordinary name as it is:
 
 * a byte that is not part of valid UTF-8 is written ``\xHH`` (two lower-case hex digits);
-* a backslash in front of something that reads like such an escape is written ``\x5c``;
-* a name that a spreadsheet would take for a formula (it starts with ``= + - @``, TAB or CR) gets
-  ``./`` in front, which is still its path.
+* a backslash before something that looks like such an escape is written ``\x5c``;
+* a name that a spreadsheet would take for a formula, because it starts with ``= + - @``, TAB or CR,
+  gets ``./`` in front, which is still its path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXTENSIONS = (
     *(b".png", b".jpg", b".jpeg", b".jpe", b".jfif", b".bmp", b".gif"),
     *(b".tif", b".tiff", b".webp", b".pgm", b".ppm"),
 )
-"""How the names of images end, in any case."""
+"""The endings of the names of images, in lower or upper case."""
 
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
@@ -25,7 +25,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def escape_filename(name: bytes) -> str:
-    """The text that stands for the relative path ``name`` in a report."""
+    """The ``filename`` of the relative path ``name`` in a report."""
     if b"\\" in name:
         name = _LOOKS_ESCAPED.sub(rb"\\x5c", name)
     text = name.decode("utf-8", "backslashreplace")
@@ -33,7 +33,7 @@ def escape_filename(name: bytes) -> str:
 
 
 def unescape_filename(text: str) -> bytes:
-    """The relative path, as bytes, that a report's ``filename`` stands for.
+    """The relative path, as bytes, of a ``filename`` in a report.
 
     Undoes :func:`escape_filename`; ``os.path.join(os.fsencode(root), unescape_filename(cell))``
     opens the file.

@@ -1,4 +1,4 @@
-"""Which images there are: the source that a job names."""
+"""Finding the source that a job names."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def _open_folders(job: Job) -> FolderSource:
 
 
 KINDS: tuple[tuple[Callable[[str], bool], Callable[[Job], Source]], ...] = (
-    (lambda _text: True, _open_folders),  # paths: whatever is for no other kind
+    (lambda _text: True, _open_folders),  # paths: everything that no other kind takes
 )
-"""The kinds of sources: whether a text of ``Job.source`` names one, and what opens it.
+"""The kinds of sources: whether a text in ``Job.source`` names one, and the function to open it.
 
-The first kind that all texts of a job name is the one that is opened.
+The first kind that matches all texts of a job is opened.
 """
 
 
 def find_images(job: Job) -> Source:
-    """The source that ``job`` names. Raises SourceError where it has no images."""
+    """The source that ``job`` names. Raises SourceError if it has no images."""
     open_source = next(opener for names, opener in KINDS if all(map(names, job.source)))
     source = open_source(job)
     check_images(source, job.source)
@@ -35,10 +35,10 @@ def find_images(job: Job) -> Source:
 
 
 def check_images(source: Source, names: Iterable[object]) -> None:
-    """Raise SourceError where ``source``, which ``names`` name, has no images."""
+    """Raise SourceError if ``source``, found under ``names``, has no images."""
     if not len(source):
         endings = ", ".join(ending.decode() for ending in EXTENSIONS)
         raise SourceError(
             f"no images in {', '.join(map(str, names))} ({len(source.ignored)} other files)",
-            f"an image's name ends in one of {endings}",
+            f"the name of an image must end in one of {endings}",
         )

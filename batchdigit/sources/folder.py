@@ -1,4 +1,4 @@
-"""Folders of images and single files, with their subfolders, in the order of their names."""
+"""Folders of images, with their subfolders, and single files, in the order of their names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FolderSource:
         self.images = images
         self.ignored = ignored
         self.follow_symlinks = follow_symlinks
-        self._start = os.path.join(root, b"")  # joined once, not for each of a million
+        self._start = os.path.join(root, b"")  # joined once, not for each of a million images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -38,7 +38,7 @@ class FolderSource:
         return self._start + self.images[index]
 
     def at(self, places: Iterable[int]) -> FolderSource:
-        """The images at some places, each as often as it is named, and nothing that is ignored."""
+        """A source of the images at ``places``, which may repeat; it ignores nothing."""
         images = FileList(self.images[place] for place in places)
         return FolderSource(self.root, images, FileList(), follow_symlinks=self.follow_symlinks)
 
@@ -60,8 +60,9 @@ class FolderSource:
     def stamps(self, indices: Sequence[int]) -> Stamps:
         """The size and the time of the last modification of the files at ``indices``.
 
-        A file that was modified less than two seconds ago is UNSETTLED: it could be modified once
-        more without its time changing (FAT counts in two seconds, others in ticks of the kernel).
+        A file that was modified less than two seconds ago is UNSETTLED, because it could be
+        modified once more without its time changing: FAT counts in steps of two seconds, other file
+        systems in ticks of the kernel.
         """
         stamps = Stamps.unknown(len(indices))
         for row, index in enumerate(indices):
@@ -83,19 +84,19 @@ def open_folders(
 ) -> FolderSource:
     """Find the images in folders (recursively) and among single files.
 
-    An image is a file whose name ends in one of EXTENSIONS, in any case; other files are ignored
-    and listed. Names that start with a dot are hidden: neither listed nor entered. Links to
-    folders are entered only with ``follow_symlinks``, and never twice on one path. A folder that
-    has the name of an image is entered and listed as well; it will fail as an image. A folder that
-    cannot be listed stays in the list, with a slash at its end, and will fail as an image: an
-    unknown number of images must not vanish silently.
+    An image is a file whose name ends in one of EXTENSIONS, in lower or upper case; the names of
+    other files are listed as ignored. Names that start with a dot are neither listed nor entered.
+    Links to folders are entered only with ``follow_symlinks``, and never twice on one path. A
+    folder that has the name of an image is entered, and also listed; it will fail as an image. So
+    will a folder that cannot be read: it is listed with a slash at its end, because an unknown
+    number of images must not vanish silently.
 
-    The root is the folder itself for one folder, the file's folder for one file, and the deepest
-    common folder for several sources. A file that several sources reach is listed once.
+    For one folder, the root is that folder; for one file, it is the file's folder; for several
+    sources, it is their deepest common folder. A file in several sources is listed once.
 
     ``exclude`` names files to leave out, such as the run's own output.
 
-    Raises SourceError when a source is missing or unreadable.
+    Raises SourceError if a source is missing or unreadable.
     """
     places = [locate(os.fspath(source)) for source in sources]
     root = places[0] if len(places) == 1 else os.path.commonpath(places)
@@ -124,14 +125,14 @@ def open_folders(
             else:
                 yield name
 
-    found = FileList(images())  # which also fills ``ignored``
+    found = FileList(images())  # also fills ``ignored``
     return FolderSource(root, found, FileList(ignored), follow_symlinks=follow_symlinks)
 
 
 def locate(source: str) -> bytes:
-    """The absolute path of a file or folder. Raises SourceError where it cannot be read."""
+    """The absolute path of a file or folder. Raises SourceError if it cannot be read."""
     path = os.path.abspath(os.fsencode(source))
-    # "link/.." is the parent of where the link leads, not the folder that holds the link.
+    # "link/.." is the parent of the target of the link, not the folder that holds the link.
     if b".." in os.fsencode(source).split(os.sep.encode()):
         path = os.path.realpath(os.fsencode(source))
     try:
@@ -154,15 +155,15 @@ def _cannot_read(source: str, error: OSError) -> SourceError:
 def walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
     """Paths relative to ``root`` of the visible files at or below ``place``, sorted by bytes.
 
-    Within a folder, a subfolder sorts as its name with a slash, which makes the depth-first
-    order the order of whole paths: memory grows with the largest folder, not with the tree.
+    Within a folder, a subfolder sorts as its name with a slash. This makes the depth-first order
+    the order of whole paths, so that memory grows with the largest folder, not with the tree.
     """
     relative = os.path.relpath(place, root)
     if not os.path.isdir(place):
         yield _posix(relative)
         return
     prefix = b"" if relative == b"." else _posix(relative) + b"/"
-    # Each level: the folder's prefix, its entries still to come, its identity.
+    # Each level holds a folder's prefix, its remaining entries, and the identities on its path.
     try:
         levels = [(prefix, *_entries(root, prefix, follow_symlinks, ()))]
     except OSError as error:
@@ -186,10 +187,10 @@ def walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
 def _entries(
     root: bytes, prefix: bytes, follow_symlinks: bool, ancestors: tuple[tuple[int, int], ...]
 ) -> tuple[Iterator[bytes], tuple[tuple[int, int], ...]]:
-    """The sorted visible names in one folder, subfolders with a slash at the end.
+    """The sorted visible names in one folder; names of subfolders end in a slash.
 
-    With ``follow_symlinks``, also the (device, inode) pairs of the folder and its ancestors, by
-    which a link back into one of them is recognised; a folder met again has no entries.
+    With ``follow_symlinks``, also the (device, inode) pairs of the folder and its ancestors. They
+    reveal a link back to one of these folders, which has no entries when it is met again.
     """
     folder = os.path.join(root, prefix)
     if follow_symlinks:
@@ -210,7 +211,7 @@ def _entries(
 
 
 def _names(entry: os.DirEntry[bytes], follow_symlinks: bool) -> tuple[bytes, ...]:
-    """The entry as a file, as a folder, or as both where a folder has the name of an image."""
+    """The entry as a file, as a folder, or as both if a folder has the name of an image."""
     if not _is_folder(entry, follow_symlinks):
         return (entry.name,)
     folder = entry.name + b"/"
@@ -220,7 +221,7 @@ def _names(entry: os.DirEntry[bytes], follow_symlinks: bool) -> tuple[bytes, ...
 def _is_folder(entry: os.DirEntry[bytes], follow_symlinks: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_symlinks)
-    except OSError:  # a link to itself, for one
+    except OSError:  # such as a link to itself
         return False
 
 

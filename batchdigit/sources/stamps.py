@@ -1,4 +1,4 @@
-"""By what a change of an image shows."""
+"""Stamps, which show whether an image has changed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ UNSETTLED = -(2**63)  # earlier than any time
 
 @dataclass(frozen=True)
 class Stamps:
-    """By what a change of N images shows.
+    """What shows whether any of N images has changed.
 
-    ``sizes`` int64[N] in bytes, UNKNOWN for one that cannot be looked at; ``times`` int64[N] of the
-    last modification in nanoseconds, or any other number that changes with the image, UNSETTLED
-    where the image could still change without the number doing so.
+    ``sizes`` int64[N] are in bytes, UNKNOWN for an image that cannot be examined. ``times``
+    int64[N] are those of the last modification in nanoseconds, or other numbers that change with
+    the image, UNSETTLED for an image that could still change without the number changing.
     """
 
     sizes: NDArray[np.int64]
@@ -26,21 +26,21 @@ class Stamps:
 
     @classmethod
     def unknown(cls, count: int) -> Stamps:
-        """Those of images that nobody looked at."""
+        """The stamps of images that were not examined."""
         sizes, times = np.full((2, count), UNKNOWN, dtype=np.int64)
         return cls(sizes, times)
 
     def at(self, places: NDArray[Any]) -> Stamps:
-        """Those at some places: positions, or a mask."""
+        """The stamps at ``places``: positions or a mask."""
         return Stamps(self.sizes[places], self.times[places])
 
     @property
     def settled(self) -> NDArray[np.bool_]:
-        """Where an image could not change without its stamp doing so, bool[N]."""
+        """Which images cannot change without their stamps changing, bool[N]."""
         settled: NDArray[np.bool_] = self.times != UNSETTLED
         return settled
 
     def equals(self, others: Stamps) -> NDArray[np.bool_]:
-        """Where an image is certain to be as it was, bool[N]."""
+        """Which images are certain to be unchanged, bool[N]."""
         same: NDArray[np.bool_] = (self.sizes == others.sizes) & (self.times == others.times)
         return same & (self.sizes >= 0) & self.settled

@@ -171,7 +171,7 @@ def test_torch_that_is_missing_is_one_line_with_its_remedy(
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
-    assert "BatchdigitError: batchdigit.load_checkpoint takes PyTorch" in done.stderr
+    assert "BatchdigitError: batchdigit.load_checkpoint needs PyTorch" in done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_signal_stops_the_run_and_keeps_the_old_report(
     assert slow_run.returncode == 128 + number, stderr
     assert stdout == ""
     assert stderr == (
-        f"batchdigit: stopped by {name}; out.csv is as it was; the same command goes on from here\n"
+        f"batchdigit: stopped by {name}; out.csv is as it was; the same command continues from here\n"
     )
     assert (tmp_path / "out.csv").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == [".out.csv.journal", "digits", "out.csv"]
@@ -94,7 +94,7 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(
     assert not (tmp_path / out).exists()
     done = program(*arguments, out)
     assert done.returncode == 0
-    assert "going on where an earlier run stopped: 80 of 310 images were done" in done.stderr
+    assert "continuing where an earlier run stopped: 80 of 310 images were done" in done.stderr
     assert (tmp_path / out).read_bytes() == (tmp_path / f"whole.{extension}").read_bytes()
     assert not (tmp_path / f".{out}.journal").exists()
 

@@ -203,7 +203,7 @@ def check(run: Run, expected: object, line: Line, what: str) -> None:
         line.wrong += 1
         line.complaints.append(f"{what}: not the old report, nor the new one")
     code = run.undisturbed()
-    line.resumed += run.said("going on where")
+    line.resumed += run.said("continuing where")
     line.left += left_behind()
     if code not in (ExitCode.OK, ExitCode.BAD_IMAGES) or not run.out.exists():
         line.lost += 1
@@ -416,7 +416,7 @@ def full_disks(folder: Path, sizes: list[int], line: Line) -> None:
             if run.undisturbed() != ExitCode.BAD_IMAGES or run.rows() != expected:
                 line.wrong += 1
                 line.complaints.append(f"{size} bytes, then room: {run.log.read_text()[-300:]}")
-            line.resumed += run.said("going on where")
+            line.resumed += run.said("continuing where")
         finally:
             libc.umount2(bytes(disk), 2)
 

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +32,12 @@ def hundred() -> Digits:
 def splits(hundred: Digits) -> Splits:
     """A few of them to train on, to choose by and to test."""
     return Splits(hundred[:32], hundred[32:48], hundred[48:64], "a few digits")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tests run side by side: threads of several PyTorches would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
