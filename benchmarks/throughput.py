@@ -7,9 +7,9 @@
 The rivals are the scripts in ``benchmarks/rivals``, with the same weights and PNG files. Rivals
 whose packages are not installed are left out. A first round is not timed; the script fails unless
 all give the same classes in it. The timed runs are interleaved against drift, in a different order
-each round. The images are MNIST's test images with --data, and the repeated sample images without. With
-a --device other than cpu, PyTorch computes there, in batchdigit and in the DataLoader's script,
-which is then the only rival.
+each round. The images are MNIST's test images with --data, and the repeated sample images without.
+With a --device other than cpu, PyTorch computes there, in batchdigit and in the DataLoader's
+script, which is then the only rival.
 """
 
 import argparse
