@@ -64,7 +64,7 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
 
 @dataclass(frozen=True)
 class _Beside:
-    """What a report in a file has with it, unlike one on standard output."""
+    """What is written with a report in a file, but not with one on standard output."""
 
     publication: Publication
     journal: Journal

@@ -202,7 +202,7 @@ def test_state_that_is_damaged_while_the_run_goes_on_is_an_error(
     def damage(_done: int, _failed: int, _found: int) -> None:
         os.truncate(tmp_path / ".out.csv.state", 100)
 
-    with pytest.raises(OutputError, match="changed or removed while"):
+    with pytest.raises(OutputError, match="changed or removed during"):
         run(
             Job((digits,), out, update=True, workers=0, batch_size=2),
             on_progress=damage,
