@@ -30,7 +30,7 @@ def test_step_is_stopped_when_the_time_is_over_and_the_next_one_not_begun(tmp_pa
     steps = {"slow": python("import time; time.sleep(60)"), "late": python("print('in')")}
     outcomes = run_steps(steps, tmp_path, max_seconds=6.0)
     assert outcomes["slow"]["ended"] == "stopped: no time was left"
-    assert outcomes["late"]["ended"] == "not started: no time was left"
+    assert outcomes["late"]["ended"] == "not begun: no time was left"
     assert not (tmp_path / "late.txt").exists()
 
 

@@ -79,7 +79,7 @@ def test_few_folders_of_one_kind_are_named_and_more_are_counted() -> None:
     notes = tuple(FolderNote(f"d{number}", 9, "blank", 8) for number in range(7))
     said = lines(summary(notes=notes))
     assert said[1:6] == [f"8 of 9 images in d{number} are blank" for number in range(5)]
-    assert said[6] == "and in 2 more folders nearly all are blank"
+    assert said[6] == "nearly all images in 2 more folders are blank"
     (advice,) = lines(summary(notes=notes[:1]), preprocess="exact")[1:2]
     assert advice == "8 of 9 images in d0 are blank; try --preprocess auto"
 
@@ -90,11 +90,11 @@ def test_few_folders_of_one_kind_are_named_and_more_are_counted() -> None:
         ({"precision": "bf16"}, "computed in bf16"),
         (
             {"precision": "bf16", "label_flips_in_1000": 1},
-            "computed in bf16: 1 of 1000 digits get another label than in fp32",
+            "computed in bf16: 1 of 1000 digits get a different label than in fp32",
         ),
         (
             {"precision": "fp32", "label_flips_in_1000": 3},
-            "computed in fp32: in less, 3 of 1000 digits would get another label",
+            "computed in fp32: a lower precision would change the labels of 3 of 1000 digits",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_what_a_model_file_calls_itself_commands_no_terminal() -> None:
     assert facts >= {
         "size 1,234 bytes",
         "kind no weights found",
-        "finite not looked at",
+        "finite not checked",
         "checksums none",
         "metadata name x y",
         "usable no: no weights; save some",
