@@ -54,7 +54,8 @@ def test_signal_stops_the_run_and_keeps_the_old_report(
     assert slow_run.returncode == 128 + number, stderr
     assert stdout == ""
     assert stderr == (
-        f"batchdigit: stopped by {name}; out.csv is as it was; the same command continues from here\n"
+        f"batchdigit: stopped by {name}; out.csv is as it was; "
+        "the same command continues from here\n"
     )
     assert (tmp_path / "out.csv").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == [".out.csv.journal", "digits", "out.csv"]
