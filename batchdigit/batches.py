@@ -272,6 +272,8 @@ class Predictions:
         """Undo :meth:`as_arrays`. Raises KeyError, TypeError or ValueError for other arrays."""
         columns: dict[str, Any] = {name: arrays[name] for name in cls.PER_IMAGE}
         failures = json.loads(arrays["failures"].tobytes())
+        if columns["facts"].dtype != blank_facts(0).dtype:
+            raise ValueError("other facts than those of this version")
         return cls(
             **columns | {"labels": columns["labels"].astype(np.int64)},
             failures=tuple(Failure(*failure) for failure in failures),

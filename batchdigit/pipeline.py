@@ -139,7 +139,7 @@ class Session:
             self.stopwatch.add_work(predictions.busy)
             self.survey.count(predictions)
             self.tally.failures.update(failure.stage for failure in predictions.failures)
-            self.tally.to_review += needs_review(predictions, self.job.review_below).sum()
+            self.tally.to_review += int(needs_review(predictions, self.job.review_below).sum())
             yield predictions
         found = len(self.source)
         if self.tally.rows != found:
@@ -221,7 +221,7 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
         update=comparison.counts() if comparison else None,
         ignored=session.source.ignored,
         failures_by_stage=dict(tally.failures),
-        to_review=int(tally.to_review),
+        to_review=tally.to_review,
         notes=session.survey.notes(),
         seconds=session.stopwatch.seconds(),
         busy=session.stopwatch.busy,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.batches import Failure, Treatment, join_batches, join_predictions
+from batchdigit.batches import Failure, Predictions, Treatment, join_batches, join_predictions
 from batchdigit.sources.filelist import FileList
 from tests.support.rows import Row, assert_same, batch_of, predictions_of, rows
 
@@ -100,3 +100,10 @@ def test_failure_is_an_error_that_starts_with_its_stage() -> None:
 def test_treatments_fit_into_a_byte() -> None:
     everything = Treatment.FITTED | Treatment.DARK | Treatment.CROWDED
     assert np.uint8(everything) == everything
+
+
+def test_arrays_with_other_facts_are_refused() -> None:
+    arrays = predictions_of([Row(0, 1, failed=False)]).as_arrays()
+    arrays["facts"] = np.zeros(1, [("treatment", "u1"), ("target", "i4")])
+    with pytest.raises(ValueError, match="other facts"):
+        Predictions.from_arrays(arrays)

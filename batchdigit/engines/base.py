@@ -54,7 +54,10 @@ class Engine(Protocol):
         """
 
     def account(self) -> dict[str, Any]:
-        """What predictions were made from, and how, once they are made: JSON data."""
+        """What predictions were made from, and how, once they are made: JSON data.
+
+        An object each for ``versions``, ``model``, ``computed`` and ``reader``.
+        """
 
 
 OpenEngine = Callable[[Job, Stopwatch], Engine]

@@ -73,6 +73,10 @@ class DigitImages:
                     done += 1
                     yield content
                 problem = "the source ended before this image"
+            except ImageError as error:
+                done += 1
+                yield error
+                continue
             except Exception as error:  # noqa: BLE001
                 # One image must not cost the others: the source is asked again for those after it.
                 problem = one_line(f"{type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ from batchdigit.batches import Predictions
 from batchdigit.errors import AccountingError, OutputError
 from batchdigit.job import Job
 from batchdigit.places import STDOUT, account_path, state_path
-from batchdigit.reports.formats import choose_format
+from batchdigit.reports.formats import ReportFormat, choose_format
 from batchdigit.reports.summary import RunSummary
 from batchdigit.reports.table import Layout
 from batchdigit.reports.writer import ReportWriter
@@ -37,10 +37,11 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     If the block does not publish the new files, the old ones stay, and so does the journal of what
     was predicted. Raises OutputError or OutputBusyError.
     """
+    report_format = choose_format(job.out, job.format)  # before anything is made or waited for
     if job.out == STDOUT:
         if sys.stdout is None:
             raise OutputError("standard output is closed", "give --out a file")
-        yield Outputs(job, sys.stdout.buffer, None)
+        yield Outputs(job, report_format, sys.stdout.buffer, None)
         return
 
     def say_waiting(holder: str) -> None:
@@ -56,7 +57,8 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
         account = publication.create(account_path(job.out))
         report = publication.create(job.out)
         try:
-            yield Outputs(job, report, _Beside(publication, journal, account, state))
+            beside = _Beside(publication, journal, account, state)
+            yield Outputs(job, report_format, report, beside)
         except AccountingError:  # the journal itself may be wrong
             journal.discard()
             raise
@@ -75,9 +77,15 @@ class _Beside:
 class Outputs:
     """What a run knows from earlier runs, and where its rows go."""
 
-    def __init__(self, job: Job, report: BinaryIO, beside: _Beside | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        report_format: ReportFormat,
+        report: BinaryIO,
+        beside: _Beside | None,
+    ) -> None:
         self._job = job
-        self._format = choose_format(job.out, job.format)
+        self._format = report_format
         self._report = report
         self._beside = beside
 

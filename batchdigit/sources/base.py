@@ -19,10 +19,12 @@ class Source(Protocol):
     """The images that were found, in the order of the report.
 
     A source is sent to worker processes, so it must be picklable, and cheap to copy however many
-    images it has. ``images`` are the names of the images, in the order of the report; ``ignored``
-    are the names of everything else that was found. ``random_access`` says whether any image can be
-    read at any time. If it is false, the source can only be read through from the beginning, so a
-    single process reads it in ascending order.
+    images it has. It keeps nothing open until ``contents`` is called in the process that reads.
+
+    ``images`` are the names of the images, sorted by their bytes, each once: the order of the
+    report. ``ignored`` are the names of everything else that was found. ``random_access`` says
+    whether any image can be read at any time. If it is false, the source can only be read through
+    from the beginning, so a single process reads it in ascending order.
     """
 
     images: FileList
@@ -44,7 +46,8 @@ class Source(Protocol):
 
         An image is read when the iterator is asked for it, not before. An image of more than
         ``max_bytes`` bytes is not read, but is a ``too-large`` error. If a read-through source is
-        asked for an image that it has passed, it starts over.
+        asked for an image that it has passed, it starts over. There is one item for each index:
+        where a source cannot go on, each image that is left is an error.
         """
 
     def stamps(self, indices: Sequence[int]) -> Stamps:

@@ -39,8 +39,8 @@ def measure(
     settings = settings_to_try(job)
     with contextlib.ExitStack() as stack:
         source = job.source or (stack.enter_context(digits_in_a_folder()),)
-        found = find(job, settings, source)
         clock = Clock(job.seconds, on_progress)
+        found = find(job, settings, source)
         engines = stack.enter_context(running(job, found.engines))
         # Parity first: the speed of wrong results is of no interest.
         outcomes, problems = compare_outcomes(found, engines, clock, say)
