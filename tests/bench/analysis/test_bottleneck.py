@@ -16,6 +16,7 @@ from batchdigit.job import Job
 from batchdigit.reading import dataset
 from batchdigit.reports.writer import ReportWriter
 from batchdigit.resume.journal import Journal
+from batchdigit.sources import folder
 from batchdigit.sources.folder import FolderSource
 from tests.support.measurements import GPU, ONNX, TORCH, point, sample
 from tests.support.samples import SAMPLES, files_in
@@ -76,7 +77,7 @@ class Function(NamedTuple):
 
 FUNCTIONS = {
     # for each file
-    "read": Function(dataset, "read_file", 0.002),
+    "read": Function(folder, "read_file", 0.002),
     "decode": Function(dataset, "decode_plain_png", 0.002),
     # for each batch
     "fit": Function(dataset, "look_like_mnist", 0.2),
