@@ -242,11 +242,20 @@ def _make_folder(folder: Path) -> None:
         flush_folder(folder.parent)
 
 
+def differences(binding: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The names of what differs between two bindings.
+
+    The names are those of one version, so other versions are the only difference that is named.
+    """
+    names = [name for name in {**binding, **other} if other.get(name) != binding.get(name)]
+    return ["versions"] if "versions" in names else names
+
+
 def _difference(run: Path, binding: Mapping[str, Any]) -> str:
     """How the binding of another run differs from this one, in words."""
     try:
         theirs = json.loads((run / _BINDING).read_bytes())
-        names = [name for name in {**binding, **theirs} if theirs.get(name) != binding.get(name)]
+        names = differences(binding, theirs)
     except (OSError, ValueError, TypeError, AttributeError):
         return "its journal cannot be read"
     return f"with other {', '.join(names)}"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchdigit.batches import Predictions
 from batchdigit.places import state_path
 from batchdigit.resume.frames import DamagedFrameError
-from batchdigit.resume.journal import Journal
+from batchdigit.resume.journal import Journal, differences
 from batchdigit.resume.last_report import State, read_state
 from batchdigit.resume.update import Comparison, compare
 from batchdigit.sources.base import Source
@@ -112,8 +112,7 @@ def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
     if state is None:
         _LOG.info("%s does not exist: no report to update, every image is predicted", path)
         return None
-    others = [name for name, value in binding.items() if state.binding.get(name) != value]
-    if others:
+    if others := differences(binding, state.binding):
         _LOG.warning(
             "the last report was made with other %s: every image is predicted", ", ".join(others)
         )

@@ -14,6 +14,7 @@ from batchdigit.backends.onnx_backend import OnnxBackend
 from batchdigit.engines import local
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.resume import journal
+from batchdigit.resume.journal import differences
 
 Patch = pytest.MonkeyPatch
 Change = Callable[[Path, Path, Patch], dict[str, Any]]
@@ -176,3 +177,10 @@ def test_journal_of_an_update_is_bound_to_the_report_that_it_updates(
     shutil.move(tmp_path / "kept", tmp_path / ".out.csv.journal")
     assert run(update).resumed == 0
     assert "last report" in caplog.text
+
+
+def test_other_versions_are_the_only_difference_that_is_named() -> None:
+    now = {"versions": 2, "model": "a", "new name": 1}
+    assert differences(now, {"versions": 1, "model": "a", "old name": 1}) == ["versions"]
+    assert differences(now, now | {"model": "b"}) == ["model"]
+    assert differences(now, now) == []
