@@ -245,10 +245,11 @@ def _make_folder(folder: Path) -> None:
 def differences(binding: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The names of what differs between two bindings.
 
-    The names are those of one version, so other versions are the only difference that is named.
+    Another version of the program may have had other names, so that is all that is named then.
     """
     names = [name for name in {**binding, **other} if other.get(name) != binding.get(name)]
-    return ["versions"] if "versions" in names else names
+    ours, theirs = (one.get("versions", {}).get("batchdigit") for one in (binding, other))
+    return names if ours == theirs else ["versions"]
 
 
 def _difference(run: Path, binding: Mapping[str, Any]) -> str:

@@ -180,7 +180,8 @@ def test_journal_of_an_update_is_bound_to_the_report_that_it_updates(
 
 
 def test_other_versions_are_the_only_difference_that_is_named() -> None:
-    now = {"versions": 2, "model": "a", "new name": 1}
-    assert differences(now, {"versions": 1, "model": "a", "old name": 1}) == ["versions"]
+    now = {"versions": {"batchdigit": "2"}, "model": "a", "new name": 1}
+    before = {"versions": {"batchdigit": "1"}, "model": "a", "old name": 1}
+    assert differences(now, before) == ["versions"]
     assert differences(now, now | {"model": "b"}) == ["model"]
     assert differences(now, now) == []
