@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu_check
 from benchmarks.gpu_check import _steps, run_steps
 from tests.support.samples import REPOSITORY
 
@@ -26,9 +27,12 @@ def test_steps_go_on_after_one_that_failed(
     assert "first: with exit code 3" in capsys.readouterr().out
 
 
-def test_step_is_stopped_when_the_time_is_over_and_the_next_one_not_begun(tmp_path: Path) -> None:
+def test_step_is_stopped_when_the_time_is_over_and_the_next_one_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_check, "MIN_SECONDS_OF_A_STEP", 0.5)
     steps = {"slow": python("import time; time.sleep(60)"), "late": python("print('in')")}
-    outcomes = run_steps(steps, tmp_path, max_seconds=6.0)
+    outcomes = run_steps(steps, tmp_path, max_seconds=1.0)
     assert outcomes["slow"]["ended"] == "stopped: no time was left"
     assert outcomes["late"]["ended"] == "not begun: no time was left"
     assert not (tmp_path / "late.txt").exists()

@@ -13,7 +13,7 @@ from batchdigit.job import Reading
 from batchdigit.sources.folder import FolderSource
 from tests.reading.conftest import ReadAll, ReaderOf
 from tests.support.fakes import decode_by
-from tests.support.samples import files_in
+from tests.support.samples import files_in, save_grey
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,22 @@ def test_every_file_comes_once_in_order(
     assert [index for indices in seen for index in indices] == list(range(10))
 
 
-def test_workers_end_with_the_reader(files: FolderSource, reader_of: ReaderOf) -> None:
-    with reader_of(files, batch_size=1, workers=2) as reader:
+@pytest.fixture
+def many(tmp_path: Path) -> FolderSource:
+    """More files than are read ahead, so that no worker is done before it is looked at."""
+    save_grey(tmp_path / "a.png")
+    return files_in(tmp_path, [b"a.png"] * 5_000)
+
+
+def test_workers_end_with_the_reader(many: FolderSource, reader_of: ReaderOf) -> None:
+    with reader_of(many, batch_size=1, workers=2) as reader:
         next(iter(reader))
         assert len(multiprocessing.active_children()) == 2
     assert multiprocessing.active_children() == []
 
 
-def test_workers_start_with_the_reader(files: FolderSource, reader_of: ReaderOf) -> None:
-    with reader_of(files, batch_size=1, workers=2):
+def test_workers_start_with_the_reader(many: FolderSource, reader_of: ReaderOf) -> None:
+    with reader_of(many, batch_size=1, workers=2):
         assert len(multiprocessing.active_children()) == 2
 
 
