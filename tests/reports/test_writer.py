@@ -72,22 +72,28 @@ def test_rows_and_digest_are_of_what_was_written() -> None:
     assert report.digest == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-class FullDisk(io.RawIOBase):
-    def writable(self) -> bool:
-        return True
+class Disk(io.BytesIO):
+    full = False
 
-    def write(self, _data: object) -> int:
-        raise OSError(28, "No space left on device")
+    def write(self, data: object) -> int:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(data)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("extension", FORMATS)
 def test_full_disk_is_an_error_and_is_not_written_to_again(extension: str) -> None:
     report_format = choose_format(Path(f"report.{extension}"), None)
     files = FileList([b"a.png"])
+    disk = Disk()
     with (
         pytest.raises(OSError, match="No space left"),
-        ReportWriter(FullDisk(), report_format, files, Layout(10)) as report,  # type: ignore[arg-type]
+        ReportWriter(disk, report_format, files, Layout(10)) as report,
     ):
+        disk.full = True
         report.write(predictions_for(1))
         report.finish({})
+    before, disk.full = disk.getvalue(), False
+    del report
     gc.collect()
+    assert disk.getvalue() == before
