@@ -87,25 +87,21 @@ def stream(job: Job) -> Iterator[Predictions]:
 
 @dataclass
 class Tally:
-    """How many rows had which outcome so far; ``failures`` are counted by stage."""
+    """How many rows there are so far, by outcome: ``predicted``, ``reused`` and ``failed``.
 
-    predicted: int = 0
-    reused: int = 0
-    failed: int = 0
-    to_review: int = 0
+    ``failures`` are counted by stage.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    to_review: int = 0
 
-    def counting(self, end: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
-        """Pass ``parts`` on, and count their images as ``end``: ``predicted`` or ``reused``."""
+    def counting(self, outcome: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
+        """Pass ``parts`` on, and count their images as ``outcome``, their failures as failed."""
         for predictions in parts:
-            setattr(self, end, getattr(self, end) + len(predictions))
-            self.failed += len(predictions.failures)
+            self.rows[outcome] += len(predictions)
+            self.rows["failed"] += len(predictions.failures)
             yield predictions
-
-    @property
-    def rows(self) -> int:
-        """The number of rows so far."""
-        return self.predicted + self.reused + self.failed
 
 
 @dataclass(frozen=True)
@@ -141,10 +137,10 @@ class Session:
             self.tally.failures.update(failure.stage for failure in predictions.failures)
             self.tally.to_review += int(needs_review(predictions, self.job.review_below).sum())
             yield predictions
-        found = len(self.source)
-        if self.tally.rows != found:
+        found, rows = len(self.source), self.tally.rows.total()
+        if rows != found:
             raise AccountingError(
-                f"found {found} images, but {self.tally.rows} have an outcome",
+                f"found {found} images, but {rows} have an outcome",
                 "please report this as a bug",
             )
 
@@ -170,8 +166,9 @@ def open_session(
         source = find(job)
     batch_size = engine.batch_size(source)
     with stopwatch.stage("list"):
-        past = Past.nothing(source)
-        if recall is not None:
+        if recall is None:
+            past = Past.nothing(source)
+        else:
             past = recall(source, _binding(job, engine, source), batch_size)
     with engine.predictions(source, past.places) as computed:
         survey = Survey(source.images)
@@ -211,12 +208,12 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
     job, tally, engine = session.job, session.tally, session.engine
     found = len(session.source)
     comparison = session.past.comparison
-    fine = job.max_bad.allows(tally.failed, found)
+    fine = job.max_bad.allows(tally.rows["failed"], found)
     return RunSummary(
         found=found,
-        predicted=tally.predicted,
-        reused=tally.reused,
-        failed=tally.failed,
+        predicted=tally.rows["predicted"],
+        reused=tally.rows["reused"],
+        failed=tally.rows["failed"],
         resumed=session.past.resumed,
         update=comparison.counts() if comparison else None,
         ignored=session.source.ignored,

@@ -66,23 +66,21 @@ class DigitImages:
         """The bytes of each image, or its error; whatever the source raises becomes one."""
         done = 0
         while done < len(indices):
+            problem = ImageError("read", "the source ended before this image")
             try:
                 for content in self.source.contents(
                     indices[done:], max_bytes=self.reading.max_bytes
                 ):
                     done += 1
                     yield content
-                problem = "the source ended before this image"
             except ImageError as error:
-                done += 1
-                yield error
-                continue
+                problem = error
             except Exception as error:  # noqa: BLE001
                 # One image must not cost the others: the source is asked again for those after it.
-                problem = one_line(f"{type(error).__name__}: {error}")
+                problem = ImageError("read", one_line(f"{type(error).__name__}: {error}"))
             if done < len(indices):
                 done += 1
-                yield ImageError("read", problem)
+                yield problem
 
     def _attempt(
         self, work: Callable[[_Rows, int, Laps], None], rows: _Rows, row: int, laps: Laps

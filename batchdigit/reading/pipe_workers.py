@@ -11,7 +11,6 @@ import time
 from collections import deque
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from batchdigit.batches import Batch
@@ -19,7 +18,12 @@ from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.startup import settle_in
 from batchdigit.reading.workers import Files, Plan, WorkerDied
-from batchdigit.system.processes import SECONDS_BETWEEN_LOOKS, end_processes, starting_processes
+from batchdigit.system.processes import (
+    SECONDS_BETWEEN_LOOKS,
+    end_processes,
+    start_with_pipe,
+    starting_processes,
+)
 from batchdigit.system.signals import signals_blocked
 
 try:
@@ -121,21 +125,10 @@ class _Line:
     """
 
     def __init__(self, context: Any, arguments: tuple[Any, ...]) -> None:
-        self.end: Connection
-        self.end, theirs = context.Pipe(duplex=False)
+        self.process, self.end = start_with_pipe(context, _serve, arguments)
         with contextlib.suppress(OSError, AttributeError):  # Linux only
             fcntl.fcntl(self.end.fileno(), fcntl.F_SETPIPE_SZ, BYTES_IN_A_PIPE)
-        self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, *arguments), daemon=True
-        )
         self._bytes = bytearray()
-        try:
-            self.process.start()
-        except BaseException:
-            self.end.close()
-            raise
-        finally:
-            theirs.close()
 
     def receive(self) -> bool:
         """Take the bytes that are there; returns False if the line has ended."""

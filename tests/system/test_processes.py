@@ -23,6 +23,7 @@ from batchdigit.system.processes import (
     starting_processes,
 )
 from batchdigit.system.signals import STOP_SIGNALS, signals_as_exceptions
+from tests.support.fakes import Unending
 from tests.support.processes import ends_within, line_with
 
 FORK = multiprocessing.get_context("fork")
@@ -203,21 +204,6 @@ def test_how_a_process_ended(exit_code: int | None, how: str) -> None:
 
 
 # Processes that do not end
-
-
-class Unending(BaseProcess):
-    """As a process is that waits for a server that is gone, until it is released."""
-
-    released = False
-
-    def kill(self) -> None:
-        pass
-
-    def join(self, timeout: float | None = None) -> None:
-        assert timeout is not None, "would wait for ever"
-
-    def is_alive(self) -> bool:
-        return not self.released
 
 
 def test_few_processes_may_be_left_behind(left_behind: list[BaseProcess]) -> None:
