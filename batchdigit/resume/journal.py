@@ -40,6 +40,7 @@ from batchdigit.resume.frames import (
     write_frame,
 )
 from batchdigit.system.publish import Publication, flush_folder, writing
+from batchdigit.system.signals import signals_held
 
 SECONDS_IN_A_PART = 2.0
 SHARE_IN_A_PART = 0.01  # of the time so far; bounds the number of parts
@@ -146,10 +147,11 @@ class Journal:
     def flush(self) -> None:
         """Close the current part, if it holds anything."""
         if self._pending:
-            self._write(self._parts, self._pending)
-            self._parts += 1
-            self._pending = []
-            self._pending_values = 0
+            with signals_held():  # one in the middle could have the same rows in two parts
+                self._write(self._parts, self._pending)
+                self._parts += 1
+                self._pending = []
+                self._pending_values = 0
         self._flushed = time.monotonic()
 
     def discard(self) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -65,6 +66,10 @@ def signals_as_exceptions() -> Iterator[None]:
     hook, sys.unraisablehook = sys.unraisablehook, _pass_over_stops(sys.unraisablehook)
     try:
         yield
+    except StoppedBySignal as stop:
+        # What the stop cut short must go now, while its destructors can fail without a word.
+        traceback.clear_frames(stop.__traceback__)
+        raise
     finally:
         sys.unraisablehook = hook
         for signum in handled:
@@ -73,10 +78,14 @@ def signals_as_exceptions() -> Iterator[None]:
 
 
 def _pass_over_stops(hook: Hook) -> Hook:
-    """Print no traceback when Python swallows a stop in a destructor: it is raised once more."""
+    """Print no traceback of a destructor for a stop.
+
+    If Python swallowed the stop in the destructor, ``check_signals`` raises it once more. If the
+    stop cut short the making of an object (a ``ZipFile``, say), its destructor misses attributes.
+    """
 
     def pass_over(unraisable: sys.UnraisableHookArgs) -> None:
-        if not isinstance(unraisable.exc_value, StoppedBySignal):
+        if not (_stopper.raised or isinstance(unraisable.exc_value, StoppedBySignal)):
             hook(unraisable)
 
     return pass_over

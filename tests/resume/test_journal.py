@@ -3,18 +3,21 @@
 import logging
 import os
 import shutil
+import signal
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from batchdigit import Failure, OutputError, Predictions
+from batchdigit.errors import StoppedBySignal
 from batchdigit.resume import journal
 from batchdigit.resume.frames import pack_arrays, write_frame
 from batchdigit.resume.journal import Journal
+from batchdigit.system.signals import signals_as_exceptions
 from tests.support.samples import facts_of
 
 BINDING = {"model": "abc", "batch size": 4}
@@ -302,3 +305,22 @@ def test_journal_that_does_not_fit_is_reported_beside_one_that_does(
     assert "with other last report; it is set aside until a report is published" in set_aside
     assert "starts over" not in set_aside
     assert "8 of 22 images were done" in going_on
+
+
+def test_signal_waits_for_the_part_that_is_being_closed(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = journal.pack_predictions
+    packed = []
+
+    def pack_during_signal(pending: Sequence[Predictions]) -> bytes:
+        packed.append("begun")
+        os.kill(os.getpid(), signal.SIGTERM)
+        packed.append("done")
+        return pack(pending)
+
+    monkeypatch.setattr(journal, "pack_predictions", pack_during_signal)
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        keep(out, BATCHES)
+    assert packed == ["begun", "done"]
+    assert_same(kept_at(out), BATCHES[:1])

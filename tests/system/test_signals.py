@@ -1,10 +1,12 @@
 """Stop signals: raised once, held back where something must not be cut in two."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -94,6 +96,48 @@ def test_signal_that_a_destructor_swallows_is_found_later(
         check_signals()
     assert swallowed
     assert capsys.readouterr().err == ""
+
+
+class HalfMade:
+    """Its making takes a signal, and its destructor what the rest of the making would have set."""
+
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.whole = True
+
+    def __del__(self) -> None:
+        assert self.whole
+
+
+def make_half() -> None:
+    half_made = HalfMade.__new__(HalfMade)  # in a variable that the traceback keeps
+    half_made.__init__()
+
+
+@pytest.fixture
+def heard() -> Iterator[list[type[BaseException]]]:
+    """The types of the exceptions that destructors raised and Python reported."""
+    types: list[type[BaseException]] = []
+    hook, sys.unraisablehook = sys.unraisablehook, lambda error: types.append(error.exc_type)
+    yield types
+    sys.unraisablehook = hook
+
+
+def test_destructor_of_what_a_signal_cut_short_says_nothing(
+    heard: list[type[BaseException]],
+) -> None:
+    with pytest.raises(StoppedBySignal), signals_as_exceptions():
+        make_half()
+    gc.collect()
+    assert heard == []
+
+
+def test_destructor_that_fails_without_a_signal_is_heard(
+    heard: list[type[BaseException]],
+) -> None:
+    with signals_as_exceptions():
+        HalfMade.__new__(HalfMade)
+    assert heard == [AttributeError]
 
 
 def test_signal_may_be_too_late() -> None:
