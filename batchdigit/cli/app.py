@@ -7,7 +7,12 @@ import typer
 from batchdigit.cli.bench import benches
 from batchdigit.cli.doctor import doctor
 from batchdigit.cli.model import models
-from batchdigit.cli.options import DOCTOR_EXIT_CODES, EXIT_CODES, VersionOption
+from batchdigit.cli.options import (
+    DOCTOR_EXIT_CODES,
+    EXIT_CODES,
+    TRAIN_EXIT_CODES,
+    VersionOption,
+)
 from batchdigit.cli.process import give_up_stdout, occupy_standard_streams
 from batchdigit.cli.run import RUN_EXAMPLES, run
 from batchdigit.cli.train import train
@@ -22,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)(run)
-app.command(epilog=EXIT_CODES, no_args_is_help=True)(train)
+app.command(epilog=TRAIN_EXIT_CODES, no_args_is_help=True)(train)
 app.add_typer(benches, name="bench")
 app.add_typer(models, name="model")
 app.command(epilog=DOCTOR_EXIT_CODES)(doctor)

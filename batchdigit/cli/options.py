@@ -24,14 +24,14 @@ def _exit_codes(meanings: dict[ExitCode, str]) -> str:
     return "\n".join(["\b", "Exit codes:", *lines, "  128+N  stopped by signal N"])
 
 
+def _exit_codes_without(*codes: ExitCode) -> str:
+    meanings = EXIT_CODE_MEANINGS | {ExitCode.OK: "done"}
+    return _exit_codes({code: meaning for code, meaning in meanings.items() if code not in codes})
+
+
 EXIT_CODES = _exit_codes(EXIT_CODE_MEANINGS)
-MODEL_EXIT_CODES = _exit_codes(
-    {
-        code: "done" if code is ExitCode.OK else meaning
-        for code, meaning in EXIT_CODE_MEANINGS.items()
-        if code not in (ExitCode.BAD_IMAGES, ExitCode.NO_IMAGES)
-    }
-)
+TRAIN_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES)
+MODEL_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES, ExitCode.NO_IMAGES)
 DOCTOR_EXIT_CODES = _exit_codes(
     {
         ExitCode.OK: "no problem, though there may be warnings",
