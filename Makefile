@@ -1,7 +1,7 @@
 VENV ?= .venv
 PYTHON = $(VENV)/bin/python
 
-.PHONY: help run test test-slow check check-static fix bench
+.PHONY: help run test test-slow check check-static hooks fix bench
 
 help:           ## List the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,11 +22,17 @@ test-slow: $(VENV)/.dev      ## Run the slow tests: campaigns, mutations, measur
 
 check: check-static test     ## Everything that must hold: format, lint, types, floors, tests and sizes
 
-check-static: $(VENV)/.dev   ## Format, lint, types and floors
+check-static: $(VENV)/.dev   ## Format, lint, types, floors, and the settings of hooks and workflows
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pre-commit validate-config
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/zizmor --offline --quiet .github/workflows
+
+hooks: $(VENV)/.dev          ## Check every commit before it is made
+	$(VENV)/bin/pre-commit install
 
 fix: $(VENV)/.dev            ## Format, and repair what the linter can
 	$(VENV)/bin/ruff check --fix
