@@ -1,4 +1,4 @@
-"""What the README tells people to type works."""
+"""What the documents tell people to type works, and what they say of the program is true."""
 
 import configparser
 import os
@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,29 @@ from batchdigit.cli.app import app
 from tests.support import oracle
 from tests.support.samples import REPOSITORY, SAMPLES
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(<!-- setup: [\w ]+ -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = BLOCK.findall(README)
-SECTIONS = [part for part in re.split(r"^## ", README, flags=re.MULTILINE) if BLOCK.search(part)]
-SETUP = {setup.split(": ")[1].split(" -->")[0]: code.strip() for setup, _, code in BLOCKS if setup}
+PAGES = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
+    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+}
+README = PAGES["README.md"]
+NIGHT = BLOCK.findall(PAGES["docs/night-after-night.md"])
+SETUP = {
+    setup.split(": ")[1].split(" -->")[0]: code.strip()
+    for setup, _, code in BLOCK.findall(README)
+    if setup
+}
+SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def sections_that_run() -> Iterator[Any]:
+    for page, text in PAGES.items():
+        for section in re.split(r"^## ", text, flags=re.MULTILINE):
+            blocks = BLOCK.findall(section)
+            if any(code in ("bash", "python") and not setup for setup, code, _ in blocks):
+                title = section.splitlines()[0].lstrip("# ")
+                marks = SLOW if "batchdigit bench " in section else []
+                yield pytest.param(section, id=f"{page}: {title}", marks=marks)
 
 
 @pytest.fixture
@@ -38,17 +57,7 @@ def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.mark.parametrize(
-    "section",
-    [
-        pytest.param(section, id=title, marks=SLOW if title == "How fast is it here?" else [])
-        for section in SECTIONS
-        for title in [section.split("\n")[0]]
-    ],
-)
+@pytest.mark.parametrize("section", list(sections_that_run()))
 def test_code_of_a_section_runs_from_top_to_bottom(section: str, workplace: Path) -> None:
     for setup, language, code in BLOCK.findall(section):
         if language == "bash" and not setup:
@@ -84,7 +93,7 @@ def test_ci_runs_the_very_commands_of_the_readme() -> None:
 
 
 def test_crontab_line_is_a_command_that_runs(workplace: Path) -> None:
-    (line,) = (code for _, language, code in BLOCKS if language == "crontab")
+    (line,) = (code for _, language, code in NIGHT if language == "crontab")
     command = line.split(maxsplit=5)[5]
     command = command.replace("/opt/batchdigit/.venv/bin/", "").replace(
         "/data/images", "sample_images"
@@ -94,7 +103,7 @@ def test_crontab_line_is_a_command_that_runs(workplace: Path) -> None:
 
 
 def test_service_and_timer_are_units_that_systemd_takes(tmp_path: Path) -> None:
-    service, timer = (code for _, language, code in BLOCKS if language == "systemd")
+    service, timer = (code for _, language, code in NIGHT if language == "systemd")
     program = tmp_path / "batchdigit"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -116,7 +125,7 @@ def test_service_and_timer_are_units_that_systemd_takes(tmp_path: Path) -> None:
 def test_nightly_commands_differ_only_in_where_they_run() -> None:
     commands = [
         re.search(r"(?:bin/|batchdigit )batchdigit (run .*)|batchdigit (run .*)", code)
-        for _, language, code in BLOCKS
+        for _, language, code in NIGHT
         if language in ("crontab", "systemd", "container") and " run " in code
     ]
     assert len(commands) == 3
@@ -124,21 +133,23 @@ def test_nightly_commands_differ_only_in_where_they_run() -> None:
 
 
 def test_both_ways_of_saving_are_those_of_the_tutorial() -> None:
-    """The README's class is the tutorial's, layer for layer."""
-    code = next(code for _, language, code in BLOCKS if "class CNN" in code)
+    """The page's class is the tutorial's, layer for layer."""
+    blocks = BLOCK.findall(PAGES["docs/your-own-model.md"])
+    code = next(code for _, _, code in blocks if "class CNN" in code)
     names: dict[str, Any] = {}
     exec(code.split("model = ")[0], names)  # noqa: S102
     assert str(names["CNN"]()) == str(oracle.CNN())
 
 
-def test_every_option_is_in_the_table() -> None:
+def test_every_option_of_a_run_is_in_its_page() -> None:
     import typer
 
     run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     for parameter in run.params:
         for option in parameter.opts:
             if option.startswith("--") and option not in ("--help", "--version"):
-                assert re.search(rf"^\| `{option}`", README, re.MULTILINE), option
+                row = rf"^\| `{option}`"
+                assert re.search(row, PAGES["docs/options.md"], re.MULTILINE), option
 
 
 def test_every_exit_code_is_in_the_table() -> None:
@@ -153,8 +164,26 @@ def test_every_exit_code_is_in_the_table() -> None:
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), (
+            f"{target}#{anchor}"
+        )
+
+
+def anchors(text: str) -> list[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(
+        r"^#+ (.*)", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
+    )
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_readme_is_read_in_one_go_and_leads_to_every_page() -> None:
+    assert len(README.splitlines()) <= 160
+    for page in PAGES:
+        assert page == "README.md" or f"]({page})" in README, page
 
 
 def test_python_versions_agree() -> None:
