@@ -1,4 +1,4 @@
-"""What the tests share: the sample digits, odd images, and the program as a user calls it."""
+"""What the tests share: the sample digits, model files, and the program as a user calls it."""
 
 import faulthandler
 import os
@@ -19,18 +19,17 @@ from tests.support.modelfiles import save_the_tutorials_way
 from tests.support.oracle import SeedRow, seed_loop
 from tests.support.samples import SAMPLES, Program, age
 
-# How long an example takes says something of the machine only.
+# How long an example takes says something only about the machine.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
-# Some tests make forked processes crash; only a crash of pytest itself deserves its stack on the
-# screen.
+# Some tests make forked processes crash; only a crash of pytest itself should print its stack.
 os.register_at_fork(after_in_child=faulthandler.disable)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escape lone surrogates, in a log for instance, which cannot travel from pytest's workers."""
+    """Escape lone surrogates (in a log, say), because pytest's workers cannot send them."""
     return _without_surrogates((yield))
 
 
@@ -46,7 +45,7 @@ def _without_surrogates(data: Any) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_signal_is_ignored() -> Iterator[None]:
-    """Programs that are started here heed signals, even where nohup or a shell's & ignores them.
+    """Programs started here heed signals, even where nohup or a shell's & sets them to be ignored.
 
     Unlike SIG_IGN, a handler that does nothing is not inherited by another program.
     """
@@ -66,13 +65,13 @@ def sample_paths() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def seed_rows(sample_paths: list[Path]) -> list[SeedRow]:
-    """What the plain loop says of the sample digits."""
+    """What the plain loop predicts for the sample digits."""
     return seed_loop(sample_paths, PACKAGED_WEIGHTS)
 
 
 @pytest.fixture
 def digits(tmp_path: Path, sample_paths: list[Path]) -> Path:
-    """A folder with ten digits of its own, ``00.png`` to ``09.png``, an hour old."""
+    """A folder with copies of ten digits, ``00.png`` to ``09.png``, an hour old."""
     folder = tmp_path / "digits"
     folder.mkdir()
     for number, path in enumerate(sample_paths[:10]):
@@ -83,11 +82,11 @@ def digits(tmp_path: Path, sample_paths: list[Path]) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Run ``batchdigit ARGUMENTS`` as its own process, in an empty folder."""
+    """Run ``batchdigit ARGUMENTS`` in a process of its own, in an empty folder."""
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "batchdigit", *map(str, arguments)]
-        # With buffers, as users have it, whatever the machine that runs the tests prefers.
+        # Buffered, as it is for users, whatever the machine that runs the tests prefers.
         environment = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
         settings = {"capture_output": True, "text": True, "timeout": 120, "cwd": tmp_path}
         settings["env"] = environment
@@ -107,7 +106,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def tutorial_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the packaged weights, saved in all of the tutorial's ways."""
+    """A folder with the packaged weights, saved in each of the tutorial's ways."""
     folder = tmp_path_factory.mktemp("tutorial")
     save_the_tutorials_way(folder, PACKAGED_WEIGHTS)
     return folder

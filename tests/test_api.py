@@ -64,7 +64,7 @@ def test_stream_gives_batches_with_names_and_failures(digits: Path) -> None:
 
 
 def test_stream_may_be_left_early(digits: Path) -> None:
-    for number in range(3000):  # more than one process reads ahead
+    for number in range(3000):  # too many for one process to read ahead
         os.link(digits / "00.png", digits / f"more-{number}.png")
     stream = batchdigit.stream(digits, batch_size=1, workers=1)
     next(stream)
@@ -105,7 +105,7 @@ def test_own_model_is_used(tmp_path: Path, digits: Path) -> None:
     assert batchdigit.predict(digits)["confidence"].min() > 0.4
 
 
-def test_model_of_the_environment_stands_between(
+def test_model_argument_beats_the_environment_which_beats_the_package(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch

@@ -25,7 +25,7 @@ SMALL, PHOTO = 65e-6, 20e-3  # seconds to read one
     [
         (2, True, SMALL, 10_000, 1),
         (16, True, SMALL, 1_000_000, 8),
-        (16, True, SMALL, 1_600, 2),  # read before more have started
+        (16, True, SMALL, 1_600, 2),  # all read before more have started
         (16, True, SMALL, 10, 1),
         (16, True, PHOTO, 100, 16),
         (2, True, PHOTO, 100, 2),

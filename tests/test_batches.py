@@ -1,4 +1,4 @@
-"""The laws of what flows: joined, split, parted and renumbered rows are the rows of plain lists."""
+"""The laws of batches: joining, splitting and renumbering them gives the rows of plain lists."""
 
 import itertools
 import math

@@ -50,7 +50,7 @@ def test_signal_has_its_name_and_its_exit_code_and_is_no_exception() -> None:
     [
         ("  a \n\n b\t", 300, "a b"),
         ("a\u2028b\u200bc\x00d", 300, "a b c d"),
-        ("\udcff.png", 300, ".png"),  # what a name has that is no UTF-8
+        ("\udcff.png", 300, ".png"),  # the part of a name that is not UTF-8
         ("Zwölf 三", 300, "Zwölf 三"),
         ("abcdef", 6, "abcdef"),
         ("abcdefg", 6, "abcde…"),

@@ -84,7 +84,7 @@ def test_precision_auto_says_how_many_labels_differ(
 
 def test_time_of_copies_and_of_the_network_is_told_apart(tmp_path: Path) -> None:
     job = batchdigit.Job((SAMPLES,), tmp_path / "out.csv", device="cuda", batch_size=64)
-    batchdigit.run(job)  # which sets the GPU up
+    batchdigit.run(job)  # sets the GPU up
     summary = batchdigit.run(replace(job, fresh=True))
     assert summary.busy["transfer"] > 0
     assert summary.busy["network"] > 0

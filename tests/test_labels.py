@@ -64,7 +64,7 @@ def test_names_that_cannot_stand_in_a_report_are_refused(
     assert caught.value.remedy
 
 
-def test_file_that_is_not_there_or_no_text_is_an_error(tmp_path: Path) -> None:
+def test_file_that_is_missing_or_not_text_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_labels(tmp_path / "none")
     with pytest.raises(UsageError, match="Is a directory"):
@@ -80,6 +80,6 @@ def test_names_given_in_python_are_checked_too() -> None:
             check_labels(names)
 
 
-def test_empty_lines_at_the_end_are_none(tmp_path: Path) -> None:
+def test_empty_lines_at_the_end_are_not_names(tmp_path: Path) -> None:
     (tmp_path / "labels").write_text("a\nb\n\n \n")
     assert read_labels(tmp_path / "labels") == ("a", "b")

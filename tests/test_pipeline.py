@@ -105,7 +105,7 @@ def test_damaged_file_changes_no_other_row(
     assert row["prediction"] == row["confidence"] == ""
     assert row["error"].startswith("decode: ")
     del whole[position]
-    # Another size of batch may round another way in the last digits.
+    # A batch of another size may be rounded differently in the last digits.
     for before, after in zip(whole, rows, strict=True):
         assert float(after.pop("confidence")) == pytest.approx(
             float(before.pop("confidence")), abs=1e-6

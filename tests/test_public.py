@@ -1,4 +1,4 @@
-"""The public surface, and what it costs to reach it."""
+"""The public surface, and what it costs to import it."""
 
 import inspect
 import json
@@ -17,7 +17,7 @@ HEAVY = ("torch", "torchvision", "pandas", "pyarrow", "numpy", "PIL", "tqdm", "r
 
 
 def imported_by(code: str, modules: tuple[str, ...] = HEAVY) -> set[str]:
-    """Which of the modules, the heavy ones, a fresh interpreter has loaded after ``code``."""
+    """Which of these modules a fresh interpreter has loaded after ``code``."""
     after = f"\nimport sys, json; print(json.dumps([m for m in {modules} if m in sys.modules]))"
     done = subprocess.run(
         [sys.executable, "-c", code + after], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""What new sources, engines and facts of images build on holds through a whole run."""
+"""The seams for new sources, engines and image facts hold through a whole run."""
 
 import json
 import os
@@ -24,7 +24,7 @@ BACKENDS = ["onnxruntime", "torch"]
 
 @pytest.fixture
 def samples(sample_paths: list[Path]) -> dict[bytes, bytes]:
-    """The sample digits in memory, and an image among them that is none."""
+    """The sample digits in memory, and among them a file that is not an image."""
     images = {os.fsencode(path.name): path.read_bytes() for path in sample_paths}
     return images | {b"5-damaged.png": b"not an image", b"nested/a.png": images[b"0-label-0.png"]}
 
@@ -63,7 +63,7 @@ def test_source_of_bytes_gives_the_report_of_a_folder(
     assert (tmp_path / "memory.csv").read_bytes() == (tmp_path / "folder.csv").read_bytes()
 
 
-def test_source_to_read_through_is_read_by_one_process_and_once(
+def test_read_through_source_is_read_by_one_process_and_once(
     samples: dict[bytes, bytes],
 ) -> None:
     tape = TapeSource(samples)
@@ -75,7 +75,7 @@ def test_source_to_read_through_is_read_by_one_process_and_once(
     assert tape.rewinds == 0
 
 
-def test_line_in_the_table_makes_a_kind_of_source(
+def test_line_in_the_table_adds_a_kind_of_source(
     tmp_path: Path, samples: dict[bytes, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = (lambda text: text.startswith("memory://"), lambda _job: DictSource(samples))
@@ -106,7 +106,7 @@ print(summary.resumed)
 """
 
 
-def test_killed_run_over_a_source_of_bytes_goes_on_to_the_same_bytes(
+def test_killed_run_over_a_source_of_bytes_continues_to_the_same_bytes(
     tmp_path: Path, folder: Path, samples: dict[bytes, bytes]
 ) -> None:
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
@@ -153,7 +153,7 @@ def test_engine_that_computes_in_reverse_gives_the_same_bytes(
 def test_fact_of_an_image_comes_through_a_run_by_one_declaration(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through batches, predictors, the journal of a run that stops, and the report before."""
+    """It passes through batches, predictors, the journal of a stopped run, and the last report."""
     monkeypatch.setattr(journal, "SECONDS_IN_A_PART", 0.0)
     monkeypatch.setattr(journal, "SHARE_IN_A_PART", 0.0)
     monkeypatch.setitem(FACTS, "target", Fact("i4", -1))

@@ -1,4 +1,4 @@
-"""The package keeps its limits, and the check of that sees when it does not."""
+"""The package keeps its limits, and the check notices when it does not."""
 
 from pathlib import Path
 

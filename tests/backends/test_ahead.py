@@ -13,7 +13,7 @@ def test_results_come_in_order_and_none_is_lost(threads: int) -> None:
     done = [threading.Event() for _ in range(20)]
 
     def compute(number: int) -> int:
-        if threads > 1 and number % 2 == 0:  # the later one of two is done first
+        if threads > 1 and number % 2 == 0:  # of every two, the later is done first
             assert done[number + 1].wait(SECONDS)
         done[number].set()
         return number * 2
@@ -28,7 +28,7 @@ def test_as_many_run_at_a_time_as_there_are_threads() -> None:
 
 
 def test_result_that_is_there_is_not_held_back() -> None:
-    """Though items come slowly, and more threads wait for one."""
+    """Even though items come slowly, and other threads wait for one."""
     asked: list[int] = []
     done = [threading.Event() for _ in range(5)]
 
@@ -58,7 +58,7 @@ def test_what_was_computed_comes_before_the_error_that_ends_the_items() -> None:
         next(results)
 
 
-def test_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_that_cannot_start_is_a_worker_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -109,7 +109,7 @@ def test_error_of_the_computation_is_raised_and_its_thread_ends() -> None:
     assert threading.active_count() == before
 
 
-def test_thread_ends_with_whoever_leaves_early() -> None:
+def test_thread_ends_when_the_caller_leaves_early() -> None:
     before = threading.active_count()
     results = computed_ahead(lambda number: number, range(10), 1)
     next(results)

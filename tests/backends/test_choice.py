@@ -1,4 +1,4 @@
-"""Which backend a job gets, and that both give the same rows."""
+"""Which backend a job gets; both give the same rows."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ from tests.support.samples import SAMPLES, Program, save_grey
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """What the machine has; by default ONNX Runtime and nothing else."""
+    """What the machine has; by default both backends, no GPU and no units for bfloat16."""
     has = {"gpu": False, "bf16": False, "onnxruntime": True, "torch": True}
     monkeypatch.setattr(choice, "may_have_gpu", lambda: has["gpu"])
     monkeypatch.setattr(choice, "has_bfloat16_units", lambda: has["bf16"])
@@ -81,12 +81,12 @@ def test_auto_takes_the_faster_one_that_can_do_the_job(
         ({"model": Path("CNN.onnx"), "backend": "torch"}, "is an ONNX file.* leave out --backend"),
     ],
 )
-def test_what_onnx_runtime_does_not_do_is_said(options: dict[str, Any], message: str) -> None:
+def test_what_onnx_runtime_cannot_do_is_an_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         chosen(options)
 
 
-def test_both_give_the_plain_loops_rows_and_the_same_to_1e_5(seed_rows: list[SeedRow]) -> None:
+def test_both_give_the_plain_loops_rows_and_agree_to_1e_5(seed_rows: list[SeedRow]) -> None:
     probs = {}
     for backend in ("torch", "onnxruntime"):
         table = batchdigit.predict(
@@ -157,9 +157,7 @@ def test_backend_that_cannot_be_loaded_is_one_line_or_done_without(
     assert "on cpu by torch" in done.stderr
 
 
-def test_torch_that_is_missing_is_one_line_with_its_remedy(
-    program: Program, tmp_path: Path
-) -> None:
+def test_missing_torch_is_one_line_with_its_remedy(program: Program, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "torch.py").write_text("raise ModuleNotFoundError(name='torch')")
     environment = os.environ | {"PYTHONPATH": os.fspath(tmp_path / "broken")}
@@ -176,7 +174,7 @@ def test_torch_that_is_missing_is_one_line_with_its_remedy(
 
 @pytest.fixture(scope="module")
 def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files that are nearly what ``batchdigit model convert`` writes, each wrong in one way."""
+    """What ``batchdigit model convert`` writes, and files that are wrong in one way each."""
     import onnx
 
     folder = tmp_path_factory.mktemp("onnx")
@@ -242,7 +240,7 @@ def test_onnx_file_that_is_not_as_written_is_refused(
     assert not batchdigit.inspect_model(model).usable
 
 
-@pytest.mark.parametrize("name", ["CNN", "same", "model"])  # by what it holds, not by its name
+@pytest.mark.parametrize("name", ["CNN", "same", "model"])  # known by its content, not its name
 def test_onnx_file_that_was_converted_is_taken(
     onnx_files: dict[str, Path], program: Program, name: str
 ) -> None:
@@ -327,7 +325,7 @@ def test_backends_use_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatc
 def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is measured on a CUDA device, on the CPU."""
+    """The CPU stands in for the CUDA device on which this is measured."""
     needed = 10
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
@@ -341,7 +339,7 @@ def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
     monkeypatch.setattr(Predictor, "largest_batch", 8, raising=False)
     monkeypatch.setattr(Predictor, "__init__", lambda *_args, **_options: None)
     monkeypatch.setattr(Predictor, "predict", lambda _self, _batches: [])
-    assert backend._rate(checkpoint, 16) is None  # as after a lack of memory
+    assert backend._rate(checkpoint, 16) is None  # as after running out of memory
 
 
 class TestPrecisionAuto:

@@ -79,8 +79,8 @@ def test_works_as_many_batches_ahead_as_there_are_threads(model: CNN, batch: Bat
     assert 1 <= next(taken) <= torch.get_num_threads() + 1
 
 
-def test_own_threads_are_those_of_others_no_more(model: CNN, batch: Batch) -> None:
-    """Each thread computes alone; what the caller computes meanwhile and later does not."""
+def test_number_of_threads_is_changed_only_within_the_predictor(model: CNN, batch: Batch) -> None:
+    """Each of its threads computes alone; the caller, meanwhile and later, as it did before."""
     before = torch.get_num_threads()
     threads: list[int] = []
 
@@ -121,7 +121,7 @@ def test_settings_of_torch_are_left_as_they_were(model: CNN, batch: Batch) -> No
 
 
 def test_threads_that_overlap_leave_the_settings_as_they_were() -> None:
-    """The first to come is the first to go, while the second still computes."""
+    """The first to enter is the first to leave, while the second still computes."""
     knob = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = knob.fp32_precision
     assert before != "ieee"
@@ -138,14 +138,14 @@ def test_output_that_is_not_finite_is_an_error(batch: Batch) -> None:
     torch.manual_seed(0)
     model = CNN().eval()
     with torch.no_grad():
-        model.fc[0].weight.mul_(1e9)  # fine in fp32, over the top in fp16
+        model.fc[0].weight.mul_(1e9)  # fine in fp32, too large for fp16
     assert np.isfinite(next(Predictor(model, CPU).predict([batch])).probs).all()
     with pytest.raises(DeviceError, match="use --precision fp32"):
         list(Predictor(model, CPU, precision="fp16").predict([batch]))
 
 
 class Scarce(Predictor):
-    """A device with memory for a few images only."""
+    """A device with memory for only a few images."""
 
     room = 10
 

@@ -55,7 +55,7 @@ def test_what_a_short_run_takes_to_start_is_taken_off() -> None:
     assert long.without_start(sample(images=10, cpu_seconds=1.0)).joules is None
 
 
-def test_what_a_run_that_is_hardly_shorter_takes_says_nothing() -> None:
+def test_run_that_is_hardly_shorter_says_nothing_about_the_start() -> None:
     few = sample(images=11, cpu_seconds=3.0, joules=50.0)
     net = few.without_start(sample(images=10, cpu_seconds=1.0, joules=10.0))
     assert (net.cpu_seconds, net.joules) == (None, None)

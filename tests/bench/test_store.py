@@ -35,7 +35,7 @@ def test_measurement_survives_its_file(tmp_path: Path, measured: Measurement) ->
 
 
 def test_file_that_an_earlier_version_wrote_still_loads() -> None:
-    """It is from before msgspec read them, and its source has a name that is not UTF-8."""
+    """It was written before msgspec read such files, and its source's name is not UTF-8."""
     path = Path(__file__).parent / "format1.json"
     measured = read_measurement(path)
     data = json.loads(path.read_text())
@@ -87,11 +87,11 @@ def test_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         write_data(WHOLE, tmp_path / "missing" / "bench.json")
 
 
-# --- files that are no measurement
+# --- files that hold no measurement
 
 
 def refused(path: Path) -> str:
-    """What is said about a file that is no measurement, in one line."""
+    """The one-line message about a file that holds no measurement."""
     with pytest.raises(UsageError) as caught:
         read_measurement(path)
     message = str(caught.value)
@@ -137,7 +137,7 @@ def test_other_format_is_named(tmp_path: Path) -> None:
 
 
 SAMPLE = "points[0].samples[0]"
-# What is put in place of what, and the place that the message names.
+# A place, the value that is put there, and the place that the message names.
 DAMAGES = [
     *(
         (f"{SAMPLE}.images", value, f"{SAMPLE}.images")
@@ -213,7 +213,7 @@ def test_what_is_no_number_is_refused(tmp_path: Path, place: str, value: float) 
     assert "stands where a number should be" in refused(path)
 
 
-def test_number_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
+def test_number_that_is_too_large_for_a_float_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "damaged.json"
     path.write_text(json.dumps(damaged(f"{SAMPLE}.cpu_seconds", 12345)).replace("12345", "1e999"))
     assert f"`$.{SAMPLE}.cpu_seconds" in refused(path)
@@ -253,7 +253,7 @@ def test_measurement_without_a_part_is_refused(
     refused(path)
 
 
-def test_numbers_may_be_whole_and_there_may_be_more_than_is_known() -> None:
+def test_numbers_may_be_whole_and_unknown_keys_are_allowed() -> None:
     data = damaged(f"{SAMPLE}.cpu_seconds", 3)
     data["points"][0]["samples"][0]["later"] = data["later"] = ["addition"]
     (first, *_), *_ = (one.samples for one in measurement_from(data).points)

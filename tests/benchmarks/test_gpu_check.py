@@ -50,7 +50,7 @@ def test_all_that_needs_a_gpu_is_looked_at(tmp_path: Path) -> None:
         assert command[:2] == [sys.executable, "-m"]
 
 
-def test_machine_without_one_is_told_so(tmp_path: Path) -> None:
+def test_machine_without_a_gpu_is_told_so(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
@@ -64,7 +64,7 @@ def test_machine_without_one_is_told_so(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_steps_of_a_cpu_end_well(tmp_path: Path) -> None:
+def test_steps_on_a_cpu_end_well(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.gpu_check", "--device", "cpu"),

@@ -39,7 +39,7 @@ def test_wrong_usage_is_one_line_and_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["10", "-1%", "x", "1001%"])
-def test_share_that_is_none_is_wrong_usage(text: str) -> None:
+def test_share_that_is_no_percentage_is_wrong_usage(text: str) -> None:
     done = runner.invoke(app, ["bench", "compare", "a.json", "b.json", f"--fail-over={text}"])
     assert done.exit_code == 2
     assert "is not a percentage" in done.stderr

@@ -1,4 +1,4 @@
-"""``batchdigit doctor``: exit codes, and where what it says goes."""
+"""``batchdigit doctor``: exit codes, and where its output goes."""
 
 import json
 from pathlib import Path

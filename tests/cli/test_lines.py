@@ -1,4 +1,4 @@
-"""What is said of an outcome."""
+"""What commands say about their outcome."""
 
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def test_details_name_ignored_files_settings_and_times() -> None:
     ]
 
 
-def test_complaint_is_made_of_a_run_with_more_errors_than_tolerated() -> None:
+def test_complaint_is_made_about_a_run_with_more_errors_than_tolerated() -> None:
     job = Job((Path("images"),), Path("a.csv"), max_bad=Tolerance.parse("5%"))
     bad = summary(predicted=8, failed=2, exit_code=ExitCode.BAD_IMAGES)
     (complaint,) = run_complaints(bad, job)
@@ -120,7 +120,7 @@ def test_complaint_is_made_of_a_run_with_more_errors_than_tolerated() -> None:
     assert list(run_complaints(summary(), job)) == []
 
 
-def test_what_a_model_file_calls_itself_commands_no_terminal() -> None:
+def test_names_in_a_model_file_cannot_command_the_terminal() -> None:
     inspection = Inspection(
         path="CNN.pt",
         size=1234,

@@ -1,4 +1,4 @@
-"""``batchdigit model``: exit codes, and where what it says goes."""
+"""``batchdigit model``: exit codes, and where its output goes."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_conversion_writes_a_file_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "code"), [("CNN.xyz", 2), ("there.safetensors", 73), ("no/CNN.pt", 73)]
 )
-def test_target_that_cannot_be_is_one_line(tmp_path: Path, name: str, code: int) -> None:
+def test_target_that_cannot_be_written_is_one_line(tmp_path: Path, name: str, code: int) -> None:
     (tmp_path / "there.safetensors").write_text("old")
     done = runner.invoke(app, ["model", "convert", str(PACKAGED_WEIGHTS), str(tmp_path / name)])
     assert (done.exit_code, done.stdout) == (code, "")

@@ -14,7 +14,7 @@ import typer
 from batchdigit.cli.process import command
 
 
-def test_stopped_command_leaves_no_process_that_is_deaf_to_being_asked() -> None:
+def test_stopped_command_leaves_no_process_that_is_deaf_to_sigterm() -> None:
     def deaf() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         time.sleep(60)

@@ -60,7 +60,7 @@ def test_run_that_fails_leaves_its_exit_code(
     assert not any(name[0] == "images" for name in values)
 
 
-def test_metrics_that_cannot_be_written_do_not_hide_what_the_run_ended_of(
+def test_metrics_that_cannot_be_written_do_not_hide_why_the_run_ended(
     tmp_path: Path, digits: Path
 ) -> None:
     folder = tmp_path / "metrics"

@@ -45,7 +45,7 @@ def test_model_option_comes_before_the_environment_and_that_before_the_package(
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["model"]
 
-    # The program runs as it is installed, which need not be where these tests import it from.
+    # The program is the installed one, which need not be the one that these tests import.
     packaged = model()
     assert Path(str(packaged.pop("path"))).parts[-3:] == PACKAGED_WEIGHTS.parts[-3:]
     assert packaged == {

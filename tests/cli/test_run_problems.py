@@ -1,4 +1,4 @@
-"""What is wrong is one line and an exit code, and no report is lost by it."""
+"""Each problem is one line and an exit code, and loses no report."""
 
 import os
 import pickle
@@ -24,7 +24,7 @@ runner = CliRunner()
 
 
 def odd_models(folder: Path) -> Iterator[Path]:
-    """One file of each kind that is refused."""
+    """A model of each kind that is refused, or not there at all."""
     good = batchdigit.CNN().state_dict()
     content: dict[str, object] = {
         "other": torch.nn.Linear(2, 2).state_dict(),
@@ -176,7 +176,7 @@ def test_rows_for_a_closed_standard_output_are_an_error(digits: Path, tmp_path: 
 
 
 def test_full_standard_output_is_73_whatever_the_format(program: Program, digits: Path) -> None:
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # which lets the first byte fail
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # so that the very first byte fails
     for name in ("csv", "parquet", "jsonl"):
         with open("/dev/full", "wb") as full:
             done = program(
@@ -198,7 +198,7 @@ def test_missing_memory_for_packages_is_one_line(
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
 
     arguments = ("run", digits, "-o", "out.csv", "--backend", backend)
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # it is not silent about failures
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # OpenBLAS would print its failures
     line = problem(program(*arguments, preexec_fn=limit, env=environment), 1)
     assert f"cannot load {what}" in line or "not enough memory" in line
 

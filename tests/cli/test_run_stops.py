@@ -1,4 +1,4 @@
-"""A run that is stopped, killed or in the way of another one, and the one that follows it."""
+"""A run that is stopped, killed or in the way of another, and the run that follows it."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from tests.support.programs import problem
 from tests.support.samples import Program
 from tests.support.waiting import wait_until
 
-# A run that closes a part of its journal after each batch: otherwise a fast machine is done before
-# there is one.
+# The run closes a part of its journal after each batch; otherwise a fast machine would be done
+# before there is one.
 HASTY = """
 from batchdigit.resume import journal
 from batchdigit.cli.app import main
@@ -27,7 +27,7 @@ main()
 
 @pytest.fixture
 def slow_run(digits: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run that takes long, caught in the middle of its work."""
+    """A long run, caught in the middle of its work."""
     for number in range(8_000):
         os.link(digits / "00.png", digits / f"more-{number}.png")
     (tmp_path / "out.csv").write_text("old")
@@ -63,7 +63,7 @@ def test_signal_stops_the_run_and_keeps_the_old_report(
         os.killpg(slow_run.pid, 0)
 
 
-# The same, killed when it has closed its fifth part.
+# Put before HASTY: the run is killed when it has closed its fifth part.
 DOOMED = """
 import os, signal
 from batchdigit.resume import journal
@@ -80,7 +80,7 @@ journal.Journal.flush = flush_and_die
 
 
 @pytest.mark.parametrize("extension", ["csv", "jsonl"])
-def test_killed_run_goes_on_and_gives_the_same_bytes(
+def test_killed_run_continues_and_gives_the_same_bytes(
     program: Program, digits: Path, tmp_path: Path, extension: str
 ) -> None:
     for number in range(300):

@@ -44,7 +44,7 @@ def test_data_and_out_must_be_given() -> None:
 @pytest.mark.parametrize(
     ("error", "code"), [(SourceError("no digits"), 66), (CheckpointError("no weights"), 65)]
 )
-def test_problem_of_a_training_is_its_exit_code(
+def test_problem_in_training_decides_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
 ) -> None:
     asked: list[TrainJob] = []

@@ -2,6 +2,6 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_who_runs_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_of_whoever_runs_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "BATCHDIGIT_MODEL", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)

@@ -81,7 +81,7 @@ def test_signal_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
         cwd=tmp_path, env=os.environ | {"TMPDIR": str(temporary)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    line_with(" cache ", process)  # a process is about to read
+    line_with(" cache ", process)  # worker processes are about to be tried
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

@@ -19,7 +19,7 @@ from tests.support.samples import Program, files_in
 
 
 def odd_models(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """Files that are no good, by which check that shows, and what it says."""
+    """Models that cannot be used, with the check that finds out and what it says."""
     good = batchdigit.CNN().state_dict()
     contents = {
         "nan": (good | {"fc.4.bias": torch.full((10,), torch.nan)}, "model", "not finite"),
@@ -55,7 +55,7 @@ def test_model_that_the_environment_names_is_damaged(program: Program, tmp_path:
     assert faults["model"].found.startswith(
         "cut.pt ($BATCHDIGIT_MODEL): the model cut.pt is damaged"
     )
-    assert faults["trial"].status == WARNING  # nothing to try it with
+    assert faults["trial"].status == WARNING  # there is no usable model
     assert faults["trial"].remedy == "repair model first"
 
 

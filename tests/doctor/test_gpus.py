@@ -10,7 +10,7 @@ from tests.support.machines import fake_driver
 
 
 class FakeTorch:
-    """PyTorch on a machine of ``devices``: for each the bytes that are free."""
+    """PyTorch on a machine with ``devices``, each given by the bytes that are free on it."""
 
     def __init__(self, *devices: int, build: str | None = "13.0", error: str = "") -> None:
         self.version = SimpleNamespace(cuda=build, hip=None)
@@ -37,7 +37,7 @@ class FakeTorch:
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the device of NVIDIA's driver is looked for; there is none."""
+    """The path where the device of NVIDIA's driver is looked for; nothing is there yet."""
     device = fake_driver(tmp_path, monkeypatch)
     (tmp_path / "version").write_text(
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n"
@@ -57,7 +57,7 @@ def test_gpus_that_do_not_compute(driver: Path) -> None:
     driver.touch()
     fake = FakeTorch(1 << 30, 1 << 30, error="no kernel image is available\nCompile with ...")
     first, second = gpus(fake)
-    assert (first.name, first.status) == ("cuda:0", PROBLEM)  # which a run would take
+    assert (first.name, first.status) == ("cuda:0", PROBLEM)  # the one that a run would take
     assert (second.name, second.status) == ("cuda:1", WARNING)
     assert first.found == "does not compute: no kernel image is available"
 

@@ -14,7 +14,7 @@ def test_package_that_cannot_be_loaded(tmp_path: Path) -> None:
     faults = [finding for finding in findings if finding.name == "packages"]
     assert [fault.status for fault in faults] == [PROBLEM]
     assert "cannot load opencv-python-headless: libGL.so.1" in faults[0].found
-    assert findings[-1].name == "output"  # all were tried
+    assert findings[-1].name == "output"  # all checks were made
 
 
 def test_package_that_only_some_runs_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_packages_that_are_too_old_or_do_not_fit(monkeypatch: pytest.MonkeyPatch
     assert missing.found.startswith("torchvision is not installed")
 
 
-def test_python_is_not_judged_where_it_is_not_known_what_is_needed(
+def test_python_is_not_judged_where_the_needed_version_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (finding,) = check("python")

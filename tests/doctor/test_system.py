@@ -33,7 +33,7 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The control group of this process, of version 2, on a machine of 8 cores and 64 GB."""
+    """This process's control group, of version 2, on a machine with 8 cores and 64 GB."""
     fake_machine(tmp_path, monkeypatch, cores=4)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     (tmp_path / "meminfo").write_text("MemTotal: 67108864 kB\nMemAvailable: 50331648 kB\n")

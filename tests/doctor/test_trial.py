@@ -49,7 +49,7 @@ def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
     assert findings["workers"].status == PROBLEM
     assert "Resource temporarily unavailable" in findings["workers"].found
     assert "--workers" in findings["workers"].remedy
-    assert findings["trial"].found.startswith("10 of 10 packaged digits right")  # without them
+    assert findings["trial"].found.startswith("10 of 10 packaged digits right")  # without workers
 
 
 def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> N
     assert finding.found.startswith("only 0 of 10 packaged digits right")
 
 
-def test_packaged_digits_are_in_the_order_that_the_trial_takes_them_to_be_in() -> None:
+def test_packaged_digits_are_in_the_order_that_the_trial_expects() -> None:
     from batchdigit.backends.onnx_backend import OnnxBackend
     from batchdigit.batches import Batch
 

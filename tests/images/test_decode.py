@@ -54,7 +54,7 @@ class TestReadFile:
             read_file(os.fsencode(tmp_path / "a.png"))
 
     def test_socket_is_not_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)  # a socket's path may be 107 bytes long
+        monkeypatch.chdir(tmp_path)  # a socket's path may have at most 107 bytes
         with socket.socket(socket.AF_UNIX) as server:
             server.bind("a.png")
             with pytest.raises(ImageError) as caught:
@@ -160,7 +160,7 @@ class TestDecodeImage:
     @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
     def test_every_truncation_is_refused(self, form: str) -> None:
         data = encoded(form, **({"quality": 90} if form == "JPEG" else {}))
-        # GIF and JPEG end in a marker without which all pixels are there already.
+        # GIF and JPEG end in a marker that comes after all pixels.
         whole = len(data) - {"GIF": 2, "JPEG": 2}.get(form, 0)
         for length in range(1, whole, 7):
             refused(data[:length])
@@ -229,7 +229,7 @@ class TestCheckPng:
     def test_whole_file_passes(self) -> None:
         check_png(encoded())
 
-    def test_what_follows_the_end_is_let_pass(self) -> None:
+    def test_what_follows_the_end_is_ignored(self) -> None:
         check_png(encoded() + b"trailing")
 
     def test_every_single_flipped_bit_is_found(self) -> None:
@@ -260,7 +260,7 @@ def png_of(header: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def damaged_png(random: np.random.Generator) -> bytes:
-    """A small PNG, something of which is odd or wrong: a byte, its stream, header or rows."""
+    """A small PNG in which something is odd or wrong: a byte, its stream, header or rows."""
 
     def number(*bounds: int) -> int:
         return int(random.integers(*bounds))
@@ -303,10 +303,10 @@ class TestDecodePlainPng:
         assert np.array_equal(decoded, pixels)
 
     @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
-    def test_it_takes_nothing_that_decode_image_does_not_take_as_the_same(self, count: int) -> None:
+    def test_pixels_if_any_are_those_of_decode_image(self, count: int) -> None:
         random = np.random.default_rng(3)
         taken = 0
-        with strict_pillow(1_000_000):  # a damaged size may take gigabytes below the usual limit
+        with strict_pillow(1_000_000):  # a damaged size within the usual limit may take gigabytes
             for _ in range(count):
                 data = damaged_png(random)
                 pixels = decode_plain_png(data)
@@ -352,9 +352,7 @@ class TestDecodePlainPng:
         with ThreadPoolExecutor(len(files)) as pool:
             assert list(pool.map(greys, range(8))) == [{grey} for grey in range(0, 256, 32)]
 
-    def test_pillow_that_does_not_share_memory_is_done_without(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_pillow_need_not_share_its_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         frombuffer = Image.frombuffer
         monkeypatch.setattr(Image, "frombuffer", lambda *args: frombuffer(*args).copy())
         _canvases.of_size.cache_clear()

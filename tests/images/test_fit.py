@@ -1,4 +1,4 @@
-"""Whatever is done to a digit's picture that leaves the digit alone, it stays the same digit."""
+"""A digit is read as the same digit, whatever else about its picture changes."""
 
 import contextlib
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def scaled(digit: Pixels, random: np.random.Generator) -> Image.Image:
 
 
 def small_on_a_page(digit: Pixels, random: np.random.Generator) -> Image.Image:
-    """From a fifth of the page's side up, at any place on it."""
+    """At least a fifth as large as the page, anywhere on it."""
     side = round(28 * float(np.exp(random.uniform(np.log(0.2 * 5), np.log(5)))))
     page = np.zeros((140, 140), np.uint8)
     y, x = random.integers(0, 141 - side, 2)
@@ -115,7 +115,7 @@ def on_ruled_paper(digit: Pixels, random: np.random.Generator) -> Image.Image:
 
 
 def tiny_on_a_noisy_page(digit: Pixels, random: np.random.Generator) -> Image.Image:
-    """On a page that is reduced to look for the digit, which is then small in it."""
+    """The page is reduced to look for the digit, which is then small on it."""
     side = int(random.integers(40, 90))
     page = np.zeros((600, 800), np.uint8)
     y, x = random.integers(60, 450, 2)
@@ -149,7 +149,7 @@ def on_a_slip_on_a_desk(digit: Pixels, random: np.random.Generator) -> Image.Ima
 
 
 def with_another_pen(digit: Pixels, random: np.random.Generator) -> Image.Image:
-    """Strokes from half as wide to twice as wide."""
+    """Strokes from three quarters to one and a half times as wide."""
     large = cv2.resize(digit, (280, 280), interpolation=cv2.INTER_CUBIC)
     inside = (large > 127).astype(np.uint8)
     width = 4 * cv2.mean(cv2.distanceTransform(inside, cv2.DIST_L2, 3), inside)[0]
@@ -167,7 +167,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_the_digit_stays_the_same(change: Change, count: int, thousand: Pixels) -> None:
     random = np.random.default_rng(7)
@@ -217,9 +217,9 @@ def test_blank_image_is_blank(shape: tuple[int, int], grey: int) -> None:
 
 
 def test_strokes_come_to_the_usual_width(thousand: Pixels) -> None:
-    """Whatever pen drew them: widths vary by less than in MNIST itself."""
+    """Whatever pen drew them, more than 95% of them are from 2 to 5 pixels wide."""
     seen = []
-    for radius in (-4, 0, 12):  # of strokes that are about 25 wide
+    for radius in (-4, 0, 12):  # for strokes that are about 25 wide
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(radius) + 1,) * 2)
         for digit in thousand[:50]:
             large = cv2.resize(digit, (280, 280), interpolation=cv2.INTER_CUBIC)
@@ -243,6 +243,7 @@ def test_digit_beside_another_is_crowded(thousand: Pixels) -> None:
 
 def test_every_shape_of_picture_is_fitted_or_blank() -> None:
     random = np.random.default_rng(10)
+    fitted = 0
     for _ in range(300):
         shape = random.integers(1, 90, 2)
         picture = random.integers(0, 256, shape, dtype=np.uint8)
@@ -250,6 +251,8 @@ def test_every_shape_of_picture_is_fitted_or_blank() -> None:
             picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 8)).reshape(shape)
         with contextlib.suppress(ImageError):
             assert fit(picture).pixels.shape == (28, 28)
+            fitted += 1
+    assert 0 < fitted < 300
 
 
 @pytest.mark.parametrize("gap", [2, 4, 6, 10])
@@ -297,6 +300,7 @@ def test_line_of_text_is_crowded(thousand: Pixels) -> None:
 
 
 def test_bar_from_edge_to_edge_is_a_stroke_or_none() -> None:
+    strokes = 0
     for side in (30, 90, 150):
         for width in range(1, 12, 2):
             page = np.full((150, side), 250, np.uint8)
@@ -304,6 +308,8 @@ def test_bar_from_edge_to_edge_is_a_stroke_or_none() -> None:
             for picture in (page, np.ascontiguousarray(page.T)):
                 with contextlib.suppress(ImageError):
                     assert fit(picture).pixels.max() > 200
+                    strokes += 1
+    assert strokes
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (300, 200)])

@@ -1,4 +1,4 @@
-"""Strokes of any size and width become what MNIST's look like."""
+"""Strokes of any size and width come to look like MNIST's."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def width_of_diagonal(share: float) -> float:
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.3])
 def test_strokes_are_about_as_wide_as_in_mnist(share: float) -> None:
-    """Whether they were half as wide or twice as wide as the limits before."""
+    """Also strokes that were far thinner or wider than the limits: 4 to 24 at the same size."""
     assert 0.75 * MIN_WIDTH < width_of_diagonal(share) < 1.15 * MAX_WIDTH
 
 
@@ -62,7 +62,7 @@ def test_strokes_of_usual_width_keep_it(share: float) -> None:
 
 
 def test_usual_width_is_left_alone() -> None:
-    """A bar that is a box already, at four times the final size: reduced by averaging alone."""
+    """A bar that has the right size already, at four times the final one, is only averaged."""
     strokes = np.zeros((80, 20), np.uint8)
     strokes[:, 3:17] = 255
     square = np.zeros((112, 112))
@@ -80,7 +80,7 @@ def test_size_of_the_picture_does_not_matter() -> None:
     assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.98
 
 
-def test_nothing_is_blank() -> None:
+def test_picture_without_strokes_is_blank() -> None:
     with pytest.raises(ImageError, match="no strokes found") as caught:
         normalise(np.zeros((30, 20), np.uint8), 30)
     assert caught.value.stage == "blank"

@@ -1,4 +1,4 @@
-"""Of all that is on a picture, the strokes of the digit are found, and the rest is told apart."""
+"""The strokes of the digit are told apart from everything else in a picture."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Which format a model file is in, and what people give in its place."""
+"""Which format a model file has, and what people give instead of one."""
 
 import os
 import pickle

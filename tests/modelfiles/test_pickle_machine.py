@@ -1,4 +1,4 @@
-"""The machine knows every instruction, and is not kept busy by a few bytes."""
+"""The machine knows every instruction, and a few bytes cannot keep it busy."""
 
 import pickletools
 import time
@@ -18,7 +18,7 @@ def test_every_instruction_of_pickletools_is_known() -> None:
 @pytest.mark.parametrize(
     ("text", "root"),
     [
-        (b"(K\x01K\x02K\x031K\x04.", 4),  # POP_MARK drops all up to the mark
+        (b"(K\x01K\x02K\x031K\x04.", 4),  # POP_MARK drops everything down to the mark
         (b"K\x01(0.", 1),  # POP of a mark
         (b"K\x01K\x020.", 1),
         (b"K\x012\x86.", (1, 1)),  # DUP, TUPLE2
@@ -29,11 +29,11 @@ def test_every_instruction_of_pickletools_is_known() -> None:
         (b"}K\x01K\x02s(K\x03K\x04u.", {1: 2, 3: 4}),
         (b"]K\x01a(K\x02K\x03e.", [1, 2, 3]),
         (b"\x8f(K\x01\x90.", [1]),  # a set, by ADDITEMS
-        (b"(K\x01\x91.", [1]),  # a frozen one
+        (b"(K\x01\x91.", [1]),  # a frozen set
         (b"K\x07q\x000K\x08q\x010h\x00h\x01\x86.", (7, 8)),  # a memo of two
         (b"K\x07\x940h\x00.", 7),  # MEMOIZE, POP, BINGET
         (b"\x88\x89\x86.", (True, False)),
-        (b"N\x97\x98\x86.", (None, None)),  # buffers that lie elsewhere
+        (b"N\x97\x98\x86.", (None, None)),  # buffers that are stored elsewhere
     ],
 )
 def test_instructions_do_what_pickletools_says(text: bytes, root: object) -> None:
@@ -128,9 +128,8 @@ def test_pickle_of_thousands_of_names_is_an_error() -> None:
         read_pickle(b"\x80\x02" + names + b".")
 
 
-def test_numbers_that_share_a_hash_are_no_keys() -> None:
-    """Twenty thousand multiples of 2**61 - 1 in one dictionary take seconds, ten times as many
-    minutes."""
+def test_numbers_that_share_a_hash_are_refused_as_keys() -> None:
+    """In one dictionary, 20,000 multiples of 2**61 - 1 take seconds; ten times as many, minutes."""
     pairs = b"".join(b"\x8a\x09" + (n * (2**61 - 1)).to_bytes(9, "little") + b"N" for n in (1, 2))
     with pytest.raises(PickleError, match="no dictionary has"):
         read_pickle(b"\x80\x02}(" + pairs + b"u.")
@@ -138,7 +137,7 @@ def test_numbers_that_share_a_hash_are_no_keys() -> None:
 
 @pytest.mark.parametrize("function", [b"cbuiltins\nset\n", b"ccollections\nOrderedDict\n"])
 def test_contents_that_are_used_over_and_over_are_an_error(function: bytes) -> None:
-    """Each call copies a thousand items that stand in the file once."""
+    """Each call copies a thousand items that are in the file only once."""
     thousand = b"(" + b"NN\x86" * 1_000 + b"tq\x00"
     calls = (b"h\x00" if function.endswith(b"set\n") else b"h\x00\x85").join(
         [b"", *[b"R0" + function] * 2_000]

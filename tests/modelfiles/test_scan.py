@@ -75,7 +75,7 @@ FOUR = {"0": b"\0" * 16}
 
 
 def test_handmade_tensor_is_as_torch_makes_it() -> None:
-    """So that the refusals below are for what they name."""
+    """So the refusals below are for the reasons that they name."""
     data = archive(rebuild(reference(4), 0, (2, 2), (2, 1)), FOUR)
     assert scanned(data).excess == ""
     assert torch.load(io.BytesIO(data), weights_only=True).shape == (2, 2)
@@ -119,7 +119,7 @@ def test_more_declared_than_held_is_found(content: bytes, said: str) -> None:
     assert said in scanned(archive(content, FOUR)).excess
 
 
-def test_small_file_of_a_trillion_elements_is_found_that_torch_takes() -> None:
+def test_small_file_of_a_trillion_elements_that_torch_accepts_is_found() -> None:
     data = saved({"fc.4.bias": torch.zeros(1).expand(10**12)})
     assert len(data) < 2000
     assert torch.load(io.BytesIO(data), weights_only=True)["fc.4.bias"].shape == (10**12,)
@@ -127,7 +127,7 @@ def test_small_file_of_a_trillion_elements_is_found_that_torch_takes() -> None:
 
 
 def rezipped(data: bytes, change: Any = None, **options: Any) -> bytes:
-    """An archive's members in a new one, each changed by ``change(name, data)``."""
+    """A new archive of the members of ``data``, each changed by ``change(name, data)``."""
     stream = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(data)) as old,
@@ -139,7 +139,7 @@ def rezipped(data: bytes, change: Any = None, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def test_compressed_archive_is_refused_that_torch_takes() -> None:
+def test_compressed_archive_that_torch_accepts_is_refused() -> None:
     data = rezipped(saved({"a": torch.zeros(10_000_000)}), compression=zipfile.ZIP_DEFLATED)
     assert len(data) < 100_000
     assert torch.load(io.BytesIO(data), weights_only=True)["a"].shape == (10_000_000,)
@@ -148,7 +148,7 @@ def test_compressed_archive_is_refused_that_torch_takes() -> None:
 
 def test_members_that_add_up_to_more_than_the_file_are_refused() -> None:
     data = bytearray(saved(GOOD))
-    place = data.rindex(b"PK\x01\x02")  # the directory's last entry; sizes at 20 and 24
+    place = data.rindex(b"PK\x01\x02")  # the directory's last entry; its sizes are at 20 and 24
     struct.pack_into("<II", data, place + 20, 1 << 30, 1 << 30)
     assert "declares" in refusal(bytes(data))
 
@@ -157,7 +157,7 @@ def test_archive_of_a_storage_whose_checksum_is_wrong_is_refused() -> None:
     data = bytearray(saved(GOOD))
     data[len(data) // 2] ^= 1
     assert "is damaged" in refusal(bytes(data))
-    # torch itself takes the flipped bit for a weight
+    # torch itself accepts the flipped bit as part of a weight
     assert torch.load(io.BytesIO(bytes(data)), weights_only=True).keys() == GOOD.keys()
 
 
@@ -169,7 +169,7 @@ def doubled(data: bytes) -> bytes:
 
 
 def with_other_case(data: bytes) -> bytes:
-    """With a second pickle that torch's reader could take for the first."""
+    """With a second pickle that torch's reader could mistake for the first."""
     stream = io.BytesIO(data)
     with zipfile.ZipFile(stream, "a") as file:
         file.writestr("archive/DATA.pkl", pickle.dumps({}, 2))

@@ -1,4 +1,4 @@
-"""Model files that attack whoever loads them carelessly. None may do anything here."""
+"""Model files that attack whoever loads them carelessly. None may have an effect here."""
 
 import builtins
 import functools
@@ -62,7 +62,7 @@ def second_file(canary: Path) -> Path:
 
 
 def by_build(canary: Path) -> bytes:
-    """An object's state gives it a ``__setstate__``, which the next state is given to."""
+    """An object's first state gives it a ``__setstate__``, which gets the second state."""
     state = {"__setstate__": os.system}
     return (
         b"\x80\x02ctypes\nSimpleNamespace\n)R"
@@ -97,12 +97,12 @@ def dropped(canary: Path) -> bytes:
 
 
 def below_the_top(canary: Path) -> bytes:
-    """As before, but without an instruction that torch does not know."""
+    """Like ``dropped``, but without an instruction that torch does not know."""
     return b"\x80\x02cposix\nsystem\n" + unicode(f"touch {canary}") + b"\x85R}."
 
 
 def by_getattr(canary: Path) -> bytes:
-    """No dangerous name stands in the file: it is put together."""
+    """No dangerous name is in the file: it is put together on loading."""
     return (
         b"\x80\x02c__builtin__\ngetattr\nc__builtin__\n__import__\n" + unicode("os") + b"\x85R"
         + unicode("system") + b"\x86R" + unicode(f"touch {canary}") + b"\x85R."
@@ -146,7 +146,7 @@ EMPTY = pickle.dumps({}, 2)
 
 
 def write_attack(folder: Path, kind: Kind) -> tuple[Path, Path]:
-    """A model file, and the file that comes to be where it has its way."""
+    """A model file, and the file that its attack creates where it succeeds."""
     where, name = kind
     stem = f"{where}_{name}".replace(" ", "_").replace(".", "_").replace("'", "")
     path, canary = folder / f"{stem}.pt", folder / f"canary_{stem}"
@@ -175,7 +175,7 @@ for path in glob.glob("*.pt"):
 
 @pytest.fixture(scope="module")
 def hit(tmp_path_factory: pytest.TempPathFactory) -> set[Kind]:
-    """The attacks that do what they are meant to when a file is loaded carelessly."""
+    """The attacks that do what they are meant to do when a file is loaded carelessly."""
     folder = tmp_path_factory.mktemp("careless")
     canaries = {kind: write_attack(folder, kind)[1] for kind in KINDS}
     assert not any(canary.exists() for canary in canaries.values())
@@ -244,6 +244,6 @@ def test_module_that_a_file_names_is_not_imported(
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
     assert not canary.exists()
-    with pytest.raises(AttributeError):  # the control: imported, and no CNN in it
+    with pytest.raises(AttributeError):  # the control: imported, but without a CNN
         pickle.loads(attack)
     assert canary.exists()

@@ -73,10 +73,10 @@ def altered(change: Any) -> oracle.CNN:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_whole_model_that_computes_otherwise_is_refused(
+def test_whole_model_that_computes_differently_is_refused(
     tmp_path: Path, change: Any, said: str
 ) -> None:
-    """All of them have the CNN's names and shapes; as a state dict they cannot be told apart."""
+    """All of them have the CNN's names and shapes; as state dicts they cannot be told apart."""
     model = altered(change)
     assert load_checkpoint(saved(tmp_path / "state.pt", model.state_dict()))
     assert said in refusal(saved(tmp_path / "CNN.pt", model))
@@ -137,7 +137,7 @@ def test_whole_model_of_other_layers_whose_weights_fit_is_told_how_to_save_them(
 
 
 def test_commands_to_compare_with_the_packaged_model_work(tmp_path: Path, program: Program) -> None:
-    """Whoever has installed the program has all that they need."""
+    """They need nothing that is not installed with the program."""
     assert PACKAGED == PACKAGED_WEIGHTS
     path = saved(tmp_path / "a model.pt", nn.Linear(3, 2).state_dict())
     theirs, ours = re.findall("`batchdigit (.*?)`", refusal(path))

@@ -1,4 +1,4 @@
-"""Model files as PyTorch's network, however people have saved them."""
+"""Model files become PyTorch's network, however people have saved them."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def test_packaged_weights_are_a_plain_state_dict() -> None:
 
 
 @pytest.mark.parametrize("name", TUTORIAL)
-def test_file_of_the_tutorial_gives_the_very_weights(tutorial_files: Path, name: str) -> None:
+def test_file_of_the_tutorial_gives_the_same_weights(tutorial_files: Path, name: str) -> None:
     checkpoint = load_checkpoint(tutorial_files / f"{name}.pt")
     assert same_weights(checkpoint.model, torch.load(PACKAGED_WEIGHTS, weights_only=True))
     assert type(checkpoint.model) is CNN
@@ -53,7 +53,7 @@ def test_file_of_the_tutorial_gives_the_very_weights(tutorial_files: Path, name:
 
 
 def test_old_file_of_the_tutorial_holds_its_source_code(tutorial_files: Path) -> None:
-    """So that the test above is about the case that torch's own safe loader does not take."""
+    """So the test above covers the case that torch's own safe loader refuses."""
     path = tutorial_files / "cpu-old-whole.pt"
     assert b"def forward" in path.read_bytes()
     with pytest.raises(Exception, match="persistent_load|weights_only"):

@@ -66,7 +66,7 @@ def test_views_are_written_without_what_lies_beside_them(tmp_path: Path) -> None
 
 
 def digits_1000() -> np.ndarray:
-    """Real digits at ten places each, independent of those that the package carries."""
+    """Real digits, each at ten positions; they are not those that the package carries."""
     with_borders = []
     for path in sorted(SAMPLES.glob("*.png")):
         with Image.open(path) as image:
@@ -138,7 +138,7 @@ def test_onnx_that_disagrees_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-# What does not come to be
+# What is refused, and what the program says
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".onnx"])
@@ -185,7 +185,7 @@ def test_program_converts_and_says_how_it_checked(program: Program, tutorial_fil
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
-def test_program_says_only_that_of_an_onnx_model(program: Program) -> None:
+def test_program_says_no_more_than_that_of_an_onnx_model(program: Program) -> None:
     done = program("model", "convert", PACKAGED_WEIGHTS, "CNN.onnx")
     assert (done.returncode, done.stdout) == (0, "")
     assert len(done.stderr.splitlines()) == 2

@@ -21,7 +21,7 @@ def test_they_are_a_thousand_that_the_model_reads() -> None:
 
 
 def test_they_stand_row_by_row_on_a_sheet() -> None:
-    """Cut out by Pillow, one after another."""
+    """Pillow, cutting them out one by one, finds the same."""
     digits = packaged_digits()
     with Image.open(DIGITS) as sheet:
         across = sheet.width // 28

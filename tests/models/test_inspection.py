@@ -62,7 +62,7 @@ def test_every_tensor_of_a_checkpoint_is_listed(tmp_path: Path) -> None:
     assert found.tensors["optimizer.state.0.momentum_buffer"].shape == (16, 1, 3, 3)
 
 
-def test_weights_that_are_not_finite_are_told(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "CNN.pt"
     torch.save(GOOD | {"fc.4.bias": torch.full((10,), torch.nan)}, path)
     found = inspect_model(path)

@@ -1,4 +1,4 @@
-"""Random damage to a model file: it loads the very weights, or it is refused."""
+"""Random damage to a model file: it loads exactly the same weights, or it is refused."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ MAX_BYTES = 2 << 30
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the packaged weights in half precision, half the bytes to read."""
+    """A folder with the packaged weights in half precision, which are half the bytes to read."""
     folder = tmp_path_factory.mktemp("half")
     weights = torch.load(PACKAGED_WEIGHTS, weights_only=True)
     state = {name: tensor.half() for name, tensor in weights.items()}
@@ -29,7 +29,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mutate(path: Path, count: int, *exact: str) -> list[dict[str, float]]:
-    """What became of ``count`` mutations, by two processes at a time."""
+    """The outcomes of ``count`` mutations, half of them in each of two processes."""
     command = [sys.executable, "-m", "tests.support.mutate", str(path)]
     children = [
         subprocess.Popen(
@@ -60,6 +60,6 @@ def test_mutations_load_the_same_or_are_refused(half: Path, count: int) -> None:
 @pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["old.pt", "CNN.safetensors"])
 def test_mutations_without_checksums_crash_nothing(half: Path, name: str, count: int) -> None:
-    """Neither format can tell a flipped bit in a weight."""
+    """Neither format can detect a flipped bit in a weight."""
     for result in mutate(half / name, count, "0"):
         assert result["refused"] > count / 10

@@ -8,7 +8,7 @@ from batchdigit.models.cnn import CNN
 from batchdigit.models.network import Layer, cnn
 from batchdigit.models.spec import MNIST, InputSpec
 
-# What of a layer does not change what it computes in eval().
+# Settings of a layer that do not change what it computes in eval().
 WITHOUT_EFFECT = {"training", "inplace", "momentum"}
 
 
@@ -22,7 +22,7 @@ def test_state_is_that_of_pytorchs_network(classes: int) -> None:
 @pytest.mark.parametrize("size", [16, 27, 28, 32, 41])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_layers_fit_the_images_that_are_declared(size: int, channels: int) -> None:
-    """PyTorch computes such an image, and the network as data has the same shapes."""
+    """PyTorch accepts such images, and the network as data has the same shapes."""
     spec = InputSpec(size, channels, 255, (0.0,) * channels, (1.0,) * channels, classes=7)
     model = CNN(spec=spec).eval()
     assert model(torch.zeros(2, *spec.shape)).shape == (2, 7)
@@ -40,7 +40,7 @@ def compare(ours: Layer, theirs: nn.Module) -> None:
         for name, value in vars(theirs).items()
         if not name.startswith("_") and name not in WITHOUT_EFFECT
     }
-    # Also what a later PyTorch adds to a layer has to be looked at.
+    # Whatever a later PyTorch adds to a layer must be looked at, too.
     assert dict(ours.settings) == settings
     layers = dict(theirs.named_children())
     assert list(ours.layers) == list(layers)

@@ -40,7 +40,7 @@ def test_onnx_package_finds_nothing_wrong(model: Any) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert (model.ir_version, model.producer_name) == (8, "batchdigit")
     assert model.producer_version == __version__
-    # The table of versions that the onnx package carries.
+    # By the table of versions that the onnx package carries.
     assert onnx.helper.find_min_ir_version_for(model.opset_import) == model.ir_version
 
 

@@ -1,4 +1,4 @@
-"""Messages are those of the protocol buffers' own documentation and library."""
+"""Messages are those of protocol buffers' own documentation and library."""
 
 import pytest
 from google.protobuf.any_pb2 import Any

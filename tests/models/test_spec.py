@@ -62,7 +62,7 @@ def test_digits_become_exactly_what_to_tensor_makes_of_them() -> None:
 
 
 def test_network_is_built_from_its_declaration() -> None:
-    """From another one it is another network."""
+    """Another declaration gives another network."""
     model = CNN(spec=COLOUR).eval()
     assert model(torch.zeros(2, *COLOUR.shape)).shape == (2, 7)
     with pytest.raises(RuntimeError):
@@ -90,7 +90,7 @@ assert float(to_float(torch.full((1, 1, 1, 1), 50, dtype=torch.uint8))) == 0.5
 
 
 def test_declaration_is_what_decides_everywhere() -> None:
-    """A process in which something else is declared follows that."""
+    """A process with another declaration follows it."""
     subprocess.run([sys.executable, "-c", WITH_ANOTHER_SPEC], check=True)
 
 
@@ -106,8 +106,8 @@ STAGES = ("images", "models", "modelfiles", "training", "backends", "reading", "
 ELSEWHERE = {
     28: {"doctor/trial.py": "the side of a picture to try decoders on"},
     255: {
-        "images": "white in 8-bit grey, of which pictures consist",
-        "training/variants.py": "white in 8-bit grey, of which pictures consist",
+        "images": "white in 8-bit grey, which pictures consist of",
+        "training/variants.py": "white in 8-bit grey, which pictures consist of",
     },
     10: {
         "modelfiles/file.py": "the length of the smallest safetensors file",
@@ -119,7 +119,7 @@ ELSEWHERE = {
 
 
 def literals(source: str) -> Iterator[tuple[int, float]]:
-    """The numbers that a module writes, each with its line."""
+    """The numbers written in a module, each with its line."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             yield node.lineno, node.value
@@ -146,5 +146,5 @@ def test_numbers_of_the_network_are_written_in_its_declaration_alone(
 
 
 def test_scan_finds_such_numbers_in_the_declaration() -> None:
-    """So that an empty list above means something."""
+    """So an empty list above means something."""
     assert {28, 255, 10} <= {value for _, value in literals(Path(spec.__file__).read_text())}

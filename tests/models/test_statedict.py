@@ -1,4 +1,4 @@
-"""Finding the weights in what a model file holds, wherever it keeps them."""
+"""The weights are found in a model file, wherever it keeps them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The numbers that a model file holds, without PyTorch: the very ones, or none."""
+"""The numbers in a model file are read without PyTorch: exactly these, or none."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_weights_of_another_precision_load(
 
 
 def test_state_dict_without_counters_loads(tmp_path: Path) -> None:
-    """Those of torch before 0.4.1 have none."""
+    """The state dicts of torch before 0.4.1 have no counters."""
     state = {name: GOOD[name] for name in GOOD if not name.endswith("num_batches_tracked")}
     assert load_checkpoint(saved(tmp_path / "CNN.pt", state)).classes == 10
 
@@ -57,7 +57,7 @@ def test_double_that_is_no_single_precision_number_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("count", [float("nan"), 1e300, -1.0])
-def test_count_that_is_none_is_refused(tmp_path: Path, count: float) -> None:
+def test_counter_that_holds_no_count_is_refused(tmp_path: Path, count: float) -> None:
     path = tmp_path / "CNN.pt"
     torch.save({**GOOD, "layer1.1.num_batches_tracked": torch.tensor(count)}, path)
     assert "holds no count in layer1.1.num_batches_tracked" in refusal(path)
@@ -148,7 +148,7 @@ def test_tensors_of_any_layout_are_read_as_torch_shows_them(tmp_path: Path) -> N
         assert np.array_equal(weights.stored[name], state[name].numpy())
 
 
-def test_numbers_of_a_big_endian_machine_are_turned_round(tmp_path: Path) -> None:
+def test_numbers_of_a_big_endian_machine_are_byte_swapped(tmp_path: Path) -> None:
     state = {name: GOOD[name] for name in GOOD if not name.endswith("num_batches_tracked")}
     little = saved(tmp_path / "little.pt", state)
     with zipfile.ZipFile(little) as old, zipfile.ZipFile(tmp_path / "big.pt", "w") as new:

@@ -1,4 +1,4 @@
-"""What the tests of reading share. Whatever processes read here is read by both kinds of them."""
+"""What the tests of reading share. What needs worker processes is tested with both kinds."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ ReadAll = Callable[..., list[Batch]]
 
 @pytest.fixture
 def files(tmp_path: Path) -> FolderSource:
-    """Ten images of which the fourth is damaged and the eighth is missing."""
+    """Ten images, of which the fourth is damaged and the eighth is missing."""
     names = [b"%02d.png" % number for number in range(10)]
     for number in range(10):
         save_grey(tmp_path / f"{number:02}.png", seed=number)
@@ -35,19 +35,19 @@ def files(tmp_path: Path) -> FolderSource:
 
 @pytest.fixture
 def exact() -> Reading:
-    """How noise is read, which is no digit that could be fitted."""
+    """How to read noise, which is no digit and cannot be fitted."""
     return Reading(preprocess="exact")
 
 
 @pytest.fixture(params=[PipeWorkers, TorchWorkers])
 def open_workers(request: pytest.FixtureRequest) -> OpenWorkers:
-    """Each kind of processes that read."""
+    """Each kind of worker process."""
     return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture
 def reader_of(open_workers: OpenWorkers) -> ReaderOf:
-    """A reader of files, with options by their names, by each kind of processes."""
+    """Make a reader of files with these options, for each kind of worker process."""
 
     def make(
         files: FolderSource,
@@ -64,7 +64,7 @@ def reader_of(open_workers: OpenWorkers) -> ReaderOf:
 
 @pytest.fixture
 def read_all(reader_of: ReaderOf) -> ReadAll:
-    """All batches of files."""
+    """Read all batches of some files."""
 
     def read(files: FolderSource, **options: object) -> list[Batch]:
         with reader_of(files, **options) as reader:
@@ -75,7 +75,7 @@ def read_all(reader_of: ReaderOf) -> ReadAll:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look often after processes that read, and don't wait long for those that do not end."""
+    """Check often on worker processes, and don't wait long for those that do not end."""
     hasty = {"SECONDS_BETWEEN_LOOKS": 0.1, "SECONDS_TO_DIE": 0.3}
     for module in (processes, pipe_workers, torch_workers, lone_reader):
         for name in hasty.keys() & vars(module).keys():

@@ -5,11 +5,11 @@ import pytest
 
 from batchdigit.reading.clocks import SECONDS_TO_START, FileClocks
 
-AGES = 1e6  # seconds that no test takes
+AGES = 1e6  # seconds; no test takes that long
 
 
 @pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
-def test_process_tells_at_which_file_it_is_and_since_when(start_method: str) -> None:
+def test_process_tells_which_file_it_is_at_and_since_when(start_method: str) -> None:
     clocks = FileClocks(3, start_method)
     assert [clocks.file(place) for place in range(3)] == [None, None, None]
     before = time.monotonic()

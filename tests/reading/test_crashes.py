@@ -1,4 +1,4 @@
-"""A process that dies costs no file, and a file that ends or stalls its process only itself."""
+"""A process that dies costs no file; a file that ends or stalls its process costs only itself."""
 
 import multiprocessing
 import os
@@ -31,7 +31,7 @@ def kill_workers() -> None:
 def test_killed_workers_cost_no_file(
     tmp_path: Path, reader_of: ReaderOf, start_method: str, kills: tuple[int, ...]
 ) -> None:
-    """There are more files than are read ahead, so that a kill always finds workers at work."""
+    """There are more files than are read ahead, so a kill always finds workers at work."""
     save_grey(tmp_path / "a.png")
     many = files_in(tmp_path, [b"a.png"] * 2_000)
     numbers: list[int] = []
@@ -115,19 +115,19 @@ def test_only_the_batch_with_the_killer_is_read_file_by_file(
         return read(self, index)
 
     monkeypatch.setattr(LoneReader, "read", counting)
-    places = np.array([*range(1, 13), *range(15, 60)])  # of the killers, 57 and 58 are among them
+    places = np.array([*range(1, 13), *range(15, 60)])  # 57 and 58 are the killers among them
     batches = read_all(
         killers, batch_size=4, workers=2, start_method="fork", places=places,
         reading=Reading(timeout=1, preprocess="exact"),
     )  # fmt: skip
     assert sum(len(batch) + len(batch.failures) for batch in batches) == len(places)
-    # Theirs, and those that nobody had when a process died.
+    # The killers' batches, and those that were missing when a worker died.
     assert {57, 58} <= set(read_alone)
     assert len(read_alone) <= 4 * 4
 
 
 def test_killers_do_kill(killers: FolderSource) -> None:
-    """What the test above shows to be survived does happen."""
+    """What the tests above survive does happen."""
     context = multiprocessing.get_context("fork")
     ends = []
     for index in (0, 13, 14, 57, 58, 99):

@@ -1,4 +1,4 @@
-"""A batch: what could be used of some files, and what failed."""
+"""A batch: those of some files that could be used, and those that failed."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from batchdigit.sources.folder import FolderSource
 from tests.support.fakes import DictSource, decode_by
 from tests.support.samples import SAMPLES, files_in, save_grey
 
-EXACT = Reading(preprocess="exact")  # noise is no digit that could be fitted
+EXACT = Reading(preprocess="exact")  # noise is no digit and cannot be fitted
 
 
 def test_batch_holds_what_could_be_used_and_what_failed(files: FolderSource) -> None:
@@ -72,7 +72,7 @@ def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> N
         image = Image.fromarray(digit)
         pictures |= {
             f"{number}.png": image,
-            f"{number}.bmp": image,  # not by the short way
+            f"{number}.bmp": image,  # not decoded as a plain PNG
             f"{number}-rgb.png": image.convert("RGB"),
             f"{number}-dark.png": Image.fromarray(~digit),
             f"{number}-moved.png": Image.fromarray(
@@ -164,7 +164,7 @@ def test_one_file_may_be_asked_for(files: FolderSource) -> None:
 
 
 class Failing(DictSource):
-    """Raises what no source should, at the third image, and ends before the last one."""
+    """Raises what no source should at the third image, and ends before the last one."""
 
     def contents(self, indices: Sequence[int], *, max_bytes: int) -> Iterator[bytes | ImageError]:
         for index in indices:

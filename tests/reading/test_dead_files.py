@@ -1,4 +1,4 @@
-"""Files of a server that is gone, which are never read: see tests/support/deadmount.py."""
+"""Files of a server that is gone can never be read: see tests/support/deadmount.py."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ DeadFiles = tuple[FolderSource, Callable[[], None]]
 
 @pytest.fixture
 def dead_mount_of_files(tmp_path: Path) -> Iterator[DeadFiles]:
-    """Forty files on a file system that never answers when one of three of them is read."""
+    """Forty files on a file system that never answers when any of the last three is read."""
     originals = tmp_path / "originals"
     originals.mkdir()
     names = [f"{number:02}.png" for number in range(37)] + [f"dead{n}.png" for n in range(3)]
@@ -65,7 +65,7 @@ def test_file_that_never_answers_costs_itself_only(
 def test_process_that_is_left_behind_holds_no_output_open(
     dead_files: FolderSource, backend: str
 ) -> None:
-    """Whoever reads what the run prints would wait with it."""
+    """Otherwise, whoever reads the run's output would wait as long as that process."""
     folder = Path(os.fsdecode(dead_files.root))
     sources = [folder / name for name in ("00.png", "01.png", "dead0.png")]
     options = ["--backend", backend, "--timeout", "0.5", "-j", "1"]
@@ -78,10 +78,10 @@ def test_process_that_is_left_behind_holds_no_output_open(
     assert done.stdout.count("timeout: not read within 0.5 s") == 1
 
 
-def test_process_that_waits_for_such_a_file_does_not_even_end_by_sigkill(
+def test_process_that_waits_for_such_a_file_survives_even_sigkill(
     dead_mount_of_files: DeadFiles,
 ) -> None:
-    """What the test above shows to be survived does happen."""
+    """What the tests above survive does happen."""
     files, wait_until_asked = dead_mount_of_files
     context = multiprocessing.get_context("fork")
     process = context.Process(target=DigitImages(files).__getitems__, args=([39],))

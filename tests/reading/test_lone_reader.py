@@ -1,4 +1,4 @@
-"""A process that reads one file at a time: what ends it is told apart from what it reads."""
+"""A process that reads one file at a time; a file is blamed only for what the file does."""
 
 import multiprocessing
 import os
@@ -64,8 +64,8 @@ for number, pause in ((signal.SIGSTOP, 3), (signal.SIGCONT, 0)):
 """
 
 
-def test_time_that_the_program_sleeps_is_no_files_time(tmp_path: Path) -> None:
-    """As between Ctrl-Z and fg: the file would be read in a second."""
+def test_time_while_the_program_sleeps_does_not_count(tmp_path: Path) -> None:
+    """As between Ctrl-Z and fg: reading the file itself takes only a second."""
     begun = tmp_path / "begun"
 
     def read_slowly(indices: list[int]) -> Batch:

@@ -1,4 +1,4 @@
-"""What is the pipe workers' own; the laws of reading by processes are in test_reader.py."""
+"""What only pipe workers do; the laws of all worker processes are in test_reader.py."""
 
 import multiprocessing
 import os
@@ -64,7 +64,7 @@ def test_processes_take_turns_and_messages_of_any_size_arrive(tmp_path: Path) ->
 
 
 def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
-    """What waits is bounded: by what the plan says, and by what a pipe holds."""
+    """What waits is bounded, by what the plan says and by what a pipe holds."""
     files = Files(tmp_path / "log", pixels=100_000)
     pool = PipeWorkers(files, plan(1000), 1, "fork", 10)
     try:
@@ -88,7 +88,7 @@ def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_eve
     os.kill(process.pid or 0, sent)
     with pytest.raises(WorkerDied) as caught:
         next(pool)
-    assert caught.value.index is None  # it was at no file
+    assert caught.value.index is None  # it was reading no file
     assert multiprocessing.active_children() == []
 
 
@@ -107,7 +107,7 @@ def test_death_is_seen_though_another_process_holds_the_pipe(tmp_path: Path) -> 
 
 
 def _pipe_of(pid: int) -> str:
-    """The descriptor of the process's end of the pipe that this process reads from."""
+    """The other process's descriptor for its end of the pipe that this process reads from."""
     ours = {os.readlink(f"/proc/self/fd/{fd}") for fd in _descriptors("self")}
     for descriptor in _descriptors(pid):
         target = os.readlink(f"/proc/{pid}/fd/{descriptor}")

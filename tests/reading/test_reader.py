@@ -1,4 +1,4 @@
-"""The laws of reading: every file once, in order, by processes that come and go with the reader."""
+"""The laws of reading: every file once, in order, by workers that start and end with the reader."""
 
 import ctypes
 import multiprocessing
@@ -22,7 +22,7 @@ from tests.support.samples import files_in, save_grey
         *((size, 0, None) for size in (1, 3, 100)),
         *((size, 1, "fork") for size in (1, 3, 100)),
         *((size, 2, "fork") for size in (1, 3, 100)),
-        *((3, 2, method) for method in ("spawn", "forkserver")),  # seconds to start
+        *((3, 2, method) for method in ("spawn", "forkserver")),  # take seconds to start
     ],
 )
 def test_every_file_comes_once_in_order(
@@ -43,7 +43,7 @@ def test_every_file_comes_once_in_order(
 
 @pytest.fixture
 def many(tmp_path: Path) -> FolderSource:
-    """More files than are read ahead, so that no worker is done before it is looked at."""
+    """More files than are read ahead, so no worker is done before the test looks at it."""
     save_grey(tmp_path / "a.png")
     return files_in(tmp_path, [b"a.png"] * 5_000)
 
@@ -89,7 +89,7 @@ def test_reader_outside_its_with_block_is_an_error(
 
 
 def test_workers_read_though_opencv_has_threads_here(tmp_path: Path, reader_of: ReaderOf) -> None:
-    """A forked process that touches the copy of OpenCV's threads hangs."""
+    """A forked process that uses its copy of OpenCV's threads hangs."""
     image = np.zeros((2000, 2000), np.uint8)
     before = cv2.getNumThreads()
     cv2.setNumThreads(4)

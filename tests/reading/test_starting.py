@@ -1,4 +1,4 @@
-"""Workers start and end with the run, or say what keeps them from it."""
+"""Workers start and end with the run, or say what prevents it."""
 
 import gc
 import multiprocessing
@@ -91,7 +91,7 @@ def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
     capfd: pytest.CaptureFixture[str],
     kind: str,
 ) -> None:
-    """As in a container with a limit of processes."""
+    """As in a container with a limit on processes."""
     start = threading.Thread.start
 
     def start_or_fail(self: threading.Thread) -> None:
@@ -131,7 +131,7 @@ def test_workers_that_never_begin_do_not_stall_the_run(
     with reader_of(
         files, batch_size=5, workers=2, start_method="fork", reading=Reading(timeout=1)
     ) as reader:
-        for module in (pipe_workers, torch_workers):  # those that replace them begin
+        for module in (pipe_workers, torch_workers):  # their replacements do begin
             monkeypatch.setattr(module, "settle_in", settle_in)
         batches = list(reader)
     assert sum(len(batch) + len(batch.failures) for batch in batches) == 10

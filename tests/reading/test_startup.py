@@ -30,10 +30,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells of others' children")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux to watch another's children")
 @pytest.mark.parametrize("interpreter", ["held", "free"])
 def test_process_ends_with_its_parent_whatever_it_does(interpreter: str) -> None:
-    """One that did not settle in lives on, which shows that this is no accident."""
+    """A process that did not settle in lives on, so the end of the other is no accident."""
     with subprocess.Popen(
         [sys.executable, "-c", ORPHANS, interpreter],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

@@ -1,4 +1,4 @@
-"""The plan by which processes read, held against slices of a plain list."""
+"""The plan by which workers read, compared with slices of a plain list."""
 
 import pickle
 

@@ -15,7 +15,7 @@ Patch = pytest.MonkeyPatch
 
 
 def on_rename_to(name: str, patch: Patch, *, error: int = 0, signum: int = 0) -> list[str]:
-    """Fail, or send this process a signal, when a file gets its final name; lists the renames."""
+    """Fail, or send this process a signal, when a file gets its final name; return all renames."""
     renamed: list[str] = []
     replace = os.replace
 
@@ -91,7 +91,7 @@ def test_journal_that_cannot_be_removed_does_not_make_a_complete_report_an_error
 def test_account_that_leads_elsewhere_is_found_before_any_work(
     tmp_path: Path, digits: Path, monkeypatch: Patch
 ) -> None:
-    """As a rename to another file system would fail when all work is done."""
+    """Otherwise, the rename to another file system would fail after all the work."""
     elsewhere = Path("/dev/shm")  # noqa: S108
     if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("needs a second file system")

@@ -21,7 +21,7 @@ from tests.support.samples import facts_of
 
 
 def row_of(probs: list[float], treatment: Treatment, ink: float) -> dict[str, Any]:
-    """The one row of an image, as JSON has it."""
+    """The one row of an image, read from JSON."""
     predictions = Predictions(
         np.array([0]),
         np.arange(len(probs))[None],

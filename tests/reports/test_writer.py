@@ -1,4 +1,4 @@
-"""A report on its way to a stream: complete, or nothing more of it."""
+"""A report reaches its stream whole; one that is left unfinished writes nothing more."""
 
 import gc
 import hashlib
@@ -38,11 +38,11 @@ def test_report_that_is_left_unfinished_writes_nothing_more(extension: str) -> N
     before = stream.getvalue()
     del report
     gc.collect()
-    assert stream.getvalue() == before  # which also says that the stream is still open
+    assert stream.getvalue() == before  # which also shows that the stream is still open
 
 
 def test_names_on_disk_reach_the_report(tmp_path: Path) -> None:
-    """The names that a file system takes; the reader's own tests go on from here."""
+    """The names that a file system accepts; the reader's own tests continue from here."""
     for name in ODD_NAMES:
         if b"/" not in name and len(name) <= 255:
             with open(os.path.join(os.fsencode(tmp_path), name), "wb"):

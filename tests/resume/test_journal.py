@@ -1,4 +1,4 @@
-"""What an unfinished run has done is taken up whole, or not at all."""
+"""What an unfinished run has done is resumed whole, or not at all."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def one_batch_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batch(start: int, end: int = 0) -> Predictions:
-    """What became of four files, the second of which failed."""
+    """The outcome of four files, the second of which failed."""
     indices = np.array([index for index in range(start, end or start + 4) if index != start + 1])
     return Predictions(
         indices=indices,
@@ -104,7 +104,7 @@ def test_part_in_the_making_is_closed_when_the_run_ends(
 
 def test_large_part_is_closed_whatever_the_time(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "SECONDS_IN_A_PART", 1e6)
-    monkeypatch.setattr(journal, "VALUES_IN_A_PART", 16)  # two batches of four rows of two
+    monkeypatch.setattr(journal, "VALUES_IN_A_PART", 16)  # two batches of four rows of two values
     keep(out, BATCHES[:4])
     assert len(parts(out)) == 2
 
@@ -193,7 +193,7 @@ def test_nothing_stays_after_discard_nor_after_a_run_that_did_nothing(out: Path)
     assert os.listdir(out.parent) == []
 
 
-def test_resumed_run_goes_on_in_the_same_journal(
+def test_resumed_run_continues_in_the_same_journal(
     out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -203,7 +203,7 @@ def test_resumed_run_goes_on_in_the_same_journal(
     assert_same(kept_at(out), BATCHES[:5])
 
 
-def test_what_is_not_a_whole_batch_is_not_taken_up(out: Path) -> None:
+def test_what_is_not_a_whole_batch_is_not_resumed(out: Path) -> None:
     with Journal(out) as kept:
         kept.start(BINDING, PLACES, 4)
         list(kept.record(iter([BATCHES[0], batch(4, 7)])))
@@ -230,7 +230,7 @@ def test_whole_part_that_holds_something_else_counts_as_damaged(out: Path) -> No
         assert_same(kept_at(out), BATCHES[:1])
 
 
-def test_part_that_is_damaged_while_the_run_goes_on_is_an_error(out: Path) -> None:
+def test_part_that_is_damaged_during_the_run_is_an_error(out: Path) -> None:
     keep(out, BATCHES)
     with Journal(out) as kept:
         kept.start(BINDING, PLACES, 4)
@@ -245,7 +245,7 @@ def test_part_that_is_damaged_while_the_run_goes_on_is_an_error(out: Path) -> No
 def test_journal_outlives_what_keeps_it_from_being_read(
     out: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """It may be readable the next time."""
+    """It may be readable next time."""
     keep(out, BATCHES[:3])
 
     def fail(*_: object) -> bytes:
@@ -258,7 +258,7 @@ def test_journal_outlives_what_keeps_it_from_being_read(
     assert_same(kept_at(out), BATCHES[:3])
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="changes user, as root")
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs Linux and root")
 def test_journal_of_another_user_is_named(open_folder: Path) -> None:
     keep(open_folder / "out.csv", BATCHES[:1])
     pid = os.fork()

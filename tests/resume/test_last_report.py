@@ -1,4 +1,4 @@
-"""The state of a report: what comes back is what was published, and nothing that is damaged."""
+"""The state of a report: what was published comes back, and nothing that is damaged does."""
 
 import itertools
 from pathlib import Path

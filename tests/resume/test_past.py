@@ -1,4 +1,4 @@
-"""Nothing is taken from a run that was another: not from its journal, not from its report."""
+"""Nothing is reused from a run that differed: neither from its journal nor from its report."""
 
 import os
 import shutil
@@ -76,7 +76,7 @@ def one_batch_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options_of(digits: Path) -> dict[str, Any]:
-    """Those of a run that the changes are made to."""
+    """The options of the run that each change is made to."""
     return {
         "source": (digits,),
         "workers": 0,
@@ -119,7 +119,7 @@ def gone_file(_folder: Path, digits: Path, _patch: Patch) -> dict[str, Any]:
     ],
     ids=[*CHANGES, "batch-size", "changed file", "gone file"],
 )
-def test_run_that_was_another_is_not_gone_on_with(
+def test_run_that_differed_is_not_continued(
     tmp_path: Path, digits: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture,
     name: str, change: Change,
 ) -> None:  # fmt: skip
@@ -136,15 +136,15 @@ def test_run_that_was_another_is_not_gone_on_with(
     assert out.read_bytes() == undisturbed.read_bytes()
 
 
-def test_the_same_run_is_gone_on_with(tmp_path: Path, digits: Path) -> None:
-    """What the test above shows not to happen does happen when nothing has changed."""
+def test_the_same_run_is_continued(tmp_path: Path, digits: Path) -> None:
+    """When nothing has changed, what the test above rules out does happen."""
     job = Job((digits,), tmp_path / "out.csv", workers=0, batch_size=2)
     run_and_stop(job)
     assert run(job).resumed >= 2
 
 
 @pytest.mark.parametrize(("name", "change"), CHANGES.values(), ids=list(CHANGES))
-def test_report_that_was_another_is_not_taken_over(
+def test_report_that_differed_is_not_reused(
     tmp_path: Path, digits: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture,
     name: str, change: Change,
 ) -> None:  # fmt: skip
@@ -168,11 +168,11 @@ def test_journal_of_an_update_is_bound_to_the_report_that_it_updates(
         os.utime(digits / f"{number:02}.png", (1e9, 1e9))
     run_and_stop(update)
     shutil.copytree(tmp_path / ".out.csv.journal", tmp_path / "kept")
-    assert run(update).resumed >= 2  # the very same report is updated
+    assert run(update).resumed >= 2  # the same report is updated
     for number in range(3):
         os.utime(digits / f"{number:02}.png", (2e9, 2e9))
     run(update)
-    for number in range(3):  # the files are those of the journal again, the report is not
+    for number in range(3):  # the files match the journal again, the report does not
         os.utime(digits / f"{number:02}.png", (1e9, 1e9))
     shutil.move(tmp_path / "kept", tmp_path / ".out.csv.journal")
     assert run(update).resumed == 0

@@ -78,7 +78,7 @@ def test_new_changed_and_gone_files(tmp_path: Path, digits: Path, predicted: lis
     update(out, digits)
     predicted.clear()
     (digits / "02.png").unlink()
-    os.replace(digits / "03.png", digits / "07.png")  # another time, or another size
+    os.replace(digits / "03.png", digits / "07.png")  # its time or its size differs
     age(digits / "07.png", hours=2)
     (digits / "00a.png").write_bytes((digits / "00.png").read_bytes())
     (digits / "zz.png").write_bytes(b"damaged")
@@ -111,7 +111,7 @@ def test_file_whose_content_changed_unseen_by_size_is_predicted_again(
 def test_file_modified_a_moment_ago_is_not_trusted(
     tmp_path: Path, digits: Path, predicted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It could change once more within the same tick of the clock."""
+    """It could change again within the same tick of the clock."""
     out = tmp_path / "out.csv"
     os.utime(digits / "05.png")
     update(out, digits)
@@ -143,7 +143,7 @@ def test_error_rows_stay_until_they_are_retried(tmp_path: Path, digits: Path) ->
 def test_file_that_could_not_be_read_is_tried_again(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Permissions change without a trace in size and time."""
+    """A change of permissions leaves no trace in size and time."""
     out = tmp_path / "out.csv"
 
     with monkeypatch.context() as patch:
@@ -190,7 +190,7 @@ def test_damaged_state_is_not_used(
     assert out.read_bytes() == whole
 
 
-def test_state_that_is_damaged_while_the_run_goes_on_is_an_error(
+def test_state_that_is_damaged_during_the_run_is_an_error(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(last_report, "VALUES_IN_A_BLOCK", 1)  # a block for each batch
@@ -260,7 +260,7 @@ def test_merged_rows_follow_one_another_and_keep_their_content(
 ) -> None:
     reused = [index for index, is_reused in enumerate(origins) if is_reused]
     fresh = [index for index, is_reused in enumerate(origins) if not is_reused]
-    # Batches are never empty, blocks may be once rows are left out of them.
+    # Batches are never empty; blocks may be, once rows are left out of them.
     merged = list(
         merge(
             (rows(part, 1) for part in chunks(reused, cuts)),

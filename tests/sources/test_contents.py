@@ -12,7 +12,7 @@ from batchdigit.sources.contents import read_file
 
 
 def refusal(path: Path, **options: object) -> str:
-    """What is said of a file that is not read."""
+    """The error of a file that is not read."""
     with pytest.raises(ImageError) as caught:
         read_file(os.fsencode(path), **options)  # type: ignore[arg-type]
     return f"{caught.value.stage}: {caught.value.message}"
@@ -114,7 +114,7 @@ def test_file_that_comes_in_pieces_is_put_together(
 
 
 @pytest.mark.parametrize("fails", ["open", "read"])
-def test_error_of_the_disk_is_a_row_and_leaves_nothing_open(
+def test_error_of_the_disk_is_an_image_error_and_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     def fail(*_: object) -> int:

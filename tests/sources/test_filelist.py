@@ -1,4 +1,4 @@
-"""Names of many files, held against a plain list of them."""
+"""Names of many files, compared with a plain list of them."""
 
 import pickle
 

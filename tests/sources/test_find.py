@@ -87,7 +87,7 @@ def test_relative_source_with_dots_opens_the_right_files(
     os.symlink(tmp_path / "elsewhere" / "deep", tmp_path / "link")
     touch(tmp_path, "elsewhere/images/2.png")
     monkeypatch.chdir(tmp_path)
-    # The shell's kernel view: link/.. is elsewhere, not the folder that holds the link.
+    # As the kernel sees it, link/.. is elsewhere, not the folder that holds the link.
     assert images_of(Path("link/../images")) == [b"2.png"]
     assert images_of(Path("./images/../images")) == [b"1.png"]
 
@@ -147,7 +147,7 @@ def test_folder_that_cannot_be_listed_stays_in_the_list(
 
 
 def test_depth_is_limited_by_the_file_system_alone(tmp_path: Path) -> None:
-    depth = 1200  # more than Python's recursion limit, which its own makedirs and rmtree meet
+    depth = 1200  # more than Python's recursion limit, which its own makedirs and rmtree hit
     levels = f"{tmp_path}/deep" + "/d" * depth
     subprocess.run(["mkdir", "-p", levels], check=True)
     try:

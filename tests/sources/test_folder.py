@@ -1,4 +1,4 @@
-"""The files below a folder, held against os.walk and a sort of whole paths."""
+"""The files below a folder, compared with os.walk and a sort of whole paths."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchdigit.errors import SourceError
 from batchdigit.sources.folder import locate, walk
 
-# Letters whose order shows: a dash sorts before the slash, a letter after it.
+# Characters whose order matters: a dash sorts before the slash, a letter after it.
 NAMES = st.text("a-Bé.", min_size=1, max_size=3).filter(lambda name: name.strip("."))
 PATHS = st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), max_size=12)
 

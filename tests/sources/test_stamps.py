@@ -1,4 +1,4 @@
-"""A file is as it was only if that is certain."""
+"""A file counts as unchanged only if that is certain."""
 
 import os
 import time
@@ -49,7 +49,7 @@ def test_link_is_looked_at_itself_unless_links_are_followed(tmp_path: Path) -> N
 def test_file_of_this_moment_is_unsettled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    """Also one of the near future, by a clock that is a little ahead."""
+    """So is one from the near future, by a clock that is a little ahead."""
     touch(tmp_path / "a", modified=OLD + int(seconds * 1e9))
     monkeypatch.setattr(time, "time_ns", lambda: OLD)
     found = stamps_of(tmp_path, b"a")
@@ -66,10 +66,10 @@ def test_file_of_another_moment_is_settled(
     assert stamps_of(tmp_path, b"a").settled.tolist() == [True]
 
 
-def test_each_file_is_held_against_its_own_moment(
+def test_each_file_is_compared_with_its_own_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Listing a million files takes long: the last may be younger than the first look."""
+    """Looking at a million files takes a while: the last may be younger than the first look."""
     touch(tmp_path / "1.png")
     touch(tmp_path / "2.png", modified=OLD + 10**11)
     moments = iter((OLD + 10**11, OLD + 10**11 + 1))

@@ -1,8 +1,8 @@
-"""Do to runs what a hostile night does, and count what is wrong in the morning.
+"""Inflict the faults of a hostile night on runs, and count what is wrong in the morning.
 
-``python -m tests.support.campaign --help`` says what there is; the suite runs a short form. Each
+``python -m tests.support.campaign --help`` lists the options; the suite runs a short form. Each
 fault is followed by the same command, undisturbed, and the report must be that of a run that was
-never disturbed: byte for byte, for Parquet row for row. A fault counts only if it fired.
+never disturbed: byte for byte, or row for row in Parquet. A fault counts only if it fired.
 
 Runs are forked from one process that has imported torch but not used it, which saves the second
 that the import takes; everything after that is what ``batchdigit run`` does.
@@ -62,12 +62,12 @@ class Line:
 
     @property
     def good(self) -> bool:
-        """Whether every fault fired, and did no harm."""
+        """Whether every fault fired and did no harm."""
         return self.fired == self.injected and not (self.wrong or self.lost or self.left)
 
 
 def digits(folder: Path, count: int) -> Path:
-    """A folder of ``count`` hard links to digits, an hour old, each hundredth one damaged."""
+    """A folder of ``count`` hard links to digits, an hour old, every hundredth one damaged."""
     samples = sorted(SAMPLES.glob("*.png"))
     folder.mkdir(parents=True)
     originals = folder.parent / f"{folder.name}-originals"
@@ -97,7 +97,7 @@ class Run:
     workers: int = 0
     backend: str = "torch"
     batch_size: int = 64
-    real: bool = False  # a process of its own from its start, imports and all
+    real: bool = False  # a process of its own from the start, imports and all
 
     @property
     def arguments(self) -> list[str]:
@@ -108,13 +108,13 @@ class Run:
         ]  # fmt: skip
 
     def start(self, fault: Fault | None = None) -> int:
-        """Start it in a process group of its own, ``fault`` done first there; gives its PID."""
+        """Start it in a process group of its own, where ``fault`` comes first; return its PID."""
         pid = os.fork()
         if pid:
             return pid
         try:
             os.setpgid(0, 0)
-            for kind in POLITE:  # a shell's & and nohup have them ignored
+            for kind in POLITE:  # a shell's & and nohup set them to be ignored
                 signal.signal(kind, signal.SIG_DFL)
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(log, 1)
@@ -143,7 +143,7 @@ class Run:
         return self.out.with_name(f"{self.out.name}.log")
 
     def undisturbed(self) -> int:
-        """Run it to its end and give its exit code."""
+        """Run it to its end and return its exit code."""
         return wait(self.start())
 
     def said(self, text: str) -> bool:
@@ -187,7 +187,7 @@ def children() -> set[int]:
 
 
 def left_behind() -> int:
-    """How many workers still live after they had their time to end; they are ended."""
+    """How many workers are still alive after they had time to end; they are killed."""
     deadline = time.monotonic() + SECONDS_FOR_WORKERS
     while (alive := children()) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -197,11 +197,11 @@ def left_behind() -> int:
 
 
 def check(run: Run, expected: object, line: Line, what: str) -> None:
-    """After a fault: whoever is left; then the same command, and its report."""
+    """Check, after a fault, who is left behind; then the same command and its report."""
     line.left += left_behind()
     if run.out.exists() and run.rows() != expected:
         line.wrong += 1
-        line.complaints.append(f"{what}: not the old report, nor the new one")
+        line.complaints.append(f"{what}: neither the old report nor the new one")
     code = run.undisturbed()
     line.resumed += run.said("continuing where")
     line.left += left_behind()
@@ -235,7 +235,7 @@ def reference(run: Run) -> tuple[object, float]:
 def signals(
     run: Run, count: int, kinds: tuple[int, ...], dice: random.Random, line: Line, *, again: int = 0
 ) -> None:
-    """Send a signal at a random moment, ``again`` more times during the runs that follow."""
+    """Send a signal at a random moment, and ``again`` more times during the runs that follow."""
     expected, seconds = reference(run)
     for number in range(count):
         kind = kinds[number % len(kinds)]
@@ -249,7 +249,7 @@ def signals(
 
 
 def stopped(run: Run, kind: int, delay: float, line: Line) -> bool:
-    """Send a signal after ``delay`` seconds; whether the run had not ended before."""
+    """Send a signal after ``delay`` seconds; return whether the run had not ended before."""
     pid = run.start()
     time.sleep(delay)
     os.kill(pid, kind)
@@ -269,7 +269,7 @@ def stopped(run: Run, kind: int, delay: float, line: Line) -> bool:
 
 
 def dead_workers(run: Run, count: int, dice: random.Random, line: Line) -> None:
-    """Kill a worker at a random moment: the run goes on."""
+    """Kill a worker at a random moment: the run must go on."""
     expected, seconds = reference(run)
     for _ in range(count):
         line.injected += 1
@@ -293,7 +293,7 @@ CALLS = ("write", "fsync", "rename", "close", "mkdir")
 
 
 def arm(call: str, place: int, what: str) -> Fault:
-    """Let the ``place``-th call of one kind, in what publishes files, fail or kill the process."""
+    """Make the ``place``-th call of a kind, where files are published, fail or kill the process."""
 
     def install() -> None:
         seen = 0
@@ -360,7 +360,7 @@ FIRED = -1
 
 
 def run_with(fault: Fault, run: Run) -> tuple[int, bool]:
-    """The exit code of a run with a fault of ``arm``, and whether that fired."""
+    """The exit code of a run with a fault from ``arm``, and whether the fault fired."""
     global FIRED
     reader, FIRED = os.pipe()
     pid = run.start(fault)
@@ -371,11 +371,11 @@ def run_with(fault: Fault, run: Run) -> tuple[int, bool]:
     return code, fired
 
 
-def calls(run: Run, what: str, line: Line, most: int) -> None:
-    """Let each call in turn fail or be the last, up to ``most`` of a kind."""
+def calls(run: Run, what: str, line: Line, max_calls: int) -> None:
+    """Make each call in turn fail or be the last, up to ``max_calls`` of a kind."""
     expected, _ = reference(run)
     for call in CALLS:
-        for place in range(1, most + 1):
+        for place in range(1, max_calls + 1):
             run.clear()
             code, fired = run_with(arm(call, place, what), run)
             if not fired:
@@ -390,7 +390,7 @@ def calls(run: Run, what: str, line: Line, most: int) -> None:
 
 
 def full_disks(folder: Path, sizes: list[int], line: Line) -> None:
-    """Put the output on a file system of so many bytes, then on one that is large enough."""
+    """Put the output on a file system of each size in bytes, then make it large enough."""
     libc = ctypes.CDLL(None, use_errno=True)
     source = digits(folder / "images", 2000)
     big = Run(source, folder / "whole" / "out.csv")
@@ -405,7 +405,6 @@ def full_disks(folder: Path, sizes: list[int], line: Line) -> None:
         try:
             run = Run(source, disk / "out.csv")
             run.out.write_bytes(b"the old report\n")
-            run = Run(source, disk / "out.csv")
             pid = run.start(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
             code = wait(pid)
             line.fired += code == ExitCode.CANNOT_WRITE
@@ -422,7 +421,7 @@ def full_disks(folder: Path, sizes: list[int], line: Line) -> None:
 
 
 def counts(folder: Path, numbers: list[int], line: Line) -> None:
-    """Kill and rerun with so many files."""
+    """Kill and rerun with each of these numbers of files."""
     for number in numbers:
         line.injected += 1
         source = digits(folder / f"count-{number}", number)
@@ -443,7 +442,7 @@ def counts(folder: Path, numbers: list[int], line: Line) -> None:
 
 
 def mutated_images(folder: Path, count: int, dice: random.Random, line: Line) -> None:
-    """Read so many damaged images of every format: one row each, and no process ends of one."""
+    """Read ``count`` damaged images of every format: one row each, and none ends a process."""
     folder.mkdir()
     samples = sorted(SAMPLES.glob("*.png"))[:20]
     originals = [sample.read_bytes() for sample in samples]
@@ -483,11 +482,11 @@ def mutated_images(folder: Path, count: int, dice: random.Random, line: Line) ->
 
 
 def campaign(folder: Path, scale: float, seed: int, images: int) -> Iterator[Line]:
-    """Every kind of fault, ``scale`` times the number that the long form has."""
+    """Every kind of fault, ``scale`` times as many as in the long form."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     dice = random.Random(seed)
     source = digits(folder / "images", images)
-    few = digits(folder / "few", min(images, 500))  # each call of a run is one more run
+    few = digits(folder / "few", min(images, 500))  # each call in a run takes one more run
 
     def times(count: int) -> int:
         return max(1, round(count * scale))
@@ -519,7 +518,9 @@ def campaign(folder: Path, scale: float, seed: int, images: int) -> Iterator[Lin
     for kind in ("csv", "parquet"):
         for what, name in (("kill", "SIGKILL"), ("full", "ENOSPC"), ("broken", "EIO")):
             line = Line(f"{name} at the Nth write, fsync, ..., {kind}")
-            calls(replace(run(kind, 0), folder=few), what, line, most=1000 if scale >= 1 else 3)
+            calls(
+                replace(run(kind, 0), folder=few), what, line, max_calls=1000 if scale >= 1 else 3
+            )
             yield line
     if os.geteuid() == 0 and scale >= 1:
         line = Line("tmpfs of 20 sizes, all too small")
@@ -538,21 +539,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="an empty folder to work in")
     parser.add_argument("--scale", type=float, default=1.0, help="1 is the long form")
-    parser.add_argument("--images", type=int, default=2000, help="in a folder")
+    parser.add_argument("--images", type=int, default=2000, help="how many in a folder")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.folder.mkdir(exist_ok=True)
     totals: Counter[str] = Counter()
+    good = True
     columns = ("injected", "fired", "resumed", "wrong", "lost", "left")
     print(f"{'fault':50}", *(f"{name:>8}" for name in columns), flush=True)
     for line in campaign(arguments.folder, arguments.scale, arguments.seed, arguments.images):
         values = {name: getattr(line, name) for name in columns}
         totals.update(values)
+        good = good and line.good
         print(f"{line.name:50}", *(f"{value:8}" for value in values.values()), flush=True)
         for complaint in line.complaints:
             print("   ", complaint, flush=True)
     print(f"{'all':50}", *(f"{totals[name]:8}" for name in columns))
-    sys.exit(any(totals[name] for name in ("wrong", "lost", "left")))
+    sys.exit(not good)
 
 
 if __name__ == "__main__":

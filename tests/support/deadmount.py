@@ -1,10 +1,10 @@
 """A file system in which some files never answer, as on a server that is gone.
 
-``python -m tests.support.deadmount MOUNTPOINT FOLDER`` mounts a copy of the files of FOLDER, says
+``python -m tests.support.deadmount MOUNTPOINT FOLDER`` mounts a copy of the files of FOLDER, prints
 ``mounted``, and serves until it is killed, which frees every process that waits. Reading a file
-whose name starts with ``dead`` is never answered; whenever somebody tries, it says ``asked``. A
-process that waits for such an answer does not even end by SIGKILL, which is the point. Needs root
-and /dev/fuse. Structures and numbers are those of Linux's ``include/uapi/linux/fuse.h``.
+whose name starts with ``dead`` is never answered; whenever somebody tries, it prints ``asked``. A
+process that waits for such an answer survives even SIGKILL, which is the point. Needs root and
+/dev/fuse. Structures and numbers are those of Linux's ``include/uapi/linux/fuse.h``.
 """
 
 import contextlib
@@ -40,9 +40,9 @@ needs_fuse = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def dead_mount(mountpoint: Path, folder: Path) -> Iterator[Callable[[], None]]:
-    """The files of ``folder`` at ``mountpoint``; afterwards nobody waits for them any more.
+    """Mount the files of ``folder`` at ``mountpoint``; afterwards nobody waits for them any more.
 
-    What is given waits until the contents of a file are asked for that never come.
+    Yields a function that waits until somebody asks for contents that never come.
     """
     mountpoint.mkdir()
     command = [sys.executable, "-m", "tests.support.deadmount", mountpoint, folder]
@@ -60,7 +60,7 @@ def dead_mount(mountpoint: Path, folder: Path) -> Iterator[Callable[[], None]]:
 
 
 class DeadMount:
-    """The files of a folder, by their number; the first is the folder itself."""
+    """The files of a folder, by their numbers; number one is the folder itself."""
 
     def __init__(self, folder: Path) -> None:
         files = sorted(folder.iterdir())

@@ -52,7 +52,7 @@ def _parsed(done: subprocess.CompletedProcess[str]) -> tuple[int, list[Finding]]
 
 
 def faults_of(findings: list[Finding]) -> dict[str, Finding]:
-    """All that is not well, by check; of each check the last one."""
+    """All findings that are not OK, by check; the last one of each check."""
     return {finding.name: finding for finding in findings if finding.status != OK}
 
 
@@ -62,7 +62,7 @@ def check(name: str, *source: Path, **options: Any) -> list[Finding]:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, where: Any, call: str) -> None:
-    """Let SIGTERM come right after a function or method has done what it does, once."""
+    """Send SIGTERM once, right after a function or method has done its work."""
     complete = getattr(where, call)
 
     def complete_and_signal(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Engines and a clock for the rounds of a benchmark that take no time."""
+"""An engine and a clock with which the rounds of a benchmark take no time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HandClock(Clock):
 
 
 class FakeEngine:
-    """An engine of which each setting has a rate, and which moves the clock as it samples.
+    """An engine with a rate for each setting, which moves the clock as it samples.
 
     ``errors`` maps what fails, a setting or a probe, to what it raises.
     """
@@ -73,6 +73,6 @@ class FakeEngine:
 
 
 def found_with(*settings: Setting, files: int = 1000, reading_seconds: float = 1e-4) -> Found:
-    """So many files, and the settings to try on them."""
+    """Some files, and the settings to try on them."""
     names = [f"{number:06}.png".encode() for number in range(files)]
     return Found(BenchJob(), settings, files_in(Path("images"), names), 0.0, reading_seconds)

@@ -1,4 +1,4 @@
-"""Stand-ins: what behaves as the real thing does, or fails as it seldom does."""
+"""Stand-ins that behave as the real thing does, or fail as it seldom does."""
 
 import contextlib
 import ctypes
@@ -32,13 +32,13 @@ KILLERS: dict[bytes, Callable[[], object]] = {
     # No other thread of the process runs meanwhile.
     b"hang in C": lambda: ctypes.PyDLL(None).sleep(1000),
 }
-"""What a decoder may do to its process, by the contents of the file that makes it do so."""
+"""What a decoder may do to its process, by the contents of the file that makes it do that."""
 
 
 def decode_by(
     monkeypatch: pytest.MonkeyPatch, deeds: Mapping[bytes, Callable[[], object]] = KILLERS
 ) -> None:
-    """Whoever decodes a file with these contents, in a forked process too, does this first."""
+    """Make whoever decodes a file with these contents do this first, in forked processes too."""
     decode = dataset.decode_image
 
     def decode_or_die(data: bytes, **options: Any) -> Any:
@@ -49,7 +49,7 @@ def decode_by(
 
 
 def refuse_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file may be read, as root, who may read every file, cannot arrange it."""
+    """Refuse to read any file; root may read every file, so permissions cannot arrange this."""
 
     def refuse(*_: object, **_options: object) -> bytes:
         raise ImageError("read", "Permission denied")
@@ -58,7 +58,7 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Unending(BaseProcess):
-    """A process that waits for a server that is gone: it does not end before it is released."""
+    """A process that waits for a server that is gone: it does not end until it is released."""
 
     released = False
 
@@ -73,7 +73,7 @@ class Unending(BaseProcess):
 
 
 class DictSource:
-    """Images in memory: bytes by their name."""
+    """Images in memory: their bytes, by name."""
 
     random_access = True
 
@@ -119,7 +119,7 @@ class TapeSource(DictSource):
 
 
 class ReverseEngine(LocalEngine):
-    """Computes the last batch first, and gives the predictions in order all the same."""
+    """Computes the last batch first, but still gives the predictions in order."""
 
     @contextlib.contextmanager
     def predictions(

@@ -9,7 +9,7 @@ from batchdigit.system import machine
 
 
 def fake_machine(folder: Path, monkeypatch: pytest.MonkeyPatch, *, cores: int) -> None:
-    """This process may use ``cores``; all else is in files of ``folder``, none of which is there.
+    """This process may use ``cores``; all else comes from ``folder``, where no file exists yet.
 
     ``groups`` stands for /sys/fs/cgroup, ``own`` for /proc/self/cgroup, ``meminfo`` for the file
     of that name in /proc.
@@ -21,9 +21,9 @@ def fake_machine(folder: Path, monkeypatch: pytest.MonkeyPatch, *, cores: int) -
 
 
 def fake_driver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the device of NVIDIA's driver is looked for; there is none, until a test makes one.
+    """Where the device of NVIDIA's driver is looked for; there is none until a test makes one.
 
-    ``folder / "version"`` is what tells the driver's version.
+    ``folder / "version"`` is the file that tells the driver's version.
     """
     monkeypatch.setattr(machine, "GPU_DEVICES", (folder / "nvidiactl",))
     monkeypatch.setattr(machine, "NVIDIA_VERSION", folder / "version")

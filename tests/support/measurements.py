@@ -1,4 +1,4 @@
-"""Made-up measurements, to try out what is said about measurements and drawn of them."""
+"""Made-up measurements, to try out what is said about measurements and drawn from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENGINES = (
 
 
 def sample(rate: float = 1000.0, *, images: int = 1000, **others: object) -> Sample:
-    """A run of so many images per second, of which the network takes nine tenths."""
+    """A run at ``rate`` images per second; predicting takes nine tenths of its time."""
     span = images / rate
     values = {
         "images": images,
@@ -71,7 +71,7 @@ def point(
 
 
 def failed_point(setting: Setting, problem: str) -> Point:
-    """A point of which nothing could be measured."""
+    """A point at which nothing could be measured."""
     return point(setting, (), parity=None, problem=problem)
 
 
@@ -109,7 +109,7 @@ def sweep(
     samples: int = 5,
     seed: int = 0,
 ) -> Measurement:
-    """Points of the first ``engines`` of ``ENGINES``, of which larger batches are faster."""
+    """Points of the first ``engines`` of ``ENGINES``, where larger batches are faster."""
     random = np.random.default_rng(seed)
     points = []
     for place, engine in enumerate(ENGINES[:engines]):
@@ -142,7 +142,7 @@ def of_rates(*rates: Iterable[float]) -> Measurement:
 
 
 def scaled(old: Measurement, factor: float, engine: str = "") -> Measurement:
-    """The same at other rates, for engines with ``engine`` in their names."""
+    """The same measurement at other rates, for engines with ``engine`` in their names."""
 
     def faster(one: Point) -> Point:
         if engine not in one.setting.engine:

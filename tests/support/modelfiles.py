@@ -19,7 +19,7 @@ from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models.weights import read_weights
 from tests.support import oracle
 
-# The tutorial's way, in a program of its own whose CNN is __main__.CNN.
+# The tutorial's way of saving, in a program of its own whose CNN is __main__.CNN.
 SAVE = """
 weights = torch.load(sys.argv[1], weights_only=True)
 model = CNN()
@@ -35,7 +35,7 @@ def save_all(where):
         torch.save(parallel, f"{where}-{age}-parallel-whole.pt", **options)
 
 save_all("cpu")
-# What torch.save writes of a storage's place is all that a file from a GPU has of its own.
+# A file from a GPU differs only in what torch.save writes about a storage's place.
 torch.serialization.location_tag = lambda storage: "cuda:3"
 save_all("cuda")
 """
@@ -50,7 +50,7 @@ def save_the_tutorials_way(folder: Path, weights: Path) -> None:
 
 
 def run(script: Path, *arguments: Path | str, folder: Path) -> str:
-    """What a Python program prints that knows nothing of this project."""
+    """The output of a Python program that knows nothing of this project."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", script, *map(str, arguments)],
         cwd=folder, check=True, capture_output=True, text=True,
@@ -59,13 +59,13 @@ def run(script: Path, *arguments: Path | str, folder: Path) -> str:
 
 
 def saved(path: Path, content: object, **options: Any) -> Path:
-    """What torch.save writes to ``path``."""
+    """Save ``content`` to ``path`` by torch.save, and return ``path``."""
     torch.save(content, path, **options)
     return path
 
 
 def refusal(path: Path, class_name: str | None = None) -> str:
-    """The message by which a model file is refused."""
+    """The message with which a model file is refused."""
     with pytest.raises(CheckpointError) as caught:
         read_weights(read_model_file(path), class_name)
     message = str(caught.value)
@@ -102,7 +102,7 @@ def pushed(*values: object) -> bytes:
 
 
 def reference(elements: int, key: str | bytes = "0", kind: bytes = b"FloatStorage") -> bytes:
-    """The instructions for a storage as torch writes it; bytes as ``key`` are its instructions."""
+    """The instructions for a storage as torch writes it; ``key`` in bytes is instructions, too."""
     name = pushed(key) if isinstance(key, str) else key
     start = b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"\n"
     return start + name + pushed("cpu", elements) + b"tQ"

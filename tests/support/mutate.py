@@ -1,10 +1,10 @@
-"""Load random mutations of a good model file, and say what became of them.
+"""Load random mutations of a good model file, and count the outcomes.
 
     python -m tests.support.mutate FILE SEED COUNT [EXACT]
 
-Prints one JSON object. Each mutation must load the very weights of FILE or be refused; with
-EXACT 0, for formats without checksums, it may also load others. Whatever else is raised ends the
-program with its traceback. Run as a process of its own, so that a crash is its exit code.
+Prints one JSON object. Each mutation must load exactly the weights of FILE or be refused; with
+EXACT 0, for formats without checksums, it may also load others. Any other exception ends the
+program with its traceback. Run it as a process of its own, so that its exit code shows a crash.
 """
 
 import json
@@ -27,7 +27,7 @@ def flip_bits(data: bytearray, places: range, chance: random.Random) -> bytearra
 
 
 def set_bytes(data: bytearray, places: range, chance: random.Random) -> bytearray:
-    """Overwrite a few bytes, by extreme values as often as by random ones."""
+    """Overwrite a few bytes, with extreme values twice as often as with random ones."""
     place, length = chance.choice(places), chance.choice((1, 2, 4, 8))
     value = chance.choice((b"\0" * length, b"\xff" * length, chance.randbytes(length)))
     data[place : place + length] = value
@@ -46,7 +46,7 @@ def cut_out(data: bytearray, places: range, chance: random.Random) -> bytearray:
 
 
 def splice(data: bytearray, places: range, chance: random.Random) -> bytearray:
-    """Put one part of the headers over, or into, another place of the file."""
+    """Put one part of ``places`` over, or into, another of them."""
     start, target = chance.choice(places), chance.choice(places)
     part = data[start : start + chance.choice((4, 22, 30, 46, 200))]
     end = target + (len(part) if chance.random() < 0.5 else 0)
@@ -58,7 +58,7 @@ MUTATIONS = (flip_bits, flip_bits, set_bytes, truncate, cut_out, splice)
 
 
 def headers(data: bytes) -> list[range]:
-    """Where the file describes itself, rather than holding numbers: its start and its end."""
+    """Where the file describes itself, rather than holding numbers."""
     ends = (range(min(12_000, len(data))), range(max(0, len(data) - 4_000), len(data)))
     local = [
         place
@@ -69,9 +69,9 @@ def headers(data: bytes) -> list[range]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this program has taken.
+    """The most memory that this program has used.
 
-    getrusage counts, on Linux, what the process had that started it: its size outlives ``exec``.
+    On Linux, getrusage also counts the size of the process that started it: that outlives ``exec``.
     """
     status = Path("/proc/self/status")
     if not status.exists():
@@ -108,7 +108,7 @@ def main(path: Path, seed: int, count: int, exact: bool) -> None:
                 Path(sys.argv[1] + ".counterexample").write_bytes(data)
                 raise AssertionError("other weights were loaded")
         slowest = max(slowest, time.monotonic() - started)
-    mutated.unlink()  # what crashes this program stays
+    mutated.unlink()  # a mutation that crashes this program stays
     print(json.dumps(outcomes | {"slowest_seconds": slowest, "peak_bytes": peak_bytes()}))
 
 

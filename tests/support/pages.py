@@ -1,4 +1,4 @@
-"""What an HTML page holds, and whether it would ask anybody for anything."""
+"""What an HTML page holds, and whether it would fetch anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VOID = {"meta", "link", "br"}
 
 
 class Page(HTMLParser):
-    """What a page holds, and that each element in it is closed where it should be."""
+    """What a page holds; asserts that each element in it is closed where it should be."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

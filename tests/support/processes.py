@@ -19,7 +19,7 @@ def ends_within(pid: int, seconds: float) -> bool:
 
 
 def line_with(text: str, process: subprocess.Popen[str], seconds: float = 60) -> str:
-    """The first line with that text that a process prints; killed when it takes too long."""
+    """The first line with this text that a process prints; it is killed if that takes too long."""
     assert process.stdout is not None
     timer = threading.Timer(seconds, process.kill)
     timer.start()

@@ -1,4 +1,4 @@
-"""Made-up predictions, written as a report and read back by other readers than ours."""
+"""Made-up predictions, written as a report and read back by readers other than ours."""
 
 import csv
 import gzip
@@ -19,7 +19,6 @@ from batchdigit.reports.writer import ReportWriter
 from batchdigit.sources.filelist import FileList
 
 FORMATS = [*NAMES, *(f"{name}.gz" for name in NAMES if name != "parquet")]
-ROOT = b"/"
 
 
 def predictions_for(
@@ -54,7 +53,7 @@ def written(extension: str, names: list[bytes], *batches: Predictions, **options
 
 
 def table_rows(extension: str, data: bytes) -> list[dict[str, Any]]:
-    """The rows by an independent reader."""
+    """The rows, as an independent reader reads them."""
     if extension == "parquet":
         return pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
     text = (gzip.decompress(data) if extension.endswith(".gz") else data).decode("utf-8")
@@ -65,7 +64,7 @@ def table_rows(extension: str, data: bytes) -> list[dict[str, Any]]:
 
 
 def read_back(extension: str, data: bytes) -> list[dict[str, Any]]:
-    """The rows, with the same cells whatever the format."""
+    """The rows, with the same cells whatever the format is."""
     return [
         {name: _cell(name, value) for name, value in row.items()}
         for row in table_rows(extension, data)

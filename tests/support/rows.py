@@ -15,7 +15,7 @@ LABELS = 3
 
 
 class Row(NamedTuple):
-    """What became of one file; ``seed`` tells its contents from those of every other row."""
+    """The outcome of one file; all that its row holds is made from ``seed``."""
 
     index: int
     seed: int
@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 def rows(max_size: int = 12) -> st.SearchStrategy[list[Row]]:
-    """Rows of files that need not follow one another, in their order."""
+    """Rows in the order of their files, which need not follow one another."""
     return st.lists(
         st.builds(Row, st.integers(0, 40), st.integers(0, 999), st.booleans()),
         unique_by=lambda row: row.index,
@@ -65,7 +65,7 @@ def _failures(rows: Iterable[Row]) -> tuple[Failure, ...]:
 
 
 def assert_same(one: Predictions | Batch, other: Predictions | Batch) -> None:
-    """They hold the same, to the last bit and type; ``busy`` aside."""
+    """Assert that both hold the same, to the last bit and type; ``busy`` aside."""
     assert type(one) is type(other)
     for name, array in vars(other).items():
         if isinstance(array, np.ndarray):

@@ -1,4 +1,4 @@
-"""The sample digits, files of one's own making, and what tests take for granted about them."""
+"""The sample digits, files that tests make, and what the tests take for granted about them."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def facts_of(treatments: Sequence[int], ink: Sequence[float]) -> np.ndarray:
-    """What is known of images besides their pixels."""
+    """What is known about images besides their pixels."""
     facts = blank_facts(len(treatments))
     facts["treatment"], facts["ink"] = treatments, ink
     return facts
@@ -32,19 +32,19 @@ def facts_of(treatments: Sequence[int], ink: Sequence[float]) -> np.ndarray:
 def files_in(
     folder: Path, names: Iterable[bytes], *, follow_symlinks: bool = False
 ) -> FolderSource:
-    """A source of files in ``folder``, which need not be there."""
+    """A source of files in ``folder``, which need not exist."""
     images = FileList(names)
     return FolderSource(os.fsencode(folder), images, FileList(), follow_symlinks=follow_symlinks)
 
 
 def age(path: Path, hours: float = 1.0) -> None:
-    """Make a file older than it is: what was just written counts as unsettled."""
+    """Make a file older than it is: one that was just written counts as unsettled."""
     then = time.time() - 3600 * hours
     os.utime(path, (then, then))
 
 
 def lose_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever predicts leaves its last batch out."""
+    """Make every predictor leave out its last batch."""
     for predictor in (Predictor, OnnxPredictor):
         complete = predictor.predict
         monkeypatch.setattr(

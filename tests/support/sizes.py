@@ -1,4 +1,4 @@
-"""The limits that keep the package readable: how much stands in a folder, a file, a function."""
+"""The limits that keep the package readable: how much is in a folder, a file, a function."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def breaches(package: Path) -> list[str]:
-    """What exceeds a limit in the package in this folder, a line for each."""
+    """What exceeds a limit in the package in this folder, one line for each."""
     found = list(_breaches_of_listing(package))
     for path in sorted(package.rglob("*.py")):
         code = path.read_text(encoding="utf-8")
@@ -62,9 +62,9 @@ def _breaches_of_function(function: Function, *, is_method: bool) -> Iterator[st
 
 
 def is_command(function: Function) -> bool:
-    """Whether it is a command of typer's: it has a parameter for each option.
+    """Whether it is a typer command, which has a parameter for each option.
 
-    An option is annotated in place, or by a name of ``cli/run_options.py``.
+    An option is annotated in place, or by a name from ``cli/run_options.py``.
     """
     return any(
         re.search(r"typer\.(Option|Argument)\(|\boption\.", ast.unparse(parameter.annotation))
@@ -78,5 +78,5 @@ def _parameters(function: Function) -> list[ast.arg]:
 
 
 def _is_starred_display(argument: ast.expr) -> bool:
-    """Whether it is ``*(a, b)`` or ``*[a, b]``: arguments without their names, yet not in line."""
+    """Whether it is ``*(a, b)`` or ``*[a, b]``, which passes arguments without their names."""
     return isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Tuple | ast.List)

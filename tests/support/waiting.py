@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Answer = TypeVar("Answer")
 
-SECONDS = 60.0  # enough for a loaded machine; only a test that fails waits so long
+SECONDS = 60.0  # enough for a loaded machine; only a test that fails waits this long
 SECONDS_BETWEEN_LOOKS = 0.01
 LOOKS_AT_AN_IDLE_PROCESS = 20
 
@@ -40,7 +40,7 @@ def wait_until_idle(*pids: int) -> None:
 
 
 def _state(pid: int) -> str:
-    """The letter that stands for a process's state in proc(5); nothing where there is none."""
+    """The letter that stands for a process's state in proc(5); empty if there is no process."""
     return _stat(pid)[0]
 
 
@@ -50,7 +50,7 @@ def _ticks(pid: int) -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of ``/proc/PID/stat`` behind the name, which may hold anything."""
+    """The fields of ``/proc/PID/stat`` after the name, which may contain anything."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""One run at a time writes an output."""
+"""Only one run at a time writes an output."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_second_process_is_refused_and_told_who_holds(
+def test_second_process_is_refused_and_told_who_holds_it(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
     for _ in range(2):
@@ -92,7 +92,7 @@ def test_waiting_ends(
 
 
 def test_second_thread_is_refused_and_does_not_break_the_lock(tmp_path: Path) -> None:
-    """Within a process POSIX's lock excludes nobody, and is lost when the file is closed."""
+    """Within a process, POSIX's lock excludes nobody and is lost when the file is closed."""
     with hold_output(tmp_path / "out.csv"):
         with pytest.raises(OutputBusyError, match="this one"), hold_output(tmp_path / "out.csv"):
             pass
@@ -117,7 +117,7 @@ def test_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
         process.wait()
         try:
             with hold_output(tmp_path / "out.csv"):
-                os.kill(child, 0)  # it lives
+                os.kill(child, 0)  # it is alive
         finally:
             os.kill(child, 9)
 

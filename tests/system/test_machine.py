@@ -15,7 +15,7 @@ from tests.support.machines import fake_driver, fake_machine
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine of eight cores whose control groups are the files below a folder."""
+    """A machine with eight cores, whose control groups are the files in this folder."""
     fake_machine(tmp_path, monkeypatch, cores=8)
     return tmp_path
 
@@ -45,7 +45,7 @@ def test_quota_of_version_2(groups: Path, limit: str, cores: int) -> None:
     assert available_cores() == cores
 
 
-def test_least_quota_of_all_groups_counts(groups: Path) -> None:
+def test_smallest_quota_of_all_groups_counts(groups: Path) -> None:
     (groups / "own").write_text("0::/service/inner\n")
     (groups / "groups" / "service" / "inner").mkdir(parents=True)
     (groups / "groups" / "service" / "cpu.max").write_text("200000 100000\n")
@@ -95,7 +95,7 @@ def test_bfloat16_units(
     assert has_bfloat16_units() == has
 
 
-def test_gpu_is_thought_possible_by_its_devices(
+def test_gpu_is_thought_possible_where_there_is_a_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine.sys, "platform", "linux")

@@ -31,7 +31,7 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture(autouse=True)
 def _none_left() -> Iterator[None]:
-    """No test leaves a process."""
+    """No test leaves a process behind."""
     yield
     assert multiprocessing.active_children() == []
 
@@ -152,7 +152,7 @@ def test_process_and_program_talk_and_the_pipe_ends_with_the_process() -> None:
         pipe.send(3)
         assert answers_within(pipe, 60)
         assert pipe.recv() == 5
-        assert answers_within(pipe, 60)  # that it has ended
+        assert answers_within(pipe, 60)  # with the news that it has ended
         with pytest.raises(EOFError):
             pipe.recv()
         process.join(60)
@@ -163,8 +163,8 @@ def add(pipe: Connection, number: int) -> None:
     pipe.send(pipe.recv() + number)
 
 
-def test_time_for_which_a_program_is_stopped_is_no_time_to_answer() -> None:
-    """As between Ctrl-Z and fg."""
+def test_time_while_a_program_is_stopped_is_no_time_to_answer() -> None:
+    """It is stopped as between Ctrl-Z and fg."""
     code = (
         "import multiprocessing, os, signal, time\n"
         "from batchdigit.system import processes\n"
@@ -218,10 +218,10 @@ def test_few_processes_may_be_left_behind(left_behind: list[BaseProcess]) -> Non
     assert left_behind == stuck[1:]
 
 
-def test_process_does_not_ask_for_those_that_its_parent_left_behind(
+def test_process_does_not_ask_about_those_that_its_parent_left_behind(
     left_behind: list[BaseProcess],
 ) -> None:
-    """multiprocessing lets nobody but the parent ask whether a process is alive."""
+    """multiprocessing lets only the parent ask whether a process is alive."""
     with starting_processes():
         process, pipe = start_with_pipe(FORK, Connection.recv, (), duplex=True)
     left_behind.append(process)

@@ -80,7 +80,7 @@ def test_exception_inside_puts_it_back(knob: Knob, one: SharedSetting[int]) -> N
 
 
 @pytest.mark.parametrize("call", ["read", "write"])
-def test_nobody_is_inside_where_it_cannot_be_set(
+def test_block_is_not_entered_where_it_cannot_be_set(
     knob: Knob, one: SharedSetting[int], call: str
 ) -> None:
     knob.broken = call
@@ -88,7 +88,7 @@ def test_nobody_is_inside_where_it_cannot_be_set(
         with pytest.raises(RuntimeError, match="cannot be"), one:
             raise AssertionError
     knob.broken = ""
-    with one:  # as the first one
+    with one:  # as for the first time
         assert knob.value == 1
     assert knob.written == [1, 4]
 

@@ -52,7 +52,7 @@ def test_tidying_up_is_not_disturbed_by_more_signals() -> None:
     assert stop.value.signal_name == "SIGTERM"
 
 
-def test_held_signal_is_raised_when_the_block_ends_also_beside_threads() -> None:
+def test_held_signal_is_raised_when_the_block_ends_even_beside_threads() -> None:
     """Another thread gets the signal, and Python runs the handler in this one all the same."""
     done = False
     ended = threading.Event()
@@ -99,7 +99,7 @@ def test_signal_that_a_destructor_swallows_is_found_later(
 
 
 class HalfMade:
-    """Its making takes a signal, and its destructor what the rest of the making would have set."""
+    """A signal cuts its making short, and its destructor needs what the rest would have set."""
 
     def __init__(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -30,7 +30,7 @@ def hundred() -> Digits:
 
 @pytest.fixture(scope="session")
 def splits(hundred: Digits) -> Splits:
-    """A few of them to train on, to choose by and to test."""
+    """A few of them to train on, to choose weights by, and to test on."""
     return Splits(hundred[:32], hundred[32:48], hundred[48:64], "a few digits")
 
 

@@ -182,7 +182,7 @@ from batchdigit.training import digits
 def die(_part):
     os.kill(os.getpid(), signal.SIGKILL)
 
-# By the name that the forked process looks for, and finds as changed as it is here.
+# Under the name that the forked process looks up; there it finds the changed function, too.
 die.__module__, die.__qualname__ = digits.__name__, "_fitted_variants"
 digits._fitted_variants = die
 digits.VARIANTS_AT_ONCE = 10
@@ -196,7 +196,7 @@ print(multiprocessing.active_children(), cv2.getNumThreads() == before)
 
 
 def test_killed_process_that_makes_variants_is_an_error() -> None:
-    # In a process with no other threads, which forks.
+    # In a process of its own without other threads, so that it forks.
     done = subprocess.run(
         [sys.executable, "-c", KILLED], capture_output=True, text=True, check=True
     )

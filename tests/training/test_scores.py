@@ -66,7 +66,7 @@ def test_calibration_undoes_a_wrong_temperature(hundred: Digits, factor: float) 
 
 
 def test_temperature_is_the_best_of_all(hundred: Digits) -> None:
-    """As a search over a grid finds it."""
+    """It is the one that a search over a grid finds."""
     digits, model = with_errors(hundred, 20), packaged()
     with torch.inference_mode():
         logits = model(to_float(digits.images))

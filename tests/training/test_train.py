@@ -35,7 +35,7 @@ def test_kept_epoch_is_the_one_of_the_lowest_validation_loss(data: Path, tmp_pat
     summary = train(job(data, tmp_path / "CNN.pt", epochs=4))
     losses = [entry["loss"] for entry in summary.history]
     assert summary.epoch == 1 + losses.index(min(losses))
-    # Calibrated on the same images; of weights laid out in another way, so 1e-6 for rounding.
+    # Calibrated on the same images, but with another memory layout: hence 1e-6 for rounding.
     assert summary.validation.loss <= min(losses) * (1 + 1e-6)
 
 
@@ -78,7 +78,7 @@ def test_stopped_training_resumes_to_the_same_weights(data: Path, tmp_path: Path
     assert not (tmp_path / "CNN.pt.resume").exists()
 
 
-def test_training_takes_up_given_weights_and_learns_variants(data: Path, tmp_path: Path) -> None:
+def test_training_starts_from_given_weights_and_learns_variants(data: Path, tmp_path: Path) -> None:
     options: dict[str, object] = {"epochs": 1, "start": PACKAGED_WEIGHTS, "learning_rate": 1e-5}
     summary = train(job(data, tmp_path / "CNN.pt", variants=1, **options))
     assert summary.test.errors == 0

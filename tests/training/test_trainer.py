@@ -73,7 +73,7 @@ def test_best_weights_are_those_of_the_lowest_loss(
             parameter.data.fill_(epoch)
         one.judge(splits.validation)
         kept.append((one.best_epoch, float(one.best_state["fc.4.bias"][0])))
-    assert kept == [(1, 1), (2, 2), (2, 2), (4, 4)]  # of equal ones the last
+    assert kept == [(1, 1), (2, 2), (2, 2), (4, 4)]  # the last of equal ones
 
 
 def test_kept_weights_do_not_change_with_the_training(splits: Splits) -> None:
@@ -92,7 +92,7 @@ def test_loss_that_is_not_finite_is_an_error(splits: Splits) -> None:
         one.judge(splits.validation)
 
 
-def test_state_that_was_saved_goes_on_to_the_same_weights(splits: Splits, tmp_path: Path) -> None:
+def test_saved_state_continues_to_the_same_weights(splits: Splits, tmp_path: Path) -> None:
     one, other = trainer(splits, augment=True), trainer(splits, augment=True)
     one.run_epoch(splits.train, no_progress)
     one.judge(splits.validation)

@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def pictures() -> list[tuple[int, Pixels]]:
-    """Four variants of each sample digit, with what it shows."""
+    """Four variants of each sample digit, with its label."""
     random = np.random.default_rng(2)
     digits = [(int(path.stem[-1]), np.asarray(Image.open(path))) for path in SAMPLES.glob("*.png")]
     return [(label, variant(digit, label, random)) for label, digit in digits for _ in range(4)]

@@ -13,7 +13,7 @@ COMMANDS = st.builds(Command, st.floats(0.01, 10), st.floats(1, 1e6))
 
 
 @given(COMMANDS, st.lists(COMMANDS, min_size=1, max_size=4), st.integers(1, 10**8))
-def test_command_is_done_first_just_where_it_says(
+def test_command_is_done_first_exactly_where_it_says(
     command: Command, others: list[Command], images: int
 ) -> None:
     low, high = done_first(command, others) or (math.inf, -math.inf)
@@ -60,7 +60,7 @@ def test_other_labels_are_never_advised() -> None:
     assert best_points([point(GPU, (9000.0,), parity=None)], [], 1000) is None
 
 
-def test_of_two_that_are_as_fast_the_simpler_one_is_advised() -> None:
+def test_simpler_of_two_equally_fast_settings_is_advised() -> None:
     tuned = replace(TORCH, batch_size=64, workers=2)
     points = [point(TORCH, (980.0,)), point(tuned, (1000.0,))]
     best = best_points(points, [], 1000)

@@ -21,7 +21,7 @@ from batchdigit.sources.folder import FolderSource
 from tests.support.measurements import GPU, ONNX, TORCH, point, sample
 from tests.support.samples import SAMPLES, files_in
 
-MANY_CORES = 1000  # so that cores are never short
+MANY_CORES = 1000  # so that there are always cores to spare
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_slowed_network_is_the_bottleneck(
     assert "more cores, or a GPU" in found.words
 
 
-def test_cores_that_are_always_busy_are_what_is_short() -> None:
+def test_cores_that_are_always_busy_are_pointed_out() -> None:
     busy = point(TORCH, samples=(sample(cpu_seconds=1.98),))  # of one second, on two cores
     found = bottleneck(busy, cores=2)
     assert found.stage == "network"
@@ -161,7 +161,7 @@ def test_listing_is_a_stage_that_can_be_the_bottleneck() -> None:
     assert bottleneck(slow, MANY_CORES).stage == "list"
 
 
-def test_nobody_is_busier_than_all_of_the_time() -> None:
+def test_nothing_is_busy_for_more_than_all_of_the_time() -> None:
     one = sample(busy={"read": 9.0, "decode": 9.0, "fit": 9.0, "network": 9.0})
     assert [occupant.share for occupant in occupants(one)][:2] == [1.0, 1.0]
 
@@ -183,6 +183,6 @@ def test_main_thread_reads_where_there_are_no_workers() -> None:
     found = {occupant.who: occupant for occupant in occupants(one)}
     assert found.keys() == {"network", "main"}
     assert found["main"].stage == "read"
-    # 0.6 seconds of reading and 0.05 of journal and report, 0.01 in no stage, of one second
+    # Of one second: 0.6 for reading, 0.05 for journal and report, and 0.01 in no stage.
     assert found["main"].share == pytest.approx(0.66)
     assert found["main"].rate == pytest.approx(1000 / 0.66)

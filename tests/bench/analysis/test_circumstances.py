@@ -23,7 +23,7 @@ def test_other_circumstances_are_said(change: dict[str, Any], said: str) -> None
     assert warning.startswith(f"measured {said}")
 
 
-def test_model_of_another_name_is_no_other_model() -> None:
+def test_model_under_another_name_is_the_same_model() -> None:
     old = of_rates(STEADY)
     renamed = replace(old, model=dict(old.model) | {"path": "copy.pt"})
     assert compare(old, renamed).warnings == ()

@@ -7,7 +7,7 @@ from batchdigit.bench.analysis.ranks import holm, rank_test, smallest_p
 
 
 def by_counting(pairs: list[tuple[list[float], list[float]]]) -> float:
-    """The two-sided p-value by going through all the ways to deal numbers to old and new."""
+    """The two-sided p-value, counted over all the ways to deal the numbers to old and new."""
 
     def wins(old: tuple[float, ...], new: tuple[float, ...]) -> int:
         return sum(later > earlier for earlier in old for later in new)

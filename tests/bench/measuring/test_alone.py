@@ -25,7 +25,7 @@ FOUND = found_with(TORCH, ONNX)
 
 
 class Bench:
-    """Two engines, a clock and what is said."""
+    """Two engines, a clock and the messages."""
 
     def __init__(self) -> None:
         self.clock = HandClock()
@@ -65,7 +65,7 @@ def test_first_error_is_raised_where_no_engine_works(bench: Bench) -> None:
         compare_outcomes(FOUND, bench.engines, bench.clock, bench.said.append)
 
 
-def test_error_rows_only_are_an_error(bench: Bench) -> None:
+def test_nothing_but_error_rows_is_an_error(bench: Bench) -> None:
     bench.torch.labels = bench.onnx.labels = [-1]
     with pytest.raises(SourceError, match="all 1000 images that were tried are error rows"):
         compare_outcomes(FOUND, bench.engines, bench.clock, bench.said.append)
@@ -78,7 +78,7 @@ def test_error_rows_only_are_an_error(bench: Bench) -> None:
 
 @pytest.fixture
 def commands(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[Setting, float]:
-    """The seconds of each setting's command, which raises where they are negative."""
+    """The seconds that each setting's command takes; if negative, the command raises."""
     seconds = {TORCH: 2.0, ONNX: 0.5}
 
     def seconds_of_command(_job: BenchJob, setting: Setting, folder: Path) -> float:
@@ -89,7 +89,7 @@ def commands(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[Setting, flo
         return seconds[setting]
 
     monkeypatch.setattr(alone, "seconds_of_command", seconds_of_command)
-    monkeypatch.setattr(alone, "IMAGES_TO_CHECK", 50)  # links to as many files take long
+    monkeypatch.setattr(alone, "IMAGES_TO_CHECK", 50)  # linking more files would take long
     return seconds
 
 
@@ -103,7 +103,7 @@ def test_each_start_is_timed_once_more_each_time(bench: Bench) -> None:
 
 @pytest.mark.usefixtures("commands")
 def test_starts_are_timed_once_at_least_and_then_while_their_share_lasts(bench: Bench) -> None:
-    bench.clock.budget = 10.0  # of which 1.5 are theirs
+    bench.clock.budget = 10.0  # 1.5 of them for the starts
     starts = Starts()
     for _ in range(3):
         starts = time_starts(FOUND, bench.engines, starts, bench.clock, bench.said.append)

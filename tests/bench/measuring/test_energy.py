@@ -10,7 +10,7 @@ from batchdigit.bench.measuring.energy import EnergyMeter
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Two processors that count joules, with parts that are counted in them, and what is none."""
+    """Two processors that count joules, a part that the first one includes, and other zones."""
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
     zones = {"intel-rapl:0": "package-0", "intel-rapl:0:0": "core", "intel-rapl:1": "package-1"}
     for zone, name in (zones | {"intel-rapl:2": "psys", "dtpm": "package"}).items():
@@ -41,7 +41,7 @@ def test_processors_are_added_up(packages: list[Path]) -> None:
     assert meter.joules() == pytest.approx(7.5)
 
 
-def test_counter_that_begins_anew_goes_on(packages: list[Path]) -> None:
+def test_counter_may_wrap_around(packages: list[Path]) -> None:
     set_joules(packages[0], 262143)
     meter = EnergyMeter(gpu=False)
     set_joules(packages[0], 1)
@@ -58,17 +58,17 @@ def test_gpu_is_added(packages: list[Path], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("packages")
-def test_one_of_several_gpus_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_of_one_of_several_gpus_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpus(monkeypatch, [1.0, 2.0])
     assert EnergyMeter(gpu=True).joules() is None
 
 
-def test_machine_that_does_not_tell(
+def test_machine_that_does_not_tell_has_no_joules(
     packages: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert EnergyMeter(gpu=True).joules() is None  # the GPU does not
+    assert EnergyMeter(gpu=True).joules() is None  # the GPU does not tell
     (packages[1] / "energy_uj").unlink()
-    assert EnergyMeter(gpu=False).joules() is None  # a processor does not
+    assert EnergyMeter(gpu=False).joules() is None  # a processor does not tell
     monkeypatch.setattr(energy, "POWERCAP", tmp_path / "none")
     assert EnergyMeter(gpu=False).joules() is None

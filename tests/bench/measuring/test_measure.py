@@ -1,4 +1,4 @@
-"""Whole measurements. One that succeeds takes at least 5 seconds, the least of --seconds."""
+"""Whole measurements. One that succeeds takes at least 5 seconds, the minimum of --seconds."""
 
 import os
 import select
@@ -112,7 +112,7 @@ def test_folder_of_error_rows_is_not_a_fast_one(tmp_path: Path) -> None:
         measure(BenchJob(source=(tmp_path,), backends=("onnxruntime",)))
 
 
-# Announces each run over images; the signal comes while it goes on.
+# Announces each run over images, so that the signal can be sent during one.
 ANNOUNCING = """
 from batchdigit.bench.measuring.engine import Engine
 sample = Engine.sample

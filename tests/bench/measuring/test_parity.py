@@ -30,14 +30,14 @@ def test_reference_is_pytorch_in_single_precision_on_the_cpu() -> None:
         assert parity == Parity(TORCH.engine, images=4, flips=0, difference=0.0)
 
 
-def test_without_one_the_nearest_is_taken() -> None:
+def test_without_that_reference_the_nearest_is_taken() -> None:
     exact = Setting("torch", "cuda", "fp32")
     parity = parity_of(GPU.engine, engines(GPU, exact), {GPU.engine: EXACT, exact.engine: EXACT})
     assert parity is not None
     assert parity.reference == exact.engine
 
 
-def test_engine_that_does_not_work_has_none_and_is_no_reference() -> None:
+def test_engine_that_does_not_work_has_no_parity_and_is_no_reference() -> None:
     found = {ONNX.engine: EXACT}
     assert parity_of(TORCH.engine, engines(TORCH, ONNX), found) is None
     parity = parity_of(ONNX.engine, engines(TORCH, ONNX), found)

@@ -15,7 +15,7 @@ FAST, SLOW = replace(TORCH, batch_size=64), replace(TORCH, batch_size=1)
 
 
 class Bench:
-    """Rounds over fakes, where each sample has so many images."""
+    """Rounds over fake engines, with ``images`` images in each sample."""
 
     def __init__(self, *settings: Setting, images: int = 1000, budget: float = 60.0) -> None:
         self.found = found_with(*settings)
@@ -29,7 +29,7 @@ class Bench:
         self.images = {name: evenly(self.found.files, images) for name in self.engines}
 
     def run(self, *problems: Point) -> dict[Setting, Point]:
-        """The points after the rounds; ``problems`` had one before them."""
+        """The points after the rounds; those in ``problems`` had a problem before."""
         points = {setting: point(setting, ()) for setting in self.found.settings}
         points |= {one.setting: one for one in problems}
         sampled, _ = sample_in_rounds(
@@ -43,7 +43,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The engines whose starts were to be timed, in each round."""
+    """The engines whose starts were to be timed, round by round."""
     rounds_of_starts: list[list[str]] = []
 
     def time_starts(_found: object, names: object, starts: Starts, *_others: object) -> Starts:
@@ -55,7 +55,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_settings_are_sampled_while_there_is_time() -> None:
-    bench = Bench(TORCH, ONNX)  # a second for each sample, 60 * 0.78 of them
+    bench = Bench(TORCH, ONNX)  # a second for each sample, and 60 * 0.78 seconds for all
     points = bench.run()
     assert [len(one.samples) for one in points.values()] == [23, 23]
     assert bench.clock.now < 0.78 * 60 + 1
@@ -69,7 +69,7 @@ def test_each_setting_is_warmed_up_by_a_few_images_and_once() -> None:
     assert len(points[TORCH].samples) == len(bench.lengths(TORCH.engine)) - 1
 
 
-def test_gpu_sees_a_whole_batch_before() -> None:
+def test_gpu_sees_a_whole_batch_first() -> None:
     setting = replace(GPU, batch_size=100)
     bench = Bench(setting)
     bench.run()
@@ -101,7 +101,7 @@ def test_each_engine_has_one_sample_however_late_it_is() -> None:
 
 def test_sample_that_would_take_too_long_is_not_begun() -> None:
     bench = Bench(TORCH, budget=10.0)
-    bench.rates[TORCH] = 300.0  # 3.3 seconds each, of 7.8
+    bench.rates[TORCH] = 300.0  # 3.3 seconds each, and 7.8 for all
     assert len(bench.run()[TORCH].samples) == 2
 
 
@@ -149,7 +149,7 @@ def test_rounds_end_where_nothing_works() -> None:
 
 def test_what_the_start_used_is_taken_off() -> None:
     (sample, *_) = Bench(TORCH).run()[TORCH].samples
-    # 1.2 seconds in a run of 1,000 images, of which one of 10 takes 0.012
+    # A run of 1,000 images uses 1.2 seconds, and one of 10 images 0.012.
     assert sample.cpu_seconds == pytest.approx((1.2 - 0.012) * 1000 / 990)
 
 

@@ -18,7 +18,7 @@ from tests.support.measurements import ONNX, measurement, point
         # The one in the middle is never the fastest.
         ({"a": (1.0, 0.1), "b": (9.0, 0.09), "c": (2.0, 0.05)}, [(20, "c")]),
         ({"a": (1.0, 0.1), "b": (2.0, 0.05), "c": (12.0, 0.01)}, [(20, "b"), (250, "c")]),
-        # Beyond the last number of images that is drawn.
+        # Beyond the largest number of images that is drawn.
         ({"a": (1.0, 1e-6), "b": (1000.0, 5e-7)}, []),
     ],
 )

@@ -85,7 +85,7 @@ def test_png_is_large_enough_and_not_blank(case: str, tmp_path: Path) -> None:
 
 
 def assert_not_blank(pixels: np.ndarray) -> None:
-    """In both halves, there is something on a white ground, and the colours of the first engine."""
+    """Both halves show something on white, and the first engine's colour is in the picture."""
     for half in np.array_split(pixels, 2):
         ground = (half >= 250).all(axis=2).mean()
         assert 0.4 < ground < 0.99
@@ -180,7 +180,7 @@ def test_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         check_plot_path(tmp_path / "plot.svg")
 
 
-def test_extension_may_be_of_capitals(tmp_path: Path) -> None:
+def test_extension_may_be_in_capitals(tmp_path: Path) -> None:
     assert drawn(CASES["one point"], tmp_path, "PLOT.PNG").startswith(b"\x89PNG")
 
 
@@ -261,12 +261,12 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 
-# What Chromium asks its maker whatever it shows: the time, and the like.
+# What Chromium asks its maker, whatever page it shows: the time, and the like.
 OF_THE_BROWSER = re.compile(r"(http://)?[a-z0-9.-]+\.(google|googleapis|gvt1)\.com(:443$|/)")
 
 
 class Requests(ThreadingHTTPServer):
-    """A server that is the browser's proxy for all hosts, itself included, and refuses all."""
+    """The browser's proxy for all hosts, itself included, which refuses every request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Refusal)
@@ -297,7 +297,7 @@ def requests() -> Iterator[Requests]:
 def browse(path: Path, requests: Requests, folder: Path) -> tuple[np.ndarray, str]:
     """What Chromium shows of a file, and what it writes to its console.
 
-    Whatever it asks of a network, it asks the server that is its proxy.
+    All its network requests go to ``requests``, which is its proxy.
     """
     picture = folder / "screenshot.png"
     command = [
@@ -335,7 +335,7 @@ def test_browser_shows_the_plot_and_asks_no_one(
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_what_a_page_asks_for_would_be_seen(tmp_path: Path, requests: Requests) -> None:
-    """And what it does wrong; or the test above would prove nothing."""
+    """Its errors would be seen too; otherwise the test above would prove nothing."""
     path = tmp_path / "page.html"
     path.write_text(
         "<img src='http://elsewhere.example/pixel.png'><img src='http://127.0.0.1:8999/local.png'>"

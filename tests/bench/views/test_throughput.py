@@ -17,7 +17,7 @@ def drawn(measured: Measurement) -> Axes:
 
 
 def lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
-    """The lines with more than one place, by their places."""
+    """The coordinates of the lines that have more than one point."""
     found = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
     return [(x, y) for x, y in found if len(x) > 1]
 
