@@ -1,4 +1,4 @@
-"""What fitting an image costs, and what comes out.
+"""What fitting an image costs, and what it makes of the image.
 
     python -m benchmarks.fitting [--picture FILE]
 

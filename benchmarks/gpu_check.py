@@ -1,12 +1,12 @@
-"""Everything that can only be seen with a GPU, by one command, in less than ten minutes.
+"""Check everything that only a GPU can show, with one command, in less than ten minutes.
 
     python -m benchmarks.gpu_check --out DIR [--data DIR] [--device cuda] [--seconds 150]
 
-Runs the tests marked ``gpu`` (parity with the plain loop, going on after the memory has run out,
+Runs the tests marked ``gpu`` (parity with the plain loop, continuing after memory has run out,
 precisions, batch sizes), ``batchdigit doctor``, the sweep of ``batchdigit bench`` over CPU and GPU
 with its plot, the DataLoader's script on the same GPU, and with --data the comparison of all
-10,000 test images. What each step prints goes to DIR/STEP.txt, what it finds lies beside it, and
-DIR/summary.json says how each step ended. Exits with 1 when a step failed or did not end in time.
+10,000 test images. The output of each step goes to DIR/STEP.txt, its results lie beside that, and
+DIR/summary.json says how each step ended. Exits with 1 if a step failed or did not end in time.
 
 With ``--device cpu`` the same steps run without a GPU; the tests that need one are then skipped.
 """
@@ -32,8 +32,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--data", type=Path, help="holds MNIST/raw")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seconds", type=float, default=150.0, help="of the sweep")
-    parser.add_argument("--images", type=int, default=10_000, help="of the DataLoader's script")
+    parser.add_argument("--seconds", type=float, default=150.0, help="for the sweep")
+    parser.add_argument("--images", type=int, default=10_000, help="for the DataLoader's script")
     arguments = parser.parse_args()
     if arguments.device.startswith("cuda") and not _cuda_is_there():
         print("PyTorch finds no CUDA device here; see `batchdigit doctor`")
@@ -69,7 +69,7 @@ def _ended(command: list[str], log: Path, seconds: float) -> str:
         try:
             returncode = step.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(step.pid, signal.SIGKILL)  # with the processes that it has started
+            os.killpg(step.pid, signal.SIGKILL)  # and the processes that it started
             step.wait()
             return "stopped: no time was left"
     return "well" if returncode == 0 else f"with exit code {returncode}"

@@ -5,7 +5,7 @@
 DIR holds ``GROUP/LABEL/FILE``: any number of groups of images, each with one folder for each digit.
 ``--mnist`` adds MNIST's test images. Prints for each group the accuracy, the expected calibration
 error over 15 bins of equal width (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
-Networks", 2017), the share of rows to review, and the share of errors that are among them.
+Networks", 2017), the share of rows marked for review, and the share of errors that are marked.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The images that the benchmarks of speed run over."""
+"""The images that the speed benchmarks run over."""
 
 import argparse
 import shutil
@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def make_images(arguments: argparse.Namespace, folder: Path) -> list[Path]:
-    """Write MNIST's test images (with --data) or repeated sample images; returns their paths."""
+    """Write MNIST's test images (with --data) or repeated sample images; return the paths."""
     if arguments.data:
         from benchmarks.mnist import write_test_images
 

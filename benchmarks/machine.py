@@ -15,9 +15,9 @@ PACKAGES = (
 
 
 def compile_packages(repository: Path = Path(__file__).parents[1]) -> None:
-    """Compile what is timed, as pip does with what it installs.
+    """Compile the packages that are timed, as pip does when it installs a package.
 
-    Python itself may not be allowed to store compiled files (PYTHONDONTWRITEBYTECODE).
+    Python itself may be forbidden to store compiled files (PYTHONDONTWRITEBYTECODE).
     """
     for package in ("batchdigit", "benchmarks", "tests"):
         compileall.compile_dir(repository / package, quiet=1)

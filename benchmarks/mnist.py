@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def write_test_images(data: Path, folder: Path, *, download: bool = False) -> list[Path]:
-    """Write the 10,000 images to ``folder`` as ``N-label-L.png``; returns their paths."""
+    """Write the 10,000 images to ``folder`` as ``N-label-L.png``; return their paths."""
     from torchvision.datasets import MNIST
 
     try:

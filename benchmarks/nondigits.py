@@ -1,11 +1,11 @@
-"""What a run says about images that don't show one digit: all of them should be marked.
+"""What a run says about images of anything but one digit: all of them should be marked.
 
     python -m benchmarks.nondigits [--photos DIR] [--model FILE] [--review-below P]
 
-Makes 200 images of each kind: empty paper (plain, ruled or in shadow), letters that look like no
-digit, lines of text, two to four digits side by side, and scribbles. ``--photos`` adds crops of the
-images in DIR, with 10% to 100% of their sides. An image is marked if its row is an error
-(``blank``) or says ``needs_review``.
+Makes 200 images of each kind: empty paper (plain, ruled or in shadow), letters that do not look
+like digits, lines of text, two to four digits side by side, and scribbles. ``--photos`` adds crops
+of the images in DIR, each side cut to 10% to 100% of its length. An image is marked if its row is
+an error (``blank``) or says ``needs_review``.
 """
 
 import argparse

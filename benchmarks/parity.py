@@ -2,7 +2,7 @@
 
     python -m benchmarks.parity --data DIR [--download]
 
-Writes the 10,000 test images as PNG files. Labels them by the plain loop (Image.open, ToTensor,
+Writes the 10,000 test images as PNG files. Labels them with the plain loop (Image.open, ToTensor,
 unsqueeze, CNN, softmax, max) and by ``batchdigit run`` with both backends, several batch sizes and
 numbers of workers, and compares the results. Exits with 1 if a class differs, a probability differs
 by more than 1e-4, or the accuracy is below 99.60%.

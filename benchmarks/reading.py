@@ -1,4 +1,4 @@
-"""Reading and decoding alone, on one core: batchdigit against torchvision's ImageFolder.
+"""Reading and decoding alone, on one core: batchdigit and torchvision's ImageFolder.
 
     python -m benchmarks.reading [--data DIR [--download]] [--images N] [--rounds N]
 

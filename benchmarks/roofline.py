@@ -45,7 +45,7 @@ def flops_of_an_image(model: CNN) -> int:
 
     def count(layer: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
         nonlocal flops
-        # Each weight is used once for each position of the output; a linear layer has one.
+        # Each weight is used once for each position of the output; a linear layer has one position.
         flops += 2 * layer.weight.numel() * output.shape[2:].numel()
 
     hooks = [

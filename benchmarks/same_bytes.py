@@ -2,8 +2,8 @@
 
     python -m benchmarks.same_bytes BEFORE AFTER SOURCE [SOURCE ...] [--data DIR [--download]]
 
-Runs ``batchdigit run`` of both checkouts over each SOURCE, and with --data over MNIST's test
-images: in every format, with both backends, with 0 and 2 workers, and with all columns. Text
+Runs ``batchdigit run`` of both checkouts over each SOURCE, and with --data also over MNIST's
+test images: in every format, with both backends, with 0 and 2 workers, and with all columns. Text
 reports must be the same byte for byte. A Parquet file also holds the account of its run, with the
 time of day; its schema, rows and other metadata must be the same. The exit code is 1 if anything
 differs.
@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="holds MNIST/raw")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch MNIST")
     arguments = parser.parse_args()
+    if not (arguments.source or arguments.data):
+        parser.error("nothing to compare: name a SOURCE, or --data")
     different = 0
     with tempfile.TemporaryDirectory() as temporary:
         sources = [path.resolve() for path in arguments.source]
@@ -56,7 +58,7 @@ def main() -> None:
             reports = []
             for name, checkout in (("before", arguments.before), ("after", arguments.after)):
                 out = Path(temporary, f"{name}.{form}")
-                # 3 because some images of these sources cannot be read.
+                # Exit code 3 if some images of the source cannot be read.
                 batchdigit(
                     checkout.resolve(), "run", source, "--out", out, "--backend", backend,
                     "--device", "cpu", "--workers", workers, "--topk", 3, "--probs", "--explain",

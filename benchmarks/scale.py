@@ -5,7 +5,7 @@
 Runs over 10,000 and 1,000,000 files with a network that answers at once. What remains is listing,
 reading, decoding, accounting, the journal and the report, on one core (``--workers 0``). Prints for
 each size the processor time for a file, when the first batch was done, and the peak memory. The
-files are hard links to the sample digits, in folders of a thousand; those in DIR are kept.
+files are hard links to the sample digits, in folders of a thousand; links in DIR are kept.
 """
 
 import argparse

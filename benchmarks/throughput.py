@@ -1,15 +1,15 @@
-"""The time of the whole ``batchdigit run`` against scripts that one would write by hand.
+"""The time of a whole ``batchdigit run``, compared with scripts that one would write by hand.
 
     python -m benchmarks.throughput [--data DIR [--download]] [--images N] [--rounds N]
                                     [--rivals NAME ...] [--device DEVICE] [--markdown]
                                     [--out FILE.json]
 
 The rivals are the scripts in ``benchmarks/rivals``, with the same weights and PNG files. Rivals
-whose packages are not installed are left out. A first round is not timed; the script fails unless
-all give the same classes in it. The timed runs are interleaved against drift, in a different order
-each round. The images are MNIST's test images with --data, and the repeated sample images without.
-With a --device other than cpu, PyTorch computes there, in batchdigit and in the DataLoader's
-script, which is then the only rival.
+whose packages are not installed are left out. A first round is not timed; if they do not all give
+the same classes in it, the script fails. The timed runs are interleaved, in a different order each
+round, to even out drift. The images are MNIST's test images with --data, and the repeated sample
+images without. With a --device other than cpu, PyTorch computes there, in batchdigit and in the
+DataLoader's script, which is then the only rival.
 """
 
 import argparse
@@ -54,7 +54,7 @@ NEEDS = {
     "timm_loader": ("timm", "timm"),
     "ray_data": ("ray", "ray[data]"),
 }
-PAUSE = 2  # seconds for Ray's processes to end, which outlive the one that started them
+PAUSE = 2  # seconds; Ray's processes outlive the one that started them
 
 
 def main() -> int:
@@ -133,7 +133,7 @@ def _commands(rivals: list[str], images: Path, folder: Path, device: str) -> dic
 
 
 def _order(names: list[str], number: int) -> list[str]:
-    """A different first name each round, reversed every other, so that neighbours change."""
+    """A different first name each round, every other round reversed, so that neighbours change."""
     start = number % len(names)
     order = names[start:] + names[:start]
     return order[::-1] if number % 2 else order
@@ -176,7 +176,7 @@ def _rows(seconds: dict[str, list[float]], images: int) -> dict[str, dict[str, A
 
 def _table(rows: dict[str, dict[str, Any]], *, markdown: bool) -> list[str]:
     ours = {name: f"batchdigit, {label}" for name, label in OURS.items()}
-    ratios = [f"time of {label}" for label in OURS.values()]
+    ratios = [f"time relative to {label}" for label in OURS.values()]
     cells = [["", "median", "range", "interquartile", "images/s", *ratios]]
     cells += [
         [

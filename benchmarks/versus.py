@@ -1,4 +1,4 @@
-"""How fast one checkout is compared with another: throughput, start-up, reading and scale.
+"""Compare the speed of two checkouts: throughput, start-up, reading and scale.
 
     python -m benchmarks.versus BEFORE AFTER [--data DIR [--download]] [--images N] [--rounds N]
                                 [--files N]
@@ -8,9 +8,9 @@ The two take turns. The ratios are medians of AFTER over medians of BEFORE: 1.03
 - *throughput*: the whole process of ``batchdigit run`` over N images, with both backends; the
   images are MNIST's test images with --data, and the repeated sample images without;
 - *start-up*: the same over ten images, and ``batchdigit --help``;
-- *reading*: the processor time for an image in a run over N images without worker processes and
+- *reading*: the processor time for each image of a run over N images without worker processes and
   without a network (``benchmarks.scale``);
-- *scale*: the same over --files images, and the memory that this takes.
+- *scale*: the same over --files images, when the first batch was done, and the peak memory.
 """
 
 import argparse

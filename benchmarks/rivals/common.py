@@ -18,7 +18,7 @@ Row = tuple[str, int, float]
 
 
 def load_model() -> CNN:
-    import torch  # here, because one rival does without
+    import torch  # here, because one rival does without it
 
     from tests.support.oracle import CNN
 

@@ -20,7 +20,7 @@ from benchmarks.rivals.common import BATCH_SIZE, WORKERS, Row, write_csv
 def start_session(model: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = WORKERS
-    # Threads that wait in a loop would take the cores from those that read.
+    # Threads that wait in a loop would take cores away from those that read.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -1,6 +1,6 @@
 """timm's reader and loader: ``python -m benchmarks.rivals.timm_loader FOLDER OUT.csv``.
 
-As in timm's own inference.py: the loader yields images alone, the names are the dataset's.
+As in timm's own inference.py, the loader yields only images; the dataset has the names.
 """
 
 import sys
@@ -31,5 +31,5 @@ if __name__ == "__main__":
             top = model(images).softmax(dim=1).max(dim=1)
             predictions += top.indices.tolist()
             confidences += top.values.tolist()
-    # timm's order is that of the numbers in the names.
+    # timm sorts by the numbers in the names.
     write_csv(out, sorted(zip(dataset.filenames(), predictions, confidences, strict=True)))
