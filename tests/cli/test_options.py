@@ -90,19 +90,3 @@ def test_full_disk_is_an_error_of_ours_and_a_reader_that_left_is_not(
     monkeypatch.setattr(typer, "echo", fail)
     with pytest.raises(raised):
         print_lines(["one"], "")
-
-
-@pytest.mark.parametrize(
-    ("command", "codes"),
-    [
-        (["run"], ["0", "3", "1", "2", "65", "66", "73", "75", "128+N"]),
-        (["train"], ["0", "1", "2", "65", "66", "73", "75", "128+N"]),
-        (["model", "inspect"], ["0", "1", "2", "65", "73", "75", "128+N"]),
-        (["doctor"], ["0", "1", "2", "73", "128+N"]),
-    ],
-)
-def test_help_names_the_exit_codes_that_a_command_has(command: list[str], codes: list[str]) -> None:
-    lines = CliRunner().invoke(app, [*command, "--help"]).stdout.partition("Exit codes:")[2]
-    assert [line.split()[0] for line in lines.splitlines() if line.strip()] == codes
-    images = "every image was predicted" in lines
-    assert images == (command == ["run"])
