@@ -1,6 +1,6 @@
 """Every error this package raises on purpose, and the exit code each one ends with.
 
-    BatchdigitError            1    fatal: the program cannot go on
+    BatchdigitError            1    fatal: the program cannot continue
     ├── UsageError             2    an option or a combination of options makes no sense
     ├── CheckpointError       65    a model file that cannot or must not be loaded
     ├── SourceError           66    no images to read

@@ -46,7 +46,7 @@ def run(
     ``find`` may find other images instead, and ``open_engine`` may open another engine.
     ``on_progress(done, failed, found)`` is called after each batch. The account of the run goes to
     ``job.out`` with ``.run.json`` added, except for a report on standard output. A run that does
-    not finish leaves a journal, from which the same job goes on.
+    not finish leaves a journal, from which the same job continues.
 
     Raises UsageError, CheckpointError, SourceError, OutputError, OutputBusyError, DeviceError,
     WorkerError or AccountingError. In each case ``job.out`` is as it was before. The one exception:
@@ -123,7 +123,7 @@ class Session:
         return Layout.of(self.job, self.engine.classes)
 
     def predictions(self) -> Iterator[Predictions]:
-        """What became of every image, in order: reused rows and computed ones, merged.
+        """The outcome of every image, in order: reused rows and computed ones, merged.
 
         Computed rows go through the journal, after those that an unfinished run has left in it.
         Raises AccountingError at the end if there are not as many rows as images.

@@ -34,7 +34,7 @@ def log_to_file(path: Path, log_format: str = "text") -> Iterator[None]:
     """Append all records to ``path``, as text or one JSON object a line.
 
     Raises UsageError for another format, and OutputError if the file cannot be opened. If it
-    cannot be written later, because the disk is full, the run goes on.
+    cannot be written later, because the disk is full, the run continues.
     """
     if log_format not in LOG_FORMATS:
         raise UsageError(

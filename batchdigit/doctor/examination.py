@@ -25,7 +25,7 @@ CHECKS: dict[str, Check] = {
     "source": files.source,
     "workers": trial.workers,
     "trial": trial.trial,
-    # Last, because it loads libraries into this process, of which the others are forks.
+    # Last, because it loads libraries into this process, which the other checks fork from.
     "output": files.output,
 }
 

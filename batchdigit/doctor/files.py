@@ -109,7 +109,7 @@ def _working_folder() -> Iterator[Finding]:
 def _publish_and_remove(out: Path) -> None:
     """Write a small file beside ``out``, as a report is written. Raises OutputError.
 
-    To be called with signals held, because one could come when a file is there and nobody knows it.
+    Call it with signals held: one could come when the file exists but nothing would remove it.
     """
     probe = beside(out, f".batchdigit-{secrets.token_hex(8)}.doctor")
     try:

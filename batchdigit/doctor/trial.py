@@ -33,7 +33,7 @@ def _decoder() -> Iterator[Finding]:
 
     faults = {form: why for form in FORMATS if (why := _fault(form))}
     for form, why in faults.items():
-        # Most digits are PNG files; whoever has none in another format does not need it.
+        # Most digits are PNG files; users without images in another format do not need it.
         fault = problem if form == "PNG" else warning
         yield fault("decoder", f"cannot read {form}: {why}", "pip install --force-reinstall pillow")
     if not faults:
@@ -137,7 +137,7 @@ def _with_a_folder(name: str, check: Check, *arguments: object) -> Iterator[Find
     """Call ``check`` with a folder as its first argument, which is removed afterwards."""
     with contextlib.ExitStack() as stack:
         try:
-            with signals_held():  # or one could come when the folder is there and nobody knows it
+            with signals_held():  # or one could come before anything would remove the folder
                 folder = tempfile.TemporaryDirectory(prefix="batchdigit-")
                 stack.callback(_remove, folder)
         except OSError as error:

@@ -83,7 +83,7 @@ class Machine:
         return self.resolve(Instance(function, *arguments))  # for example what another call gave
 
     def _count(self, items: Sized) -> None:
-        """Items that stand once in the pickle can be used, and copied, any number of times."""
+        """Count items, because one item in a pickle can be copied any number of times."""
         self._items += len(items)
         if self._items > MAX_ITEMS:
             raise PickleError("a pickle that repeats its contents")

@@ -74,7 +74,7 @@ class _Storage:
 
 
 class Declarations:
-    """Checks what a pickle declares about its tensors, call by call as the pickle makes them.
+    """Checks what a pickle declares about its tensors, one call at a time.
 
     Every call counts, even one whose result the pickle drops, because torch.save writes no such
     call. ``excess`` says what was wrong first, or is empty.

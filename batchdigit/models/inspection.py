@@ -125,7 +125,7 @@ def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
     """Whether all weights are finite; None where finding out takes more work than it is worth."""
     declared = state_of(find_weights(file, contents.root))
     if sum(tensor.elements for tensor in declared.values()) > len(file.data):
-        return None  # the same numbers stand under many names
+        return None  # the same numbers have many names
     if not {tensor.dtype for tensor in declared.values()} <= NUMPY_DTYPES:
         return None
     arrays = stored_arrays(file, contents, declared)
@@ -160,5 +160,5 @@ def _parts(node: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _shown(key: object) -> str:
-    """A key as part of a path, cut short because it stands in the path of each of its items."""
+    """A key as part of a path, cut short because it occurs in the path of each of its items."""
     return one_line(str(key), 100)

@@ -28,7 +28,7 @@ SECONDS_TO_CRASH = 0.5
 
 
 class LoneReader:
-    """Reads one image at a time in a worker process, which is replaced when an image kills it.
+    """Reads one image at a time in a worker process, and replaces it if an image kills it.
 
     ``read`` returns the batch of one image and must be picklable. Call :meth:`end` when done.
     """
@@ -106,7 +106,7 @@ class LoneReader:
 
 def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
     settle_in()
-    with contextlib.suppress(EOFError, OSError):  # the parent has hung up
+    with contextlib.suppress(EOFError, OSError):  # the parent has closed its end
         pipe.send(None)
         while True:
             pipe.send(read([pipe.recv()]))

@@ -41,9 +41,9 @@ class TorchWorkers:
     torch notices a dead worker in a signal handler, which may run anywhere in the main thread, or
     while it waits for a batch. If the worker died in the middle of a message, torch never notices:
     it waits for the rest. So a thread waits here for the first death, ends the other workers and
-    hangs up, and the main thread learns of the death when it asks for a batch. A worker that is
-    stuck is killed. If even that does not end it, it keeps the line open; the main thread finds
-    out because its waiting times out every half second.
+    closes the pipe, and the main thread learns of the death when it asks for a batch. A worker that
+    is stuck is killed. If even that does not end it, the pipe stays open; the main thread finds out
+    because its waiting times out every half second.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What worker processes are told, and what is heard of them: the plan, and a death."""
+"""The plan that worker processes follow, and how a death is reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BYTES_OF_AN_IMAGE = MNIST.channels * MNIST.size**2
 MIN_AHEAD, MAX_AHEAD = 2, 64  # batches, for each process
 
 
-class WorkerDied(Exception):  # noqa: N818  (not an error: the reader goes on)
+class WorkerDied(Exception):  # noqa: N818  (not an error: the reader continues)
     """A worker process died or is stuck; ``index`` is the image it was reading, if any."""
 
     def __init__(self, index: int | None) -> None:

@@ -132,7 +132,7 @@ def _decimals(numbers: NDArray[np.float32]) -> list[Any]:
     """The numbers as Python floats in their shortest form.
 
     numpy prints a float32 in its shortest form, and reading that as a double keeps it. This takes
-    half the time of a row, so it is done only for what is reported.
+    half the time that a row takes, so it is done only for columns that are reported.
     """
     return list(map(float, numbers.astype("U16").tolist()))
 

@@ -1,1 +1,1 @@
-"""What earlier runs did, and which of it still holds."""
+"""What earlier runs did, and what of it still holds."""

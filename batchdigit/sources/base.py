@@ -47,7 +47,7 @@ class Source(Protocol):
         An image is read when the iterator is asked for it, not before. An image of more than
         ``max_bytes`` bytes is not read, but is a ``too-large`` error. If a read-through source is
         asked for an image that it has passed, it starts over. There is one item for each index:
-        where a source cannot go on, each image that is left is an error.
+        if a source cannot continue, each image that is left is an error.
         """
 
     def stamps(self, indices: Sequence[int]) -> Stamps:

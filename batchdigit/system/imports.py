@@ -45,7 +45,7 @@ def is_installed(package: str) -> bool:
 
 @contextlib.contextmanager
 def _without_blas_threads() -> Iterator[None]:
-    """Keep OpenBLAS from starting threads when it is loaded; numpy and OpenCV have one each.
+    """Keep OpenBLAS from starting threads when it is loaded; numpy and OpenCV each bring one.
 
     Nothing here gives these threads work, and while they wait for some in a loop they take 0.1 s of
     every other core. The setting is not left in place, because PyTorch may have an OpenBLAS, too,

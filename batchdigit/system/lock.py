@@ -129,7 +129,7 @@ def _let_go(path: Path, descriptor: int | None) -> None:
 
 def _holder(path: Path) -> str:
     with _guard:
-        if path in _held_here:  # to read and close the file would give up the lock
+        if path in _held_here:  # reading and closing the file would give up the lock
             return f"process {os.getpid()}, this one"
         with contextlib.suppress(OSError):
             if text := path.read_text(errors="replace").strip():

@@ -1,4 +1,4 @@
-"""How far the work is: a bar on a terminal, a line from time to time anywhere else."""
+"""How far the work has got: a bar on a terminal, a line from time to time elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def no_progress(_done: int, _failed: int, _found: int) -> None:
 
 
 class Progress:
-    """What shows how far the work is; this one shows nothing."""
+    """What shows how far the work has got; this one shows nothing."""
 
     def __call__(self, done: int, failed: int, found: int) -> None:
         """Show how many are done, how many of these failed, and how many there are in all."""
@@ -27,7 +27,7 @@ class Progress:
         """Show a line of text, once."""
 
     def close(self) -> None:
-        """Remove what is not meant to stay."""
+        """Remove what should not stay on the screen."""
 
 
 def show_progress(

@@ -115,7 +115,7 @@ class Publication:
         trace: TracebackType | None,
     ) -> None:
         for handle, temporary, _ in self._files:
-            # To close flushes, which fails again on a full disk. The file is removed anyway.
+            # Closing flushes, which fails again on a full disk. The file is removed anyway.
             with contextlib.suppress(OSError):
                 handle.close()
             with contextlib.suppress(OSError):

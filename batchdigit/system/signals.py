@@ -67,7 +67,7 @@ def signals_as_exceptions() -> Iterator[None]:
     try:
         yield
     except StoppedBySignal as stop:
-        # What the stop cut short must go now, while its destructors can fail without a word.
+        # Release what the stop cut short now, while its destructors can still fail silently.
         traceback.clear_frames(stop.__traceback__)
         raise
     finally:
@@ -78,7 +78,7 @@ def signals_as_exceptions() -> Iterator[None]:
 
 
 def _pass_over_stops(hook: Hook) -> Hook:
-    """Print no traceback of a destructor for a stop.
+    """Print no traceback of a destructor that fails because of a stop.
 
     If Python swallowed the stop in the destructor, ``check_signals`` raises it once more. If the
     stop cut short the making of an object (a ``ZipFile``, say), its destructor misses attributes.
@@ -96,7 +96,7 @@ def signals_held() -> Iterator[None]:
     """Make a signal wait until the block ends; leaving the block then raises StoppedBySignal.
 
     If the block ends with an exception, that one is raised, because it says more, and
-    ``check_signals`` finds the signal later. To block signals would not be enough: that applies to
+    ``check_signals`` finds the signal later. Blocking signals would not be enough: it applies to
     one thread, and Python runs the handler in the main thread, whichever thread got the signal.
     """
     stopper = _stopper

@@ -41,8 +41,8 @@ def leading_points(points: Iterable[Point]) -> list[Point]:
 def best_points(points: Iterable[Point], starts: Sequence[Start], images: int) -> Best | None:
     """The points to advise for a folder of ``images``, None where there are none.
 
-    A point counts if no more than one in a thousand of its labels differs from the reference. Among
-    engines that are within 3% of the fastest, one of full precision is taken before one of less.
+    A point counts if no more than one in a thousand of its labels differs from the reference. For
+    the fastest engine, full precision is preferred to less if it is within 3%.
     """
     fit = [point for point in leading_points(points) if _same_labels(point)]
     if not fit:
@@ -71,7 +71,7 @@ class Command:
 
 
 def done_first(command: Command, others: Iterable[Command]) -> tuple[float, float] | None:
-    """From and up to how many images ``command`` finishes before all others; None for never."""
+    """The range of image counts for which ``command`` finishes first; None if it never does."""
     low, high = 0.0, math.inf
     for other in others:
         delay = command.start - other.start

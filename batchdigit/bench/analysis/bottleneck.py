@@ -10,7 +10,7 @@ from batchdigit.bench.measurement import LOOP, READING, WORK, Point, Sample
 
 COMPUTING = ("transfer", "network")
 WAITING = ("read", "predict")  # stages in which the main thread waits for others
-SATURATED = 0.85  # of all cores' time; beyond it the cores are what is short
+SATURATED = 0.85  # of all cores' time; from here on the cores are the bottleneck
 WORDS = {
     "read": "reading files",
     "decode": "decoding",
@@ -21,13 +21,13 @@ WORDS = {
     "save": "saving fitted images",
     "journal": "writing the journal",
     "write": "writing the report",
-    "other": "what lies between the stages",
+    "other": "the time between the stages",
 }
 
 
 @dataclass(frozen=True)
 class Occupant:
-    """Those who do a part of the work: ``readers``, ``network`` or ``main``.
+    """What does a part of the work: ``readers``, ``network`` or ``main``.
 
     ``share`` is the part of the time that they are busy, 0 to 1, ``stage`` what they do for most of
     it, and ``rate`` how many images per second they could do if nobody kept them waiting.
@@ -79,7 +79,7 @@ def _occupant(sample: Sample, who: str, stages: Mapping[str, float], hands: int)
 
 
 def own_stages(sample: Sample) -> dict[str, float]:
-    """The main thread's seconds by stage after the start; ``other`` is what is in no stage."""
+    """The main thread's seconds by stage after the start; ``other`` is in none of them."""
     stages = {stage: sample.seconds.get(stage, 0.0) for stage in LOOP}
     return {**stages, "other": max(sample.span - sum(stages.values()), 0.0)}
 
@@ -92,8 +92,8 @@ def median_sample(point: Point) -> Sample:
 def bottleneck(point: Point, cores: int) -> Bottleneck:
     """What holds back the runs of a point that has samples, on a machine with ``cores``.
 
-    Where the cores are busy nearly all the time, it is what they do for most of it, whoever does
-    it; otherwise it is what the busiest of readers, network and main thread does most.
+    If the network runs on a CPU and the cores are busy nearly all the time, it is what they do for
+    most of it. Otherwise it is what the busiest of readers, network and main thread does most.
     """
     sample = median_sample(point)
     found = {occupant.who: occupant for occupant in occupants(sample)}

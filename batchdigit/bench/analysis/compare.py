@@ -258,7 +258,7 @@ def _scatter_of_few(shared: Sequence[Shared]) -> float:
 
 
 def _enough(settings: int) -> int:
-    """How few samples of each setting suffice to find one change among that many settings."""
+    """The fewest samples of each setting that suffice to find one change among ``settings``."""
     count = 1
     while 2 / math.comb(2 * count, count) * settings >= LEVEL:
         count += 1

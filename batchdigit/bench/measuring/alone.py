@@ -37,8 +37,8 @@ def compare_outcomes(
 ) -> tuple[dict[str, Outcomes], dict[str, str]]:
     """What each engine predicts for the same images; and the problems of those that fail.
 
-    It warms the engines up as well. Raises what the first engine raised where none of them works,
-    and SourceError where every image is an error row.
+    It warms the engines up as well. Raises the first engine's error if none of them works, and
+    SourceError if every image is an error row.
     """
     files = found.some(IMAGES_TO_COMPARE, SHARE_TO_COMPARE * clock.budget)
     outcomes: dict[str, Outcomes] = {}
@@ -97,7 +97,7 @@ def time_starts(
 def measure_alone(
     found: Found, engines: Mapping[str, Engine], points: Sequence[Point], clock: Clock, say: Say
 ) -> tuple[Point, ...]:
-    """``points``, of which each engine's best has the rates of its network and readers alone."""
+    """``points``; each engine's best gets the rates of its network and its readers alone."""
     leaders = {point.setting: point for point in leading_points(points)}
     failed = set()
     for number, setting in itertools.product(range(MAX_TIMES_ALONE), leaders):

@@ -23,8 +23,8 @@ MIN_SECONDS, MAX_SECONDS = 0.25, 1.0  # of a sample
 OVERHEAD = 0.15  # seconds of a sample apart from its images
 BATCHES_OF_A_SAMPLE = 4
 MAX_STRETCH = 8  # times as many images as the time allows, for the sake of whole batches
-# Four rounds, of which the last two have 0.6 of the settings; where there are few settings, as many
-# rounds as it takes to compare two measurements of one setting.
+# Four rounds, the last two with 0.6 of the settings; if there are few settings, as many rounds as
+# it takes to compare two measurements of one setting.
 EXPECTED_ROUNDS, MAX_EXPECTED_ROUNDS, SAMPLES_OF_FEW_SETTINGS = 3.2, 8, 16
 MIN_IMAGES = 4  # however long they take
 MAX_IMAGES = 200_000  # of a sample

@@ -45,7 +45,7 @@ MIN_BATCHES = 4  # for each reading process
 
 
 def settle(parent: int) -> None:
-    """Must be called first in a measuring process: it ends with its ``parent``, and only by it."""
+    """Tie a measuring process to its ``parent``, with which it ends. Call this before all else."""
     obey_parent()
     if sys.platform == "linux":
         if os.getppid() != parent:  # it has already ended

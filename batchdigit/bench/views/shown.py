@@ -87,7 +87,9 @@ class Shown:
             + (f" ({left_out:,} of {len(self.measurement.points):,})." if left_out else ".")
         )
         if more := len({point.setting.engine for point in self.measured}) - len(self.engines):
-            notes.append(f"The {MAX_ENGINES} fastest engines are drawn; {more:,} more are not.")
+            notes.append(
+                f"The {MAX_ENGINES} fastest engines are drawn; {more:,} more are not shown."
+            )
         return notes
 
 

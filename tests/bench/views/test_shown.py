@@ -26,7 +26,7 @@ def test_fastest_engines_are_drawn_and_the_others_counted() -> None:
     shown = Shown(measurement(*points))
     assert shown.engines == [one.engine for one in reversed(settings[3:])]
     assert {one.setting for one in shown.points} == set(settings[3:])
-    assert shown.notes[-1] == f"The {MAX_ENGINES} fastest engines are drawn; 3 more are not."
+    assert shown.notes[-1] == f"The {MAX_ENGINES} fastest engines are drawn; 3 more are not shown."
 
 
 def test_best_point_is_the_advised_one_or_else_the_fastest() -> None:
