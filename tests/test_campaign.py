@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.platforms import needs_linux
 from tests.support.samples import REPOSITORY
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans through /proc")
+@needs_linux("/proc")
 def test_no_fault_makes_a_report_wrong(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.campaign", tmp_path / "work",

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import socket
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from batchdigit.errors import AccountingError, ExitCode
 from batchdigit.reports.summary import FolderNote
 from tests.support.fakes import decode_by
 from tests.support.oracle import SeedRow
+from tests.support.platforms import needs_linux
 from tests.support.samples import SAMPLES, lose_the_last_batch
 
 
@@ -113,6 +113,7 @@ def test_damaged_file_changes_no_other_row(
         assert before == after
 
 
+@needs_linux("names of any bytes")
 def test_every_kind_of_bad_file_is_one_row(tmp_path: Path, digits: Path) -> None:
     (digits / "empty.png").touch()
     (digits / "text.png").write_text("hello")
@@ -319,7 +320,7 @@ def test_clock_may_go_backwards(
     assert report(tmp_path / "out.csv") == rows
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts through /proc")
+@needs_linux("/proc")
 def test_run_leaves_no_descriptor_open(tmp_path: Path, digits: Path) -> None:
     run(Job((digits,), tmp_path / "out.csv", workers=1, batch_size=2))
     before = len(os.listdir("/proc/self/fd"))

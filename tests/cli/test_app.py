@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import batchdigit
 from batchdigit import errors
 from batchdigit.cli.app import app
+from tests.support.platforms import needs_linux
 from tests.support.programs import WRONG_USAGE, problem
 from tests.support.samples import Program
 
@@ -80,6 +81,7 @@ def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@needs_linux("/dev/full")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
 def test_help_to_a_full_disk_is_one_line(program: Program, arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.platforms import needs_linux
 from tests.support.programs import problem
 from tests.support.samples import Program
 
@@ -21,6 +22,7 @@ def test_wrong_usage_ends_with_2(program: Program, arguments: list[str]) -> None
     problem(program("doctor", *arguments), 2)
 
 
+@needs_linux("/dev/full")
 def test_full_standard_output_ends_with_73(program: Program) -> None:
     with Path("/dev/full").open("w") as full:
         done = program("doctor", "--model", "none.pt", capture_output=False, stdout=full, stderr=-1)

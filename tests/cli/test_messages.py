@@ -9,6 +9,7 @@ import pytest
 
 from batchdigit import OutputError, UsageError
 from batchdigit.cli.messages import log_to_file, show_messages
+from tests.support.platforms import needs_linux
 
 LOG = logging.getLogger("batchdigit.somewhere")
 
@@ -81,6 +82,7 @@ def test_unknown_format_is_a_usage_error(tmp_path: Path) -> None:
         pass
 
 
+@needs_linux("/dev/full")
 def test_full_disk_does_not_stop_what_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     with log_to_file(Path("/dev/full")):
         LOG.error("hello")

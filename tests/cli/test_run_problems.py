@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import batchdigit
 from batchdigit.cli.app import app
+from tests.support.platforms import needs_linux
 from tests.support.programs import WRONG_USAGE, problem
 from tests.support.samples import Program
 
@@ -134,6 +135,7 @@ class TestBadInput:
         assert sorted(os.listdir(tmp_path)) == ["digits", "out.csv"]
         assert program("run", digits, "--out", "out.csv").returncode == 0
 
+    @needs_linux("/dev/full")
     def test_full_standard_output(self, program: Program, digits: Path) -> None:
         with open("/dev/full", "w") as full:
             done = program("run", digits, capture_output=False, stdout=full, stderr=subprocess.PIPE)
@@ -141,6 +143,7 @@ class TestBadInput:
         assert done.stderr.splitlines()[-1].startswith("batchdigit: cannot write standard output")
         assert "Traceback" not in done.stderr
 
+    @needs_linux("/dev/full")
     def test_full_standard_output_for_the_outcome(
         self, program: Program, digits: Path, tmp_path: Path
     ) -> None:
@@ -154,6 +157,7 @@ class TestBadInput:
         assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
 
 
+@needs_linux("/dev/full")
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_closed_streams_do_not_change_the_report(
     program: Program, digits: Path, tmp_path: Path, closed: str
@@ -175,6 +179,7 @@ def test_rows_for_a_closed_standard_output_are_an_error(digits: Path, tmp_path: 
     )
 
 
+@needs_linux("/dev/full")
 def test_full_standard_output_is_73_whatever_the_format(program: Program, digits: Path) -> None:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # so that the very first byte fails
     for name in ("csv", "parquet", "jsonl"):
@@ -187,6 +192,7 @@ def test_full_standard_output_is_73_whatever_the_format(program: Program, digits
         assert "No space left" in problem(done, 73)
 
 
+@needs_linux("a limit of memory that holds")
 @pytest.mark.parametrize(
     ("backend", "megabytes", "what"),
     [("torch", 1024, "PyTorch"), ("onnxruntime", 200, "numpy, Pillow and OpenCV")],

@@ -15,6 +15,7 @@ from batchdigit.system.lock import hold_output
 from batchdigit.system.signals import signals_as_exceptions
 from tests.support.doctor import check, examined, faults_of, interrupt
 from tests.support.machines import fake_driver
+from tests.support.platforms import needs_linux
 from tests.support.samples import Program, files_in
 
 
@@ -117,6 +118,7 @@ def test_folder_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert finding.remedy.startswith("make room")
 
 
+@needs_linux("/proc")
 def test_working_folder_matters_less_than_the_folder_of_a_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

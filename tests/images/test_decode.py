@@ -21,6 +21,7 @@ from batchdigit.images.decode import (
 )
 from batchdigit.images.preprocess import ENOUGH_PIXELS
 from batchdigit.sources.contents import read_file
+from tests.support.platforms import needs_linux
 
 GREY = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 
@@ -123,6 +124,7 @@ class TestReadFile:
         monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
         assert read_file(os.fsencode(path)) == bytes(range(250))
 
+    @needs_linux("/proc")
     def test_no_descriptor_is_left_open(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(b"x")
         before = len(os.listdir("/proc/self/fd"))

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.sources.folder import FolderSource
 from tests.reading.conftest import ReadAll, ReaderOf
 from tests.support.fakes import KILLERS, decode_by
+from tests.support.platforms import needs_linux
 from tests.support.samples import files_in, save_grey
 from tests.support.waiting import wait_until_idle
 
@@ -44,7 +44,7 @@ def test_killed_workers_cost_no_file(
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks through /proc")
+@needs_linux("/proc")
 def test_worker_killed_in_the_middle_of_a_message_costs_no_file(
     tmp_path: Path, reader_of: ReaderOf, exact: Reading
 ) -> None:

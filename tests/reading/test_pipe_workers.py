@@ -13,6 +13,7 @@ from batchdigit.batches import Batch
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.reading.workers import Plan, WorkerDied
+from tests.support.platforms import needs_linux
 from tests.support.waiting import wait_until_idle
 
 
@@ -92,6 +93,7 @@ def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_eve
     assert multiprocessing.active_children() == []
 
 
+@needs_linux("/proc")
 def test_death_is_seen_though_another_process_holds_the_pipe(tmp_path: Path) -> None:
     files = Files(tmp_path / "log", pixels=3_000_000)
     pool = PipeWorkers(files, plan(3), 1, "fork", 10)

@@ -21,6 +21,7 @@ from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.folder import FolderSource
 from batchdigit.system.signals import signals_as_exceptions
 from tests.reading.conftest import ReadAll, ReaderOf
+from tests.support.platforms import needs_linux
 from tests.support.samples import files_in, save_grey
 from tests.support.waiting import is_running, wait_until
 
@@ -138,7 +139,7 @@ def test_workers_that_never_begin_do_not_stall_the_run(
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts processes")
+@needs_linux("/proc")
 def test_signal_while_workers_start_leaves_none_behind(
     tmp_path: Path, open_workers: OpenWorkers, reader_of: ReaderOf
 ) -> None:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.support.platforms import needs_linux
 from tests.support.processes import ends_within
 
 ORPHANS = """
@@ -30,7 +31,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux to watch another's children")
+@needs_linux("the children of another process")
 @pytest.mark.parametrize("interpreter", ["held", "free"])
 def test_process_ends_with_its_parent_whatever_it_does(interpreter: str) -> None:
     """A process that did not settle in lives on, so the end of the other is no accident."""

@@ -10,6 +10,7 @@ import pytest
 from batchdigit import Job, OutputError, run
 from batchdigit.system import publish
 from batchdigit.system.signals import signals_as_exceptions
+from tests.support.platforms import needs_linux
 
 Patch = pytest.MonkeyPatch
 
@@ -88,6 +89,7 @@ def test_journal_that_cannot_be_removed_does_not_make_a_complete_report_an_error
     assert run(Job((digits,), tmp_path / "out.csv", workers=0)).predicted == 10
 
 
+@needs_linux("a file system in memory")
 def test_account_that_leads_elsewhere_is_found_before_any_work(
     tmp_path: Path, digits: Path, monkeypatch: Patch
 ) -> None:

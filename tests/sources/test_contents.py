@@ -9,6 +9,7 @@ import pytest
 
 from batchdigit.errors import ImageError
 from batchdigit.sources.contents import read_file
+from tests.support.platforms import needs_linux
 
 
 def refusal(path: Path, **options: object) -> str:
@@ -18,6 +19,7 @@ def refusal(path: Path, **options: object) -> str:
     return f"{caught.value.stage}: {caught.value.message}"
 
 
+@needs_linux("names of any bytes")
 @pytest.mark.parametrize("size", [0, 1, 5, 1_000_000])
 def test_contents_are_those_of_the_file(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
@@ -113,6 +115,7 @@ def test_file_that_comes_in_pieces_is_put_together(
     assert read_file(os.fsencode(tmp_path / "a")) == b"0123456789"
 
 
+@needs_linux("/proc")
 @pytest.mark.parametrize("fails", ["open", "read"])
 def test_error_of_the_disk_is_an_image_error_and_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str

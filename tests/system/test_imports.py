@@ -9,9 +9,10 @@ import pytest
 
 from batchdigit.errors import BatchdigitError
 from batchdigit.system.imports import is_installed, loading
+from tests.support.platforms import needs_linux
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@needs_linux("/proc")
 @pytest.mark.parametrize("given", [None, "2"])
 def test_numpy_and_opencv_start_no_threads(given: str | None) -> None:
     code = """

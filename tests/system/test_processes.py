@@ -24,6 +24,7 @@ from batchdigit.system.processes import (
 )
 from batchdigit.system.signals import STOP_SIGNALS, signals_as_exceptions
 from tests.support.fakes import Unending
+from tests.support.platforms import needs_linux
 from tests.support.processes import ends_within, line_with
 
 FORK = multiprocessing.get_context("fork")
@@ -99,6 +100,7 @@ def test_process_that_does_not_answer_in_time_is_ended() -> None:
         call_apart(time.sleep, 600, seconds=0.1)
 
 
+@needs_linux("/proc")
 def test_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_process: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -120,7 +122,7 @@ def interrupt_the_parent(pid: int) -> None:
     time.sleep(600)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel ends children")
+@needs_linux("the kernel ends children with their parent")
 def test_killed_program_leaves_no_process() -> None:
     code = (
         "import os, time\n"

@@ -8,6 +8,7 @@ import pytest
 
 from batchdigit import OutputError
 from batchdigit.system.publish import Publication, check_target
+from tests.support.platforms import needs_linux
 from tests.support.samples import REPOSITORY
 
 
@@ -151,6 +152,7 @@ def test_failing_system_call_leaves_the_old_file(
     assert os.listdir(tmp_path) == ["out.csv"]
 
 
+@needs_linux("/dev/full")
 def test_full_disk_at_the_last_flush_leaves_the_old_file(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
