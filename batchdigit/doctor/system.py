@@ -58,7 +58,7 @@ def memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
     """How much memory a run may still use, of the machine and within the limit of a container."""
     available = available_memory()
     if available is None:
-        yield ok("memory", "this system does not tell how much there is")
+        yield ok("memory", "cannot be found out on this system")
     elif available < MIN_MEMORY:
         yield warning(
             "memory",
@@ -72,7 +72,7 @@ def memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
 def limits(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
     """How many open files and how many processes the user may have."""
     if resource is None:
-        yield ok("limits", "this system does not tell")
+        yield ok("limits", "cannot be found out on this system")
         return
     texts, remedies = [], []
     for what, flag, number, least in (

@@ -162,7 +162,7 @@ class Parts:
 
 
 def fills_its_sides(box: NDArray[np.bool_]) -> bool:
-    """Whether a part, cut out along its box, runs along all of each of its sides, or nearly all."""
+    """Whether a part, cut out along its box, runs along all, or nearly all, of each side."""
     across, down = (max(2, side // 16) for side in box.shape)
     sides = box[:across], box[-across:], box[:, :down].T, box[:, -down:].T
     return bool(min(side.any(axis=0).mean() for side in sides) >= 0.8)

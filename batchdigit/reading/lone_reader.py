@@ -28,7 +28,7 @@ SECONDS_TO_CRASH = 0.5
 
 
 class LoneReader:
-    """Reads one image at a time in a worker process, and replaces it if an image kills it.
+    """Reads one image at a time in a worker process, and replaces a process that an image kills.
 
     ``read`` returns the batch of one image and must be picklable. Call :meth:`end` when done.
     """

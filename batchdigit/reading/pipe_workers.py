@@ -159,7 +159,7 @@ def _serve(
     files.report_to(clocks, place)
     os.set_blocking(line.fileno(), False)
     waiting: deque[memoryview] = deque()
-    with contextlib.suppress(BrokenPipeError):  # the parent has hung up
+    with contextlib.suppress(BrokenPipeError):  # the parent has closed its end
         for indices in plan:
             message = pickle.dumps(files.__getitems__(indices), protocol=5)
             waiting.append(memoryview(len(message).to_bytes(_LENGTH, "little") + message))

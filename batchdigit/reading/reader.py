@@ -110,7 +110,8 @@ class Reader:
             try:
                 batch = self._read(number)
             except WorkerDied as death:
-                # Suspect the missing batch, whatever the worker was reading, so that it gets on.
+                # Suspect the missing batch, whatever the worker was reading, so that reading
+                # always gets on.
                 self._suspects.add(number)
                 if death.index is not None:
                     self._suspects.add(self._all.batch_of(death.index))

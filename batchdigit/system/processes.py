@@ -134,7 +134,7 @@ def end_processes(processes: list[BaseProcess]) -> None:
 
 
 def check_left_behind() -> None:
-    """Raise WorkerError if so many processes wait for files that starting one more is pointless."""
+    """Raise WorkerError if so many processes are stuck on files that starting more is pointless."""
     _left_behind[:] = [process for process in _left_behind if process.is_alive()]
     if len(_left_behind) >= MAX_LEFT_BEHIND:
         raise WorkerError(

@@ -1,4 +1,4 @@
-"""How far the work has got: a bar on a terminal, a line from time to time elsewhere."""
+"""How far the work has got: a bar on a terminal, elsewhere a line from time to time."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def signals_as_exceptions() -> Iterator[None]:
 
 
 def _pass_over_stops(hook: Hook) -> Hook:
-    """Print no traceback of a destructor that fails because of a stop.
+    """Do not print the traceback of a destructor that fails because of a stop.
 
     If Python swallowed the stop in the destructor, ``check_signals`` raises it once more. If the
     stop cut short the making of an object (a ``ZipFile``, say), its destructor misses attributes.
@@ -97,7 +97,8 @@ def signals_held() -> Iterator[None]:
 
     If the block ends with an exception, that one is raised, because it says more, and
     ``check_signals`` finds the signal later. Blocking signals would not be enough: it applies to
-    one thread, and Python runs the handler in the main thread, whichever thread got the signal.
+    one thread only, and Python runs the handler in the main thread, whichever thread got the
+    signal.
     """
     stopper = _stopper
     if threading.current_thread() is not threading.main_thread():

@@ -27,7 +27,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Occupant:
-    """What does a part of the work: ``readers``, ``network`` or ``main``.
+    """One that does a part of the work: ``readers``, ``network`` or ``main``.
 
     ``share`` is the part of the time that they are busy, 0 to 1, ``stage`` what they do for most of
     it, and ``rate`` how many images per second they could do if nobody kept them waiting.
@@ -79,7 +79,7 @@ def _occupant(sample: Sample, who: str, stages: Mapping[str, float], hands: int)
 
 
 def own_stages(sample: Sample) -> dict[str, float]:
-    """The main thread's seconds by stage after the start; ``other`` is in none of them."""
+    """The main thread's seconds by stage after the start; ``other`` is time outside all stages."""
     stages = {stage: sample.seconds.get(stage, 0.0) for stage in LOOP}
     return {**stages, "other": max(sample.span - sum(stages.values()), 0.0)}
 

@@ -97,7 +97,7 @@ def time_starts(
 def measure_alone(
     found: Found, engines: Mapping[str, Engine], points: Sequence[Point], clock: Clock, say: Say
 ) -> tuple[Point, ...]:
-    """``points``; each engine's best gets the rates of its network and its readers alone."""
+    """``points``; the best of each engine gets the rates of its network and readers alone."""
     leaders = {point.setting: point for point in leading_points(points)}
     failed = set()
     for number, setting in itertools.product(range(MAX_TIMES_ALONE), leaders):

@@ -140,7 +140,7 @@ def run_command(job: BenchJob, setting: Setting) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word of a command line; what a terminal would obey or hide is spelled out."""
+    """A word of a command line; characters that a terminal would obey or hide are spelled out."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(

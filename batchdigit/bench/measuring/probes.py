@@ -45,7 +45,7 @@ MIN_BATCHES = 4  # for each reading process
 
 
 def settle(parent: int) -> None:
-    """Tie a measuring process to its ``parent``, with which it ends. Call this before all else."""
+    """Call it first in a measuring process, to ignore stop signals and end with ``parent``."""
     obey_parent()
     if sys.platform == "linux":
         if os.getppid() != parent:  # it has already ended
