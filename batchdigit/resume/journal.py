@@ -147,11 +147,12 @@ class Journal:
     def flush(self) -> None:
         """Close the current part, if it holds anything."""
         if self._pending:
-            with signals_held():  # one in the middle could have the same rows in two parts
+            with signals_held():
                 self._write(self._parts, self._pending)
-                self._parts += 1
+                # In this order, an interrupt that nothing holds back has no rows in two parts.
                 self._pending = []
                 self._pending_values = 0
+                self._parts += 1
         self._flushed = time.monotonic()
 
     def discard(self) -> None:

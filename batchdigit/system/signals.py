@@ -66,9 +66,10 @@ def signals_as_exceptions() -> Iterator[None]:
     hook, sys.unraisablehook = sys.unraisablehook, _pass_over_stops(sys.unraisablehook)
     try:
         yield
-    except StoppedBySignal as stop:
-        # Release what the stop cut short now, while its destructors can still fail silently.
-        traceback.clear_frames(stop.__traceback__)
+    except BaseException as error:
+        if _stopper.raised:
+            # Release what the stop cut short now, while its destructors can still fail silently.
+            _clear_frames(error)
         raise
     finally:
         sys.unraisablehook = hook
@@ -77,11 +78,23 @@ def signals_as_exceptions() -> Iterator[None]:
         _stopper = _Stopper()
 
 
+def _clear_frames(error: BaseException) -> None:
+    """Clear the frames of ``error``, and those of the errors that it replaced or came from."""
+    errors, seen = [error], set[int]()
+    while errors:
+        error = errors.pop()
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        others = (error.__context__, error.__cause__)
+        errors += [other for other in others if other is not None and id(other) not in seen]
+
+
 def _pass_over_stops(hook: Hook) -> Hook:
     """Do not print the traceback of a destructor that fails because of a stop.
 
     If Python swallowed the stop in the destructor, ``check_signals`` raises it once more. If the
     stop cut short the making of an object (a ``ZipFile``, say), its destructor misses attributes.
+    Which errors come of that cannot be told, so after a stop none of a destructor is printed.
     """
 
     def pass_over(unraisable: sys.UnraisableHookArgs) -> None:

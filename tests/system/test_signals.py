@@ -1,5 +1,6 @@
 """Stop signals: raised once, held back where something must not be cut in two."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -18,6 +19,7 @@ from batchdigit.system.signals import (
     signals_held,
     too_late_to_stop,
 )
+from tests.support.platforms import needs_linux
 from tests.support.processes import ends_within
 
 
@@ -114,30 +116,43 @@ def make_half() -> None:
     half_made.__init__()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def heard() -> Iterator[list[type[BaseException]]]:
     """The types of the exceptions that destructors raised and Python reported."""
     types: list[type[BaseException]] = []
     hook, sys.unraisablehook = sys.unraisablehook, lambda error: types.append(error.exc_type)
-    yield types
-    sys.unraisablehook = hook
+    try:
+        yield types
+    finally:
+        sys.unraisablehook = hook
 
 
-def test_destructor_of_what_a_signal_cut_short_says_nothing(
-    heard: list[type[BaseException]],
-) -> None:
-    with pytest.raises(StoppedBySignal), signals_as_exceptions():
-        make_half()
-    gc.collect()
-    assert heard == []
+def test_destructor_of_what_a_signal_cut_short_says_nothing() -> None:
+    with heard() as types:
+        with pytest.raises(StoppedBySignal), signals_as_exceptions():
+            make_half()
+        gc.collect()
+    assert types == []
 
 
-def test_destructor_that_fails_without_a_signal_is_heard(
-    heard: list[type[BaseException]],
-) -> None:
-    with signals_as_exceptions():
+def test_destructor_says_nothing_though_another_error_replaces_the_stop() -> None:
+    def make_half_and_fail() -> None:
+        try:
+            make_half()
+        finally:
+            raise ZeroDivisionError
+
+    with heard() as types:
+        with pytest.raises(ZeroDivisionError), signals_as_exceptions():
+            make_half_and_fail()
+        gc.collect()
+    assert types == []
+
+
+def test_destructor_that_fails_without_a_signal_is_heard() -> None:
+    with heard() as types, signals_as_exceptions():
         HalfMade.__new__(HalfMade)
-    assert heard == [AttributeError]
+    assert types == [AttributeError]
 
 
 def test_signal_may_be_too_late() -> None:
@@ -155,6 +170,7 @@ def test_one_program_does_not_inherit_the_signals_of_the_one_before() -> None:
     check_signals()
 
 
+@needs_linux("pidfd_open")
 def test_second_interrupt_ends_the_program_at_once() -> None:
     code = """
 import multiprocessing, os, signal, sys, time
