@@ -77,7 +77,8 @@ def run(
 def stream(job: Job) -> Iterator[Predictions]:
     """The predictions of ``job.source``, batch by batch, in the order of the images' names.
 
-    The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) are ignored.
+    The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) are ignored;
+    ``save_fitted`` is not.
     Raises what :func:`run` raises, except OutputError.
     """
     with open_session(job, Stopwatch()) as session:

@@ -45,7 +45,7 @@ class LocalEngine:
         # The margin needs the second likeliest label, too.
         self._k = self.classes if job.probs else min(max(job.topk, 2), self.classes)
         self._seconds = 0.0
-        self._batch_size, self._batch_size_by = 1, ""
+        self._batch_size, self._batch_size_by = 0, ""
         self._reader: Reader | None = None
 
     @property
@@ -73,7 +73,9 @@ class LocalEngine:
         return self._batch_size
 
     def reader(self, source: Source, places: NDArray[np.int64]) -> Reader:
-        """A reader of the images at ``places``, in batches of the size that was chosen."""
+        """A reader of the images at ``places``, in batches of :meth:`batch_size`."""
+        if not self._batch_size:
+            self.batch_size(source)
         batches = math.ceil(len(places) / self._batch_size)
         self._reader = Reader(
             source,

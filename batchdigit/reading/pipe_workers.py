@@ -98,15 +98,20 @@ class PipeWorkers:
                 heard = time.monotonic()
             elif time.monotonic() - looked > 2 * SECONDS_BETWEEN_LOOKS:
                 self._awake_since = time.monotonic()  # all were stopped, by Ctrl-Z, for example
-            elif self._clocks.is_stuck(place, self._seconds, self._awake_since):
+            elif self._is_stuck(place, heard):
                 return False
-            elif self._clocks.is_idle(place) and looked - max(heard, self._awake_since) > (
-                self._seconds
-            ):
-                return False  # it was stopped while it was sending
             elif not line.process.is_alive() and not line.end.poll():
                 return False  # it died, but some other process holds the other end, too
         return True
+
+    def _is_stuck(self, place: int, heard: float) -> bool:
+        """Whether the process has been at one image, or at sending (it was stopped), for too long.
+
+        ``heard`` is when something came from it last.
+        """
+        if self._clocks.is_idle(place):
+            return time.monotonic() - max(heard, self._awake_since) > self._seconds
+        return self._clocks.is_stuck(place, self._seconds, self._awake_since)
 
     def end(self) -> None:
         """End the processes within moments, whatever they are doing."""

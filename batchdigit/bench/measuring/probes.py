@@ -166,7 +166,6 @@ def reading_rate(job: Job, files: FolderSource, seconds: float) -> float | None:
     are too few batches for that.
     """
     engine = LocalEngine(job, Stopwatch())
-    engine.batch_size(files)
     reader = engine.reader(files, np.arange(len(files)))
     first = max(reader.workers, 1)
     if len(reader) < MIN_BATCHES * first:
