@@ -3,52 +3,20 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from batchdigit.batches import Batch
-from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.pipe_workers import PipeWorkers
-from batchdigit.reading.workers import Plan, WorkerDied
+from batchdigit.reading.workers import WorkerDied
+from tests.support.batches import FakeFiles, plan
 from tests.support.platforms import needs_linux
 from tests.support.waiting import wait_until_idle
 
 
-class Files:
-    """Batches of any size, and a file that says how many were made."""
-
-    def __init__(self, log: Path, pixels: int = 784) -> None:
-        self.log = log
-        self.pixels = pixels
-
-    def report_to(self, clocks: FileClocks, place: int) -> None:
-        clocks.stop(place)
-        self.place = place
-        self.clocks = clocks
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        with self.log.open("a") as file:
-            file.write(f"{self.place}\n")
-        self.clocks.start(self.place, indices[0])
-        count = len(indices)
-        images = np.full((count, self.pixels), indices[0], np.uint8)
-        self.clocks.stop(self.place)
-        return Batch(np.array(indices), images, np.zeros(count, np.uint8), np.zeros(count))
-
-    def made(self) -> list[str]:
-        return self.log.read_text().split() if self.log.exists() else []
-
-
-def plan(batches: int, batch_size: int = 1) -> Plan:
-    return Plan(np.arange(batches * batch_size), batch_size, range(batches))
-
-
 def test_processes_take_turns_and_messages_of_any_size_arrive(tmp_path: Path) -> None:
     for pixels in (1, 784, 3_000_000):
-        files = Files(tmp_path / f"{pixels}", pixels)
+        files = FakeFiles(tmp_path / f"{pixels}", pixels)
         pool = PipeWorkers(files, plan(7), 3, "fork", 10)
         try:
             for number in range(7):
@@ -64,9 +32,10 @@ def test_processes_take_turns_and_messages_of_any_size_arrive(tmp_path: Path) ->
     assert multiprocessing.active_children() == []
 
 
+@needs_linux("/proc")
 def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
     """What waits is bounded, by what the plan says and by what a pipe holds."""
-    files = Files(tmp_path / "log", pixels=100_000)
+    files = FakeFiles(tmp_path / "log", pixels=100_000)
     pool = PipeWorkers(files, plan(1000), 1, "fork", 10)
     try:
         (process,) = multiprocessing.active_children()
@@ -78,11 +47,12 @@ def test_process_reads_ahead_but_not_for_ever(tmp_path: Path) -> None:
         pool.end()
 
 
+@needs_linux("/proc")
 @pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
 def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_ever(
     tmp_path: Path, sent: signal.Signals
 ) -> None:
-    files = Files(tmp_path / "log", pixels=3_000_000)
+    files = FakeFiles(tmp_path / "log", pixels=3_000_000)
     pool = PipeWorkers(files, plan(3), 1, "fork", 1)
     (process,) = multiprocessing.active_children()
     wait_until_idle(process.pid or 0)  # with a part of the message in the pipe
@@ -95,7 +65,7 @@ def test_process_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_eve
 
 @needs_linux("/proc")
 def test_death_is_seen_though_another_process_holds_the_pipe(tmp_path: Path) -> None:
-    files = Files(tmp_path / "log", pixels=3_000_000)
+    files = FakeFiles(tmp_path / "log", pixels=3_000_000)
     pool = PipeWorkers(files, plan(3), 1, "fork", 10)
     (process,) = multiprocessing.active_children()
     wait_until_idle(process.pid or 0)

@@ -1,26 +1,23 @@
 """Workers start and end with the run, or say what prevents it."""
 
-import gc
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchdigit.errors import StoppedBySignal, WorkerError
+from batchdigit.errors import StoppedBySignal
 from batchdigit.job import Reading
 from batchdigit.reading import pipe_workers, torch_workers
-from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.folder import FolderSource
 from batchdigit.system.signals import signals_as_exceptions
-from tests.reading.conftest import ReadAll, ReaderOf
+from tests.reading.conftest import ReaderOf
 from tests.support.platforms import needs_linux
 from tests.support.samples import files_in, save_grey
 from tests.support.waiting import is_running, wait_until
@@ -30,6 +27,7 @@ def import_line(open_workers: Any) -> str:
     return f"from {open_workers.__module__} import {open_workers.__name__}\n"
 
 
+@needs_linux("/proc")
 def test_workers_end_with_a_killed_parent(tmp_path: Path, open_workers: Any) -> None:
     save_grey(tmp_path / "a.png")
     code = import_line(open_workers) + (
@@ -83,32 +81,7 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
     assert done.stdout.endswith("\n[]\n")
 
 
-@pytest.mark.parametrize("open_workers", [TorchWorkers], indirect=True)  # the other has no threads
-@pytest.mark.parametrize("kind", ["_watch_over", "QueueFeederThread"])
-def test_threads_that_cannot_start_are_an_error_and_leave_no_worker(
-    files: FolderSource,
-    read_all: ReadAll,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    kind: str,
-) -> None:
-    """As in a container with a limit on processes."""
-    start = threading.Thread.start
-
-    def start_or_fail(self: threading.Thread) -> None:
-        if kind in self.name:
-            raise RuntimeError("can't start new thread")
-        start(self)
-
-    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
-    with pytest.raises(WorkerError, match="new thread"):
-        read_all(files, batch_size=1, workers=2, start_method="fork")
-    gc.collect()
-    assert multiprocessing.active_children() == []
-    assert capfd.readouterr().err == ""
-    assert signal.getsignal(signal.SIGCHLD) is not torch_workers._do_nothing
-
-
+@needs_linux("processes are forked by default")
 @pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])
 def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) -> None:
     code = (
@@ -139,7 +112,6 @@ def test_workers_that_never_begin_do_not_stall_the_run(
     assert multiprocessing.active_children() == []
 
 
-@needs_linux("/proc")
 def test_signal_while_workers_start_leaves_none_behind(
     tmp_path: Path, open_workers: OpenWorkers, reader_of: ReaderOf
 ) -> None:
