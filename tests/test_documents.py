@@ -88,7 +88,7 @@ def test_ci_runs_the_very_commands_of_the_readme() -> None:
     assert set(SETUP) == {"main job", "tests"}
     script = (REPOSITORY / ".ci" / "run").read_text()
     for name in SETUP:
-        assert f'readme_command "{name}"' in script
+        assert re.search(rf'^run_readme_command "{name}"$', script, re.MULTILINE), name
     assert SETUP["tests"].endswith(".venv/bin/python -m pytest")
 
 
@@ -124,12 +124,13 @@ def test_service_and_timer_are_units_that_systemd_takes(tmp_path: Path) -> None:
 
 def test_nightly_commands_differ_only_in_where_they_run() -> None:
     commands = [
-        re.search(r"(?:bin/|batchdigit )batchdigit (run .*)|batchdigit (run .*)", code)
+        re.findall(r"batchdigit (run .*)", code)
         for _, language, code in NIGHT
         if language in ("crontab", "systemd", "container") and " run " in code
     ]
     assert len(commands) == 3
-    assert len({next(filter(None, command.groups())) for command in commands if command}) == 1
+    assert commands == [commands[0]] * 3
+    assert len(commands[0]) == 1
 
 
 def test_both_ways_of_saving_are_those_of_the_tutorial() -> None:
@@ -141,15 +142,42 @@ def test_both_ways_of_saving_are_those_of_the_tutorial() -> None:
     assert str(names["CNN"]()) == str(oracle.CNN())
 
 
-def test_every_option_of_a_run_is_in_its_page() -> None:
+def test_options_of_a_run_are_those_of_their_page_with_their_defaults() -> None:
     import typer
 
     run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    for parameter in run.params:
-        for option in parameter.opts:
-            if option.startswith("--") and option not in ("--help", "--version"):
-                row = rf"^\| `{option}`"
-                assert re.search(row, PAGES["docs/options.md"], re.MULTILINE), option
+    options = {
+        parameter.opts[0]: "" if parameter.default in (None, False) else str(parameter.default)
+        for parameter in run.params
+        if parameter.opts[0].startswith("--") and parameter.opts[0] not in ("--help", "--version")
+    }
+    rows = re.findall(r"^\| `(--[\w-]+)`.*\| ?(.*) \|$", PAGES["docs/options.md"], re.MULTILINE)
+    assert sorted(option for option, _ in rows) == sorted(options)
+    for option, told in rows:
+        default = options[option].removesuffix(".0")
+        # Where the program chooses by itself, the page says in words how.
+        assert default in ("", "auto") or told.strip("`") == default, option
+        assert told or not default, option
+
+
+def test_blocks_are_in_languages_that_the_tests_know() -> None:
+    """A block in ``sh`` or without a language would look like code, but nothing would run it."""
+    known = {
+        "bash",
+        "python",
+        "text",
+        "csv",
+        "pip",
+        "crontab",
+        "systemd",
+        "dockerfile",
+        "container",
+    }
+    for page, text in PAGES.items():
+        fences = re.findall(r"^ *```(.*)$", text, re.MULTILINE)
+        assert len(fences) == 2 * len(BLOCK.findall(text)), page
+        assert {fence for fence in fences if fence} <= known, page
+        assert fences[1::2] == [""] * (len(fences) // 2), page
 
 
 def test_every_exit_code_is_in_the_table() -> None:
@@ -159,7 +187,11 @@ def test_every_exit_code_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    sorted(path for path in REPOSITORY.rglob("*.md") if ".venv" not in path.parts),
+    sorted(
+        path
+        for pattern in ("*.md", "docs/*.md", "*/README.md", "batchdigit/**/*.md", "benchmarks/*.md")
+        for path in set(REPOSITORY.glob(pattern))
+    ),
     ids=lambda path: str(path.relative_to(REPOSITORY)),
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
@@ -188,6 +220,12 @@ def test_readme_is_read_in_one_go_and_leads_to_every_page() -> None:
 
 def test_python_versions_agree() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text()
-    assert 'requires-python = ">=3.10"' in project
-    assert '"Programming Language :: Python :: 3.14"' in project
-    assert "Python 3.10 to 3.14" in README
+    workflow = (REPOSITORY / ".github" / "workflows" / "ci.yml").read_text()
+    versions = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    oldest, latest = versions[0], versions[-1]
+    (matrix,) = re.findall(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert re.findall(r"[\d.]+", matrix) == versions
+    assert f'requires-python = ">={oldest}"' in project
+    assert f'target-version = "py{oldest.replace(".", "")}"' in project
+    assert f'python_version = "{oldest}"' in project
+    assert f"Python {oldest} to {latest}" in README

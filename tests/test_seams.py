@@ -1,6 +1,5 @@
 """The seams for new sources, engines and image facts hold through a whole run."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 
 from batchdigit import Job, pipeline, run
 from batchdigit.batches import FACTS, Batch, Fact
-from batchdigit.engines.local import LocalEngine
 from batchdigit.errors import StoppedBySignal
 from batchdigit.reading.reader import Reader
 from batchdigit.resume import journal
@@ -188,11 +186,3 @@ def test_fact_of_an_image_comes_through_a_run_by_one_declaration(
         assert (summary.resumed > 0, summary.reused) == (resumed, reused)
         assert seen == {index: 1000 + index for index in seen}
         assert len(seen) == 101
-
-
-def test_account_says_who_computed(tmp_path: Path) -> None:
-    out = tmp_path / "out.csv"
-    pipeline.run(Job((SAMPLES,), out), open_engine=LocalEngine)
-    account = json.loads((tmp_path / "out.csv.run.json").read_text())
-    assert account["computed"]["backend"] in BACKENDS
-    assert account["options"]["source"] == [str(SAMPLES)]

@@ -139,6 +139,7 @@ def test_signal_at_the_wrong_moment_leaves_no_file(
     assert not any(tmp_path.iterdir())
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_cache_matters_with_a_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = fake_driver(tmp_path, monkeypatch)
     (tmp_path / "plain").touch()
@@ -165,6 +166,7 @@ def test_source_without_images(program: Program, tmp_path: Path) -> None:
     assert "No such file or directory" in missing.found
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_source_that_cannot_be_read_all(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from batchdigit.doctor import packages
 from batchdigit.doctor.findings import OK, PROBLEM, WARNING
 from tests.support.doctor import check, examined_without_gpu
+from tests.support.platforms import needs_linux
 
 
 def test_package_that_cannot_be_loaded(tmp_path: Path) -> None:
@@ -17,6 +18,7 @@ def test_package_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert findings[-1].name == "output"  # all checks were made
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_package_that_only_some_runs_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (finding,) = check("packages")
@@ -25,6 +27,7 @@ def test_package_that_only_some_runs_need(monkeypatch: pytest.MonkeyPatch) -> No
     assert finding.status == PROBLEM
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_packages_that_are_too_old_or_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"numpy": "1.9.3", "pandas": "2.10", "torch": "2.10.0+cpu", "torchvision": "0.25.0"}
     needed = {
@@ -104,6 +107,7 @@ def test_build_or_preview_of_a_version_counts_as_that_version(
     )
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_other_checks_are_made_without_the_package_that_reads_versions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

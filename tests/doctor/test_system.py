@@ -9,6 +9,7 @@ from batchdigit.doctor import system
 from batchdigit.doctor.findings import OK, WARNING
 from tests.support.doctor import check, examined, faults_of
 from tests.support.machines import fake_machine
+from tests.support.platforms import needs_linux
 from tests.support.samples import Program
 
 
@@ -62,6 +63,7 @@ def test_memory_of_a_container(groups: Path) -> None:
     assert finding.found.startswith("248.0 MB may be used")
 
 
+@needs_linux("shared memory is a file system")
 def test_shared_memory_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -72,6 +74,7 @@ def test_shared_memory_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> N
     assert "Permission denied" in finding.found
 
 
+@needs_linux("shared memory is a file system")
 def test_shared_memory_that_is_missing_or_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,11 @@ from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models import digits
 from batchdigit.system.signals import signals_as_exceptions
 from tests.support.doctor import check, interrupt
+from tests.support.platforms import needs_linux
 from tests.support.samples import SAMPLES
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_pillow_that_cannot_do_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     Image.init()
     monkeypatch.setattr(WebPImagePlugin, "SUPPORTED", False)
@@ -32,6 +34,7 @@ def test_pillow_that_cannot_do_everything(monkeypatch: pytest.MonkeyPatch) -> No
     assert png.found.startswith("cannot read PNG: ")
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     start = BaseProcess.start
 
@@ -52,6 +55,7 @@ def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
     assert findings["trial"].found.startswith("10 of 10 packaged digits right")  # without workers
 
 
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_digits_that_are_predicted_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     others = digits.packaged_digits()[::-1]
     monkeypatch.setattr(digits, "packaged_digits", lambda: others)

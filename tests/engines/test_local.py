@@ -63,10 +63,8 @@ def test_account_says_what_computed(backend: str) -> None:
     [
         ({"topk": 3}, {"--topk or --probs"}),
         ({"probs": True}, {"--topk or --probs"}),
-        (
-            {"backend": "torch"},
-            {"--backend", "versions", "processor"},
-        ),  # which each names its own way
+        # Each backend names the processor its own way.
+        ({"backend": "torch"}, {"--backend", "versions", "processor"}),
         ({"batch_size": 7}, set()),  # which the journal keeps to by itself
         ({"topk": 2}, set()),  # the margin needs two labels anyway
     ],
@@ -79,7 +77,7 @@ def test_binding_is_what_predictions_depend_on(options: dict[str, object], names
     assert {name for name in ours if ours[name] != theirs[name]} == names
 
 
-def test_model_is_refused_before_any_image_is_asked_for(tmp_path: Path) -> None:
+def test_model_that_is_none_is_refused_when_the_engine_opens(tmp_path: Path) -> None:
     model = tmp_path / "CNN.pt"
     model.write_bytes(b"not a model")
     with pytest.raises(CheckpointError, match=r"CNN\.pt"):

@@ -14,6 +14,7 @@ from batchdigit.reports.table import Layout
 from batchdigit.reports.writer import ReportWriter
 from batchdigit.sources.filelist import FileList
 from tests.sources.test_filenames import ODD_NAMES
+from tests.support.platforms import needs_linux
 from tests.support.reports import FORMATS, predictions_for, read_back, written
 
 
@@ -41,6 +42,7 @@ def test_report_that_is_left_unfinished_writes_nothing_more(extension: str) -> N
     assert stream.getvalue() == before  # which also shows that the stream is still open
 
 
+@needs_linux("names of any bytes")
 def test_names_on_disk_reach_the_report(tmp_path: Path) -> None:
     """The names that a file system accepts; the reader's own tests continue from here."""
     for name in ODD_NAMES:

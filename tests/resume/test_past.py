@@ -148,7 +148,10 @@ def test_report_that_differed_is_not_reused(
     tmp_path: Path, digits: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture,
     name: str, change: Change,
 ) -> None:  # fmt: skip
-    options: dict[str, Any] = {"source": (digits,), "workers": 0, "update": True}
+    options: dict[str, Any] = {
+        "source": (digits,), "workers": 0, "update": True,
+        "backend": "onnxruntime", "device": "cpu",
+    }  # fmt: skip
     out = tmp_path / "out.csv"
     run(Job(out=out, **options))
     assert run(Job(out=out, **options)).reused == 10

@@ -51,6 +51,7 @@ def _ticks(pid: int) -> str:
 
 def _stat(pid: int) -> list[str]:
     """The fields of ``/proc/PID/stat`` after the name, which may contain anything."""
+    assert Path("/proc/self/stat").exists(), "only Linux tells what state a process is in"
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -17,6 +17,7 @@ from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.job import Job
 from batchdigit.sources.folder import open_folders
 from tests.support.measurements import GPU, ONNX
+from tests.support.platforms import needs_linux
 from tests.support.samples import SAMPLES
 
 JOB = BenchJob(source=(SAMPLES,))
@@ -34,6 +35,7 @@ def refuse(_job: Job) -> None:
     raise CheckpointError("a model that is none", "take another")
 
 
+@needs_linux("engines are forked")
 def test_each_probe_on_a_cpu_has_a_fork_of_its_own(tmp_path: Path) -> None:
     with Engine(JOB, ONNX, tmp_path) as engine:
         (first, parent), (second, same) = (engine.ask(process_and_parent, ONNX) for _ in range(2))
@@ -52,6 +54,7 @@ def test_gpu_stays_in_use_by_one_process(tmp_path: Path) -> None:
         os.kill(first, 0)
 
 
+@needs_linux("engines are forked")
 def test_stopped_benchmark_leaves_no_process_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Engine(JOB, ONNX, tmp_path) as engine:
         _, parent = engine.ask(process_and_parent, ONNX)
