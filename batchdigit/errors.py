@@ -38,8 +38,8 @@ class ExitCode(IntEnum):
 
 
 EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "every image was predicted",
-    ExitCode.BAD_IMAGES: "finished, but more rows are errors than --max-bad tolerates",
+    ExitCode.OK: "finished; no more rows are errors than --max-bad tolerates",
+    ExitCode.BAD_IMAGES: "finished; more rows are errors than --max-bad tolerates",
     ExitCode.FATAL: "fatal error",
     ExitCode.USAGE: "wrong usage",
     ExitCode.MODEL_REFUSED: "the model file was refused",
