@@ -6,7 +6,12 @@ PYTHON = $(VENV)/bin/python
 help:           ## List the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/.dev: pyproject.toml
+# The commands of the README install a copy instead, which would not see later changes.
+ifeq ($(wildcard $(VENV)/lib/python*/site-packages/_editable_impl_batchdigit.pth),)
+.PHONY: $(VENV)/.dev
+endif
+
+$(VENV)/.dev: pyproject.toml batchdigit/version.py
 	test -x $(PYTHON) || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --editable ".[dev]"
 	touch $@

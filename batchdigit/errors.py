@@ -42,9 +42,9 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.BAD_IMAGES: "finished; more rows are errors than --max-bad tolerates",
     ExitCode.FATAL: "fatal error",
     ExitCode.USAGE: "wrong usage",
-    ExitCode.MODEL_REFUSED: "the model file was refused",
-    ExitCode.NO_IMAGES: "no images found",
-    ExitCode.CANNOT_WRITE: "the output cannot be written",
+    ExitCode.MODEL_REFUSED: "the model file is missing, or was refused",
+    ExitCode.NO_IMAGES: "no images found, or a source is missing",
+    ExitCode.CANNOT_WRITE: "an output cannot be written",
     ExitCode.BUSY: "another run is writing this output",
 }
 

@@ -131,7 +131,7 @@ class Reporting:
     classes, in order; without them the report has their numbers. Rows with a confidence below
     ``review_below`` need a person's review. ``explain`` adds columns about the fitting.
     ``save_fitted`` is a folder for the images that the network saw. ``max_bad`` is how many error
-    rows are tolerated.
+    rows are tolerated; a number, or text as the command line has it, is accepted too.
     """
 
     format: str | None = None
@@ -147,6 +147,8 @@ class Reporting:
         if self.topk < 1:
             raise UsageError(f"--topk {self.topk} is less than 1", "ask for 1 label or more")
         object.__setattr__(self, "labels", check_labels(self.labels))  # the instance is frozen
+        if not isinstance(self.max_bad, Tolerance):
+            object.__setattr__(self, "max_bad", Tolerance.parse(str(self.max_bad)))
         if not 0 <= self.review_below <= 1:
             raise UsageError(
                 f"--review-below {self.review_below:g} is not a probability", "try 0.97"

@@ -77,9 +77,9 @@ def run(
 def stream(job: Job) -> Iterator[Predictions]:
     """The predictions of ``job.source``, batch by batch, in the order of the images' names.
 
-    The options of ``job`` that shape a report (``out``, ``format``, ``max_bad``) are ignored;
-    ``save_fitted`` is not.
-    Raises what :func:`run` raises, except OutputError.
+    The options of ``job`` that concern a report in a file (``out``, ``format``, ``max_bad``, those
+    of resuming) are ignored. Raises what :func:`run` raises, but OutputError only if images cannot
+    be saved (``save_fitted``), and never OutputBusyError.
     """
     with open_session(job, Stopwatch()) as session:
         for predictions in session.predictions():

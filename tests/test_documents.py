@@ -1,6 +1,7 @@
 """What the documents tell people to type works, and what they say of the program is true."""
 
 import configparser
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import pytest
 
 from batchdigit import errors
 from batchdigit.cli.app import app
+from batchdigit.resume.last_report import read_state
+from batchdigit.sources.filenames import EXTENSIONS
 from tests.support import oracle
 from tests.support.samples import REPOSITORY, SAMPLES
 
@@ -146,18 +149,41 @@ def test_options_of_a_run_are_those_of_their_page_with_their_defaults() -> None:
     import typer
 
     run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    in_words = {"--batch-size", "--workers", "--model", "--class-name", "--format"}
     options = {
-        parameter.opts[0]: "" if parameter.default in (None, False) else str(parameter.default)
+        parameter.opts[0]: ""
+        if parameter.default is None or parameter.default is False
+        else str(parameter.default)
         for parameter in run.params
         if parameter.opts[0].startswith("--") and parameter.opts[0] not in ("--help", "--version")
     }
-    rows = re.findall(r"^\| `(--[\w-]+)`.*\| ?(.*) \|$", PAGES["docs/options.md"], re.MULTILINE)
+    rows = re.findall(r"^\| `(--[\w-]+)`.*\|(.*)\|$", PAGES["docs/options.md"], re.MULTILINE)
     assert sorted(option for option, _ in rows) == sorted(options)
     for option, told in rows:
         default = options[option].removesuffix(".0")
-        # Where the program chooses by itself, the page says in words how.
-        assert default in ("", "auto") or told.strip("`") == default, option
-        assert told or not default, option
+        if option in in_words:  # they depend on the machine, the file or the environment
+            assert default in ("", "auto")
+            assert told.strip(), option
+        else:
+            assert told.strip(" `") == default, option
+
+
+def test_options_that_rows_depend_on_are_those_of_the_page(workplace: Path) -> None:
+    shell("batchdigit run sample_images --out preds.csv", workplace)
+    state = read_state(workplace / ".preds.csv.state")
+    assert state is not None
+    bound = {option for key in state.binding for option in re.findall(r"--[\w-]+", key)}
+    section = PAGES["docs/night-after-night.md"].split("\n## What must be the same\n")[1]
+    told = section.split("\n## ")[0].split("All other options")[0].split("Continuing a stopped")[0]
+    # Of --backend and --device, what was chosen counts, not what was asked for.
+    assert bound - {"--backend"} == set(re.findall(r"`(--[\w-]+)`", told))
+
+
+def test_extensions_of_images_are_those_of_the_pages() -> None:
+    for page in ("README.md", "docs/options.md"):
+        text = PAGES[page].replace("\n", " ")
+        (told,) = re.findall(r"`(\.png \.[\w. ]+)`", text)
+        assert sorted(told.split()) == sorted(ending.decode() for ending in EXTENSIONS), page
 
 
 def test_blocks_are_in_languages_that_the_tests_know() -> None:
@@ -178,6 +204,14 @@ def test_blocks_are_in_languages_that_the_tests_know() -> None:
         assert len(fences) == 2 * len(BLOCK.findall(text)), page
         assert {fence for fence in fences if fence} <= known, page
         assert fences[1::2] == [""] * (len(fences) // 2), page
+
+
+def test_keys_of_the_account_are_those_of_their_page(workplace: Path) -> None:
+    shell("batchdigit run sample_images --out preds.csv --quiet", workplace)
+    account = json.loads((workplace / "preds.csv.run.json").read_text())
+    table = PAGES["docs/report.md"].split("\n## The account of a run\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(account)
 
 
 def test_every_exit_code_is_in_the_table() -> None:

@@ -57,6 +57,25 @@ def test_senseless_tolerance_is_an_error(text: str) -> None:
         Tolerance.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("given", "tolerance"),
+    [
+        (3, Tolerance(3)),
+        ("3", Tolerance(3)),
+        ("0.5%", Tolerance.parse("0.5%")),
+        (Tolerance(4), Tolerance(4)),
+    ],
+)
+def test_tolerance_may_be_given_as_a_number_or_text(given: Any, tolerance: Tolerance) -> None:
+    assert Job("images", max_bad=given).max_bad == tolerance
+
+
+@pytest.mark.parametrize("given", [-1, 0.5, None, "many"])
+def test_senseless_tolerance_of_a_job_is_an_error(given: Any) -> None:
+    with pytest.raises(UsageError, match="max-bad"):
+        Job("images", max_bad=given)
+
+
 def test_training_on_variants_takes_fitting() -> None:
     with pytest.raises(UsageError, match="--variants 0"):
         TrainJob(Path("data"), Path("CNN.pt"), preprocess="exact")

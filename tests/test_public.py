@@ -78,9 +78,3 @@ def test_a_run_imports_its_backend_and_nothing_that_it_can_do_without(
     unwanted = {"torchvision", "torch._dynamo", "pandas", "pyarrow", "onnx", "sympy", other}
     assert imported_by(code, (*unwanted, backend)) == {backend}
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 101
-
-
-def test_version_is_the_installed_one() -> None:
-    from importlib.metadata import version
-
-    assert version("batchdigit") == batchdigit.__version__

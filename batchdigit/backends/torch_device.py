@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if index >= count:
             raise DeviceError(
-                f"--device {name}: this machine has {count} usable CUDA device(s)",
+                f"--device {name} is not here; usable CUDA devices: {count}",
                 "choose another device, or auto; `python -m torch.utils.collect_env` shows more",
             )
         return torch.device("cuda", index)

@@ -26,14 +26,14 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     failures = ", ".join(f"{count} {stage}" for stage, count in summary.failures_by_stage.items())
     reused = f"{summary.reused} reused + " if summary.update else ""
     yield (
-        f"{summary.found} images found = {summary.predicted} predicted + {reused}"
+        f"{_count(summary.found, 'image')} found = {summary.predicted} predicted + {reused}"
         f"{summary.failed} failed" + (f" ({failures})" if failures else "")
     )
     if summary.update:
         counts = ", ".join(f"{count} {name}" for name, count in summary.update.items())
         yield f"since the last report: {counts}"
     if summary.to_review:
-        yield f"{summary.to_review} predictions to review (the column needs_review)"
+        yield f"{_count(summary.to_review, 'prediction')} to review (the column needs_review)"
     for kind, meaning in _MEANING.items():
         notes = [note for note in summary.notes if note.kind == kind]
         for note in notes[:MAX_NOTES]:
@@ -50,7 +50,11 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     if job.precision != "fp32":
         yield _precision(summary.account["computed"])
     if ignored := len(summary.ignored):
-        yield f"{ignored} other files ignored (--verbose names them)"
+        yield f"{_count(ignored, 'other file')} ignored (--verbose names them)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _precision(computed: Mapping[str, Any]) -> str:

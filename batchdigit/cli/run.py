@@ -127,9 +127,9 @@ def run(
                 "--json and the report would both go to standard output",
                 "give --out a file, or leave --json off",
             )
-        if out == STDOUT and form.name == "parquet" and is_terminal(sys.stdout):
+        if out == STDOUT and form.binary and is_terminal(sys.stdout):
             raise UsageError(
-                "a terminal cannot show Parquet",
+                f"a terminal cannot show {form.name}",
                 "redirect standard output, or give --out a file",
             )
         if out != STDOUT and not wait:

@@ -108,8 +108,8 @@ def _backend(job: Job, earlier: Earlier) -> Iterator[Finding]:
             "repair onnxruntime, or run with --backend torch",
         )
     elif usable and not is_onnx_file(job.model):
-        (other,) = usable
-        yield problem("backend", text, f"repair {chosen}, or run with --backend {other}")
+        others = " or ".join(f"--backend {other}" for other in sorted(usable))
+        yield problem("backend", text, f"repair {chosen}, or run with {others}")
     else:
         yield problem("backend", text, f"repair {chosen}")
 

@@ -77,7 +77,7 @@ def _packages(job: Job) -> Iterator[Finding]:
             "batchdigit is not installed, so it is not known which versions it needs",
             "pip install it from its folder",
         )
-    needed = {"pyarrow"} if choose_format(job.out, job.format).name == "parquet" else set()
+    needed = choose_format(job.out, job.format).packages
     fine = [f"batchdigit {__version__}"]
     faults = []
     for name, module in MODULES.items():

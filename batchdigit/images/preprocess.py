@@ -42,7 +42,7 @@ def to_model_input(image: Image.Image | NDArray[np.uint8], how: str = "auto") ->
     others by an antialiased bilinear filter.
 
     Raises ImageError where pixel values are not finite (``decode``), and where there are no strokes
-    (``blank``; not with ``exact``).
+    (``blank``; not with ``exact``), and ValueError for any other ``how``.
     """
     pixels = to_grey(image, how)
     if how == "exact":
@@ -54,6 +54,8 @@ def to_model_input(image: Image.Image | NDArray[np.uint8], how: str = "auto") ->
         likeness = look_like_mnist(pixels[None])
         if likeness.mnist[0]:
             return Digit(pixels, ink=float(likeness.ink[0]))
+    if how not in ("auto", "fit"):
+        raise ValueError(f"no way to prepare images is called {how!r}")
     return fit(pixels)
 
 

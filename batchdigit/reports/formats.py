@@ -26,10 +26,12 @@ ACCOUNT_KEY = "batchdigit.run"
 class Format(Protocol):
     """Writes a table to a stream, gzipped on request; ``columns`` gives the types of the cells.
 
-    A format that is ``compressed`` already is never asked to gzip.
+    A format that is ``binary`` is compressed by itself, and no terminal can show it. ``packages``
+    are those without which the rest of a run would do.
     """
 
-    compressed: ClassVar[bool]
+    binary: ClassVar[bool]
+    packages: ClassVar[tuple[str, ...]]
 
     def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type], /) -> None: ...
 
@@ -55,10 +57,20 @@ class ReportFormat:
             raise UsageError(
                 f"--format {self.name!r} is unknown", f"choose from {', '.join(FORMATS)}"
             )
-        if self.gzipped and FORMATS[self.name].compressed:
+        if self.gzipped and self.binary:
             raise UsageError(
                 f"a {self.name} report is compressed already", "leave .gz off its name"
             )
+
+    @property
+    def binary(self) -> bool:
+        """Whether it is compressed by itself, and no terminal can show it."""
+        return FORMATS[self.name].binary
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that it needs, apart from those of every run."""
+        return FORMATS[self.name].packages
 
     def open(self, stream: BinaryIO, columns: Mapping[str, type]) -> Format:
         """Start a table with these columns on ``stream``."""
@@ -108,7 +120,8 @@ class _TextStream(io.TextIOWrapper):
 class _CsvFormat:
     r"""CSV (RFC 4180 quoting, ``\n`` line ends); an empty cell is an empty field."""
 
-    compressed: ClassVar = False
+    binary: ClassVar = False
+    packages: ClassVar[tuple[str, ...]] = ()
     delimiter = ","
 
     def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type]) -> None:
@@ -154,7 +167,8 @@ class _LineFeeds:
 class _JsonLinesFormat:
     """One JSON object a line with every column; an empty cell is ``null``."""
 
-    compressed: ClassVar = False
+    binary: ClassVar = False
+    packages: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type]) -> None:
         self._text = _TextStream(stream, gzipped)
@@ -171,7 +185,8 @@ class _JsonLinesFormat:
 class _ParquetFormat:
     """Parquet: nullable int64, float32, string and bool columns; the account is in its metadata."""
 
-    compressed: ClassVar = True
+    binary: ClassVar = True
+    packages: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
     def __init__(self, stream: BinaryIO, _gzipped: bool, columns: Mapping[str, type]) -> None:
         # Imported here because a run that writes text does not need it.

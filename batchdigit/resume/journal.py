@@ -149,7 +149,8 @@ class Journal:
         if self._pending:
             with signals_held():
                 self._write(self._parts, self._pending)
-                # In this order, an interrupt that nothing holds back has no rows in two parts.
+                # In this order, an interrupt that is not held back cannot leave the same rows in
+                # two parts.
                 self._pending = []
                 self._pending_values = 0
                 self._parts += 1

@@ -78,7 +78,7 @@ class Past:
         }
         if self.state is not None and self.comparison is not None:
             taken = _sha256([self.comparison.index_of.tobytes()])
-            bound["last report"] = [self.state.report["sha256"], taken]
+            bound["last report (--update, --retry-errors)"] = [self.state.report["sha256"], taken]
         journal.start(bound, self.places, batch_size, fresh=fresh)
         return replace(self, places=self.places[journal.rows :], journal=journal)
 

@@ -53,9 +53,10 @@ def hold_output(
             break
         left = deadline - time.monotonic()
         if left <= 0:
+            longer = f"wait longer than --wait {wait:g}" if wait else "add --wait SECONDS"
             raise OutputBusyError(
                 f"{out} is being written by another run ({_holder(path)})",
-                "let it end, or add --wait SECONDS",
+                f"let it end, or {longer}",
             )
         if not told:
             on_wait(_holder(path))

@@ -75,6 +75,13 @@ def test_failures_reused_rows_reviews_and_ignored_files_are_counted() -> None:
     assert said[-1] == "2 other files ignored (--verbose names them)"
 
 
+def test_one_of_a_kind_is_not_many() -> None:
+    said = lines(summary(found=1, predicted=1, to_review=1, ignored=FileList([b"a.txt"])))
+    assert said[0] == "1 image found = 1 predicted + 0 failed"
+    assert said[1] == "1 prediction to review (the column needs_review)"
+    assert said[-1] == "1 other file ignored (--verbose names them)"
+
+
 def test_few_folders_of_one_kind_are_named_and_more_are_counted() -> None:
     notes = tuple(FolderNote(f"d{number}", 9, "blank", 8) for number in range(7))
     said = lines(summary(notes=notes))

@@ -228,3 +228,8 @@ def test_look_like_mnist_is_what_opencv_says(kind: str, thousand: Pixels) -> Non
         assert mnist == (right and share < 0.45)
     if kind != "digits":
         assert 0 < seen.mnist.sum() < len(images)
+
+
+def test_way_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'sharpen'"):
+        to_model_input(Image.new("L", (50, 50)), "sharpen")

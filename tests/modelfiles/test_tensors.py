@@ -69,10 +69,10 @@ def test_one_number_cannot_become_many() -> None:
 @pytest.mark.parametrize("kind", DTYPES)
 def test_type_is_that_of_the_storage(kind: str) -> None:
     tensor, excess = declared(reference(6, kind=stand_in(kind)), 0, (2, 3), (3, 1))
-    dtype, size = DTYPES[kind]
+    dtype = torch.storage._storage_type_to_dtype_map()[kind.removeprefix("torch.")]  # type: ignore[no-untyped-call]
     assert excess == ""
-    assert tensor.dtype == dtype
-    assert getattr(torch, dtype).itemsize == size
+    assert f"torch.{tensor.dtype}" == str(dtype)
+    assert DTYPES[kind] == (tensor.dtype, dtype.itemsize)
 
 
 def test_part_of_a_storage_begins_where_it_says() -> None:

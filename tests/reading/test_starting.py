@@ -81,7 +81,7 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
     assert done.stdout.endswith("\n[]\n")
 
 
-@needs_linux("processes are forked by default")
+@needs_linux("workers are spawned elsewhere")
 @pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])
 def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) -> None:
     code = (

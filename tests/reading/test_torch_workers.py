@@ -17,7 +17,6 @@ from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.folder import FolderSource
 from tests.reading.conftest import ReadAll
 from tests.support.batches import FakeFiles, plan
-from tests.support.platforms import needs_linux
 from tests.support.waiting import wait_until
 
 
@@ -94,7 +93,6 @@ def test_error_of_the_images_is_not_taken_for_the_end(tmp_path: Path) -> None:
         workers.end()
 
 
-@needs_linux("SIGCHLD")
 def test_torchs_handler_is_away_while_there_are_workers(tmp_path: Path) -> None:
     """It would raise anywhere in the main thread when a worker dies."""
     workers = TorchWorkers(FakeFiles(tmp_path / "log"), plan(2), 1, "fork", 10)

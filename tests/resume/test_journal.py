@@ -324,3 +324,29 @@ def test_signal_waits_for_the_part_that_is_being_closed(
         keep(out, BATCHES)
     assert packed == ["begun", "done"]
     assert_same(kept_at(out), BATCHES[:1])
+
+
+@pytest.mark.parametrize("name", ["_pending", "_pending_values", "_parts"])
+def test_interrupt_that_is_not_held_back_cannot_leave_the_same_rows_in_two_parts(
+    out: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """It comes after a part is written, just before the journal notes one of these."""
+
+    class Interrupted(Journal):
+        def __setattr__(self, attribute: str, value: object) -> None:
+            if attribute == name and writes == ["done"]:
+                writes.append("interrupted")
+                raise KeyboardInterrupt
+            super().__setattr__(attribute, value)
+
+        def _write(self, number: int, parts: list[Predictions]) -> None:
+            super()._write(number, parts)
+            writes.append("done")
+
+    writes: list[str] = []
+    with pytest.raises(KeyboardInterrupt), Interrupted(out) as kept:
+        kept.start(BINDING, PLACES, 4)
+        list(kept.record(iter(BATCHES)))
+    caplog.clear()
+    assert_same(kept_at(out), BATCHES[:1])
+    assert caplog.messages == []  # nothing is damaged

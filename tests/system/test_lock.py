@@ -85,7 +85,8 @@ def test_waiting_ends(
     slept: list[float] = []
     monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
     monkeypatch.setattr(time, "sleep", slept.append)
-    with pytest.raises(OutputBusyError), hold_output(tmp_path / "out.csv", wait=0.5):
+    longer = r"wait longer than --wait 0\.5$"
+    with pytest.raises(OutputBusyError, match=longer), hold_output(tmp_path / "out.csv", wait=0.5):
         pass
     assert slept == pytest.approx([0.2, 0.2, 0.1])
     assert holder.poll() is None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from batchdigit.backends.choice import choose_backend
 from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measurement import Setting
 from batchdigit.errors import UsageError
+from batchdigit.job import BACKENDS, Computing
 from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import available_cores, has_bfloat16_units, may_have_gpu
@@ -29,26 +32,26 @@ def settings_to_try(job: BenchJob) -> list[Setting]:
     if not engines:
         raise UsageError(
             "no backend can do what was asked for",
-            "onnxruntime computes only on cpu in fp32; leave out --backends, --devices or "
-            "--precisions",
+            "onnxruntime computes only on cpu in fp32, and torch no .onnx files; leave out "
+            "--backends, --devices or --precisions",
         )
     return [setting for engine in engines for setting in _variations(engine, job)]
 
 
 def _engines(job: BenchJob) -> Iterator[Setting]:
+    is_onnx = is_onnx_file(job.model)
     for backend, device in itertools.product(_backends(job), _devices(job)):
         for precision in job.precisions or _precisions(device):
-            on_onnx = (backend, device, precision) == ("onnxruntime", "cpu", "fp32")
-            if backend == "torch" or on_onnx:
+            asked = Computing(model=job.model, backend=backend, device=device, precision=precision)
+            with contextlib.suppress(UsageError):  # this backend cannot do that
+                choose_backend(asked, is_onnx=is_onnx)
                 yield Setting(backend, device, precision)
 
 
 def _backends(job: BenchJob) -> Sequence[str]:
     if job.backends:
         return job.backends
-    if is_onnx_file(job.model):
-        return ["onnxruntime"]
-    return [name for name in ("torch", "onnxruntime") if is_installed(name)]
+    return [name for name in BACKENDS[1:] if is_installed(name)]
 
 
 def _devices(job: BenchJob) -> Sequence[str]:

@@ -69,6 +69,8 @@ def test_onnx_file_is_tried_by_onnx_runtime_alone(tmp_path: Path) -> None:
     model = tmp_path / "CNN.onnx"
     batchdigit.convert_model(BenchJob().model, model)
     assert {one.backend for one in settings_to_try(BenchJob(model=model))} == {"onnxruntime"}
+    with pytest.raises(UsageError, match=r"torch no \.onnx files"):
+        settings_to_try(BenchJob(model=model, backends=("torch",)))
 
 
 def test_nothing_to_try_is_an_error() -> None:
