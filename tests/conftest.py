@@ -96,6 +96,18 @@ def program(tmp_path: Path) -> Program:
 
 
 @pytest.fixture
+def opencv_without_threads() -> Iterator[None]:
+    """Take OpenCV's threads away, which an earlier test may have given it, before a test forks.
+
+    A fork does not have them, and would wait for them for ever.
+    """
+    from batchdigit.reading.startup import one_thread
+
+    with one_thread:
+        yield
+
+
+@pytest.fixture
 def open_folder() -> Iterator[Path]:
     """An empty folder that every user can reach and write to."""
     with tempfile.TemporaryDirectory() as name:

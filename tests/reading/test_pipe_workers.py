@@ -13,6 +13,8 @@ from tests.support.batches import FakeFiles, plan
 from tests.support.platforms import needs_linux
 from tests.support.waiting import wait_until_idle
 
+pytestmark = pytest.mark.usefixtures("opencv_without_threads")  # as a Reader does
+
 
 def test_processes_take_turns_and_messages_of_any_size_arrive(tmp_path: Path) -> None:
     for pixels in (1, 784, 3_000_000):

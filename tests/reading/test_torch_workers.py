@@ -19,6 +19,8 @@ from tests.reading.conftest import ReadAll
 from tests.support.batches import FakeFiles, plan
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("opencv_without_threads")  # as a Reader does
+
 
 @pytest.fixture
 def open_workers() -> OpenWorkers:
