@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.system.machine import available_cores
 from batchdigit.system.signals import STOP_SIGNALS
 from tests.support.modelfiles import save_the_tutorials_way
 from tests.support.oracle import SeedRow, seed_loop
@@ -25,6 +26,11 @@ hypothesis.settings.load_profile("suite")
 
 # Some tests make forked processes crash; only a crash of pytest itself should print its stack.
 os.register_at_fork(after_in_child=faulthandler.disable)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores, because many tests wait for processes that they started."""
+    return available_cores() + 1
 
 
 @pytest.hookimpl(wrapper=True)
