@@ -95,7 +95,7 @@ def _joined(parts: Sequence[Batch] | Sequence[Predictions]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Consecutive images after reading: those that could be used, and the failures.
 
@@ -145,7 +145,7 @@ class Batch:
         return [first, *(replace(part, failures=(), busy={}) for part in rest)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """The outcome of one batch: B images with their k likeliest labels, and the failures.
 

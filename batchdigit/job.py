@@ -98,7 +98,7 @@ class Reading:
             raise UsageError(f"--workers {self.workers} is negative", "0 reads in the main process")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Computing:
     """Which model computes, by which backend, and on which device.
 
@@ -123,7 +123,7 @@ class Computing:
         check_device_name(self.device)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Reporting:
     """What the report holds.
 
@@ -155,7 +155,7 @@ class Reporting:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Resuming:
     """How to treat earlier runs and concurrent ones.
 

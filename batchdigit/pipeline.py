@@ -105,7 +105,7 @@ class Tally:
             yield predictions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Session:
     """A run that is ready to go: images listed, model loaded, work begun."""
 

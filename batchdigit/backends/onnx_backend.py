@@ -29,7 +29,7 @@ BATCH_SIZE = 256  # computed in parts; larger batches are not read faster
 ERRORS_ONLY = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OnnxModel:
     """A model that is ready to open; ``spec`` is what it takes and gives."""
 

@@ -54,7 +54,7 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelFile:
     """The bytes of a model file."""
 

@@ -23,7 +23,7 @@ class PickleTooLargeError(PickleError):
     """It holds more than the weights of any CNN need."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pickle:
     """What one pickle holds.
 

@@ -58,7 +58,7 @@ SAFETENSORS_DTYPES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contents:
     """What a model file holds: plain Python data with StoredTensor and Instance in it.
 

@@ -28,7 +28,7 @@ from batchdigit.models.statedict import LAST_WEIGHT, find_weights
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """The state dict in a model file.
 

@@ -45,7 +45,7 @@ class Workers(Protocol):
         """End the processes within moments, whatever they are doing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Which batches to read, by number; batch n is the n-th run of ``batch_size`` ``places``.
 

@@ -64,7 +64,7 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
             raise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Beside:
     """What is written with a report in a file, but not with one on standard output."""
 

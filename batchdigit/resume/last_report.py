@@ -37,7 +37,7 @@ VALUES_IN_A_BLOCK = 1 << 18  # bounds the memory
 _CONTEXT = b"batchdigit state 2"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """A report as it was published: N rows.
 

@@ -27,7 +27,7 @@ from batchdigit.sources.stamps import Stamps
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Past:
     """What is known about ``files`` (N images) before they are read.
 

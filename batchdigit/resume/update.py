@@ -14,7 +14,7 @@ from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """How the images found now (N) compare with those of the last report (M).
 

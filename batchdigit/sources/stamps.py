@@ -12,7 +12,7 @@ UNKNOWN = -1
 UNSETTLED = -(2**63)  # earlier than any time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stamps:
     """What shows whether any of N images has changed.
 
