@@ -18,6 +18,7 @@ from batchdigit.system.machine import available_cores
 from batchdigit.system.signals import STOP_SIGNALS
 from tests.support.modelfiles import save_the_tutorials_way
 from tests.support.oracle import SeedRow, seed_loop
+from tests.support.programs import users_environment
 from tests.support.samples import SAMPLES, Program, age
 
 # How long an example takes says something only about the machine.
@@ -92,10 +93,8 @@ def program(tmp_path: Path) -> Program:
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "batchdigit", *map(str, arguments)]
-        # Buffered, as it is for users, whatever the machine that runs the tests prefers.
-        environment = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
         settings = {"capture_output": True, "text": True, "timeout": 120, "cwd": tmp_path}
-        settings["env"] = environment
+        settings["env"] = users_environment()
         return subprocess.run(command, check=False, **(settings | options))  # type: ignore[call-overload]
 
     return run

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.support.platforms import needs_linux
+from tests.support.programs import users_environment
 
 RUN = """
 import atexit, os, signal, sys
@@ -23,13 +24,11 @@ __main__.main()
 """
 
 
-def ended(program: str, **options: object) -> subprocess.CompletedProcess[str]:
+def ended(program: str, *, before: str = "", **options: object) -> subprocess.CompletedProcess[str]:
     """Run the entry point with ``program`` in the place of the command line."""
-    code = RUN.format(program=program)
-    # What is written stays in a buffer until the end, as it does in a pipeline.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    code = before + RUN.format(program=program)
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    settings["env"] = environment
+    settings["env"] = users_environment()
     return subprocess.run([sys.executable, "-c", code], check=False, **settings)  # type: ignore[call-overload,no-any-return]
 
 
@@ -74,8 +73,8 @@ def test_interrupt_before_the_program_begins_ends_it_without_a_traceback() -> No
 
 @pytest.mark.skipif(os.name != "posix", reason="a process ends by a signal")
 def test_interrupt_that_the_caller_ignores_stays_ignored() -> None:
-    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + RUN.format(
-        program="os.kill(os.getpid(), signal.SIGINT); sys.exit(3)"
+    done = ended(
+        "os.kill(os.getpid(), signal.SIGINT); sys.exit(3)",
+        before="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 3

@@ -1,5 +1,6 @@
 """The program as its user meets it: as a process that says what is wrong in one line."""
 
+import os
 import subprocess
 
 WRONG_USAGE = [
@@ -20,6 +21,11 @@ WRONG_USAGE = [
     ["--out", "-", "--json"],
     [""],
 ]
+
+
+def users_environment() -> dict[str, str]:
+    """This environment, with output buffered as it is for users, whatever this machine prefers."""
+    return {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
 
 
 def problem(done: subprocess.CompletedProcess[str], code: int) -> str:

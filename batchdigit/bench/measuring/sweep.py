@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -43,9 +42,11 @@ def _engines(job: BenchJob) -> Iterator[Setting]:
     for backend, device in itertools.product(_backends(job), _devices(job)):
         for precision in job.precisions or _precisions(device):
             asked = Computing(model=job.model, backend=backend, device=device, precision=precision)
-            with contextlib.suppress(UsageError):  # this backend cannot do that
+            try:
                 choose_backend(asked, is_onnx=is_onnx)
-                yield Setting(backend, device, precision)
+            except UsageError:  # this backend cannot do that
+                continue
+            yield Setting(backend, device, precision)
 
 
 def _backends(job: BenchJob) -> Sequence[str]:
