@@ -11,17 +11,19 @@ Three formats hold weights:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from batchdigit.errors import CheckpointError
+from batchdigit.errors import BatchdigitError, CheckpointError
 
 MAX_HEADER_BYTES = 4 << 20  # of safetensors; the CNN's has 2 KB
 MAX_BYTES = 256 << 20  # the CNN takes 9 MB; with an optimizer's state and in float64, 56 MB
@@ -82,6 +84,19 @@ class ModelFile:
     def refusal(self, problem: str, remedy: str = SAVE_AGAIN) -> CheckpointError:
         """The error for this file."""
         return CheckpointError(f"the model {self.path} {problem}", remedy)
+
+    @contextlib.contextmanager
+    def refused_if_it_fails(self) -> Iterator[None]:
+        """Raise CheckpointError for whatever else is raised while this file is looked through.
+
+        The checks mean to raise it themselves. This is for what they have not thought of.
+        """
+        try:
+            yield
+        except (BatchdigitError, MemoryError):
+            raise
+        except Exception as error:
+            raise self.refusal(f"cannot be read ({type(error).__name__}: {error})") from error
 
     def describe_foreign(self) -> tuple[str, str]:
         """What a file of an unknown format is, and what to do about it."""
@@ -146,7 +161,14 @@ def safetensors_header(data: bytes) -> dict[str, Any] | None:
     if length > min(len(data) - 8, MAX_HEADER_BYTES):
         return None
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         return None
     return header if isinstance(header, dict) else None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two equal keys, one reader would take the first and another the last."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name that stands twice")
+    return dict(pairs)

@@ -10,13 +10,12 @@ The instructions are those of Python's ``pickletools``, protocols 0 to 5.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from batchdigit.modelfiles.limits import MAX_GLOBALS, MAX_STEPS, PickleError, Work, check_name
 from batchdigit.modelfiles.standins import Instance, PersistentId, Resolve, stand_in
 
-MAX_ITEMS = 1_000_000  # given to calls; no more than a pickle of MAX_OPCODES can hold
-MAX_GLOBALS = 1_000  # each takes kilobytes; the whole model names 13
 MAX_INTEGER_KEY = 2**60  # larger ones can share a hash; a dictionary of those takes forever
 
 _KEY_TYPES = (str, bytes, int, float, bool, type(None))
@@ -24,27 +23,22 @@ _KEY_TYPES = (str, bytes, int, float, bool, type(None))
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
-class PickleError(ValueError):
-    """The bytes are not a pickle, or one that only an attack would hold."""
-
-
 class Machine:
     """The stack, the memo and what has been read so far.
 
     ``globals`` are the classes and functions that the pickle names (``module.name``), in order.
-    Once it has ``stopped``, ``root`` is what the pickle holds. ``resolve`` is asked, in order, what
-    takes the place of each call and each reference.
+    In the end ``root`` is what the pickle holds. ``resolve`` is asked, in order, what takes the
+    place of each call and each reference. ``work`` counts the steps.
     """
 
-    def __init__(self, resolve: Resolve) -> None:
+    def __init__(self, resolve: Resolve, work: Work) -> None:
         self.resolve = resolve
+        self.work = work
         self.root: Any = None
         self.globals: dict[str, type[Instance]] = {}
-        self.stopped = False
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []  # the stack below each MARK
         self.memo: dict[int, Any] = {}
-        self._items = 0  # that calls were given
 
     def push(self, value: Any) -> None:
         """Put a value on the stack."""
@@ -64,29 +58,28 @@ class Machine:
         """The stand-in for a class or function, by the names that Python 3 has for modules."""
         if not (isinstance(module, str) and isinstance(name, str)):
             module, name = "a name", "that is computed"
+        check_name(module)
+        check_name(name)
         full = f"{_MODULES.get(module, module)}.{name}"
+        if (known := self.globals.get(full)) is not None:
+            return known
         if len(self.globals) >= MAX_GLOBALS:
             raise PickleError(f"a pickle that names more than {MAX_GLOBALS} classes and functions")
-        return self.globals.setdefault(full, stand_in(full))
+        self.globals[full] = stand_in(full)
+        return self.globals[full]
 
     def call(self, function: Any, arguments: Any) -> Any:
         """What takes the place of calling ``function``; nothing is called."""
         if not isinstance(arguments, tuple | list):
             raise PickleError("a pickle with a call that has no list of arguments")
-        self._count(arguments)
+        self.work.add(len(arguments))  # because one item can be copied any number of times
         if isinstance(function, type) and issubclass(function, Instance):
             if function.global_name == "collections.OrderedDict":
                 for pairs in arguments:
-                    self._count(pairs)
+                    self.work.add(len(pairs))
                 return _dictionary(arguments)
             return self.resolve(function(*arguments))
         return self.resolve(Instance(function, *arguments))  # for example what another call gave
-
-    def _count(self, items: Sized) -> None:
-        """Count items, because one item in a pickle can be copied any number of times."""
-        self._items += len(items)
-        if self._items > MAX_ITEMS:
-            raise PickleError("a pickle that repeats its contents")
 
 
 def _dictionary(arguments: Any) -> dict[Any, Any]:
@@ -105,6 +98,8 @@ def _set_items(target: Any, items: list[Any]) -> None:
             raise PickleError("a pickle with a dictionary key that is neither text nor number")
         if isinstance(key, int) and abs(key) >= MAX_INTEGER_KEY:
             raise PickleError("a pickle with a dictionary key that no dictionary has")
+        if isinstance(key, str | bytes):
+            check_name(key)
         if isinstance(target, dict):  # else an Instance, whose items nobody asks for
             target[key] = value
 
@@ -151,7 +146,11 @@ def _get(machine: Machine, argument: Any) -> None:
 
 
 def _put(machine: Machine, argument: Any) -> None:
-    machine.memo[int(argument)] = machine.stack[-1]
+    # Pickles number what they remember from 0. Numbers that share a hash would take forever.
+    place = int(argument)
+    if not 0 <= place < MAX_STEPS:
+        raise PickleError("a pickle with a memo of impossible size")
+    machine.memo[place] = machine.stack[-1]
 
 
 def _memoize(machine: Machine, _: Any) -> None:
@@ -230,9 +229,13 @@ def _obj(machine: Machine, _: Any) -> None:
 
 
 def _build(machine: Machine, _: Any) -> None:
+    """Note the state of an object; a second one, which Python would add to it, makes it a tuple."""
     state = machine.pop()
-    if isinstance(machine.stack[-1], Instance):
-        machine.stack[-1].__setstate__(state)
+    target = machine.stack[-1]
+    if isinstance(target, Instance):
+        target.__setstate__(state if target.state is None else (target.state, state))
+    elif not isinstance(target, dict):  # whose state is an attribute of an OrderedDict
+        raise PickleError("a pickle that changes what it has built")
 
 
 def _persid(machine: Machine, argument: Any) -> None:
@@ -250,7 +253,6 @@ def _binpersid(machine: Machine, _: Any) -> None:
 
 def _stop(machine: Machine, _: Any) -> None:
     machine.root = machine.pop()
-    machine.stopped = True
 
 
 INSTRUCTIONS: Mapping[str, Instruction] = {

@@ -27,10 +27,9 @@ class Instance:
         self.state = state
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """The state by name, where it is a dictionary with text for keys."""
-        state = self.state if isinstance(self.state, dict) else {}
-        return {name: value for name, value in state.items() if isinstance(name, str)}
+    def attributes(self) -> dict[Any, Any]:
+        """The state where it is a dictionary: no copy, as many objects can share a large one."""
+        return self.state if isinstance(self.state, dict) else {}
 
 
 def stand_in(global_name: str) -> type[Instance]:

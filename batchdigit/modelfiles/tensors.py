@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchdigit.modelfiles.limits import MAX_DIMENSIONS, MAX_NAME, MAX_TENSORS
 from batchdigit.modelfiles.standins import Instance, PersistentId
 
 DTYPES = {  # for each of torch's storage classes: the name of its type, the bytes of an element
@@ -27,6 +28,7 @@ DTYPES = {  # for each of torch's storage classes: the name of its type, the byt
 }
 _REBUILD_TENSOR = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 _REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
+MAX_OTHERS = 2  # arguments
 
 TENSOR_DATA = frozenset(
     {
@@ -41,8 +43,6 @@ TENSOR_DATA = frozenset(
     }
 )
 """The classes and functions by which plain data is pickled."""
-
-MAX_DIMENSIONS = 8  # convolutions have 4
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,18 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
-class _Storage:
+class Storage:
+    """What a file declares about a storage: numbers of one type outside the pickle."""
+
+    dtype: str
+    elements: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _View:
+    """The part of a storage that a tensor lies in, in elements."""
+
     key: str
     dtype: str
     start: int
@@ -81,8 +92,10 @@ class Declarations:
     """
 
     def __init__(self) -> None:
-        self.storages: dict[str, tuple[int, int]] = {}  # key to elements and bytes of each
+        self.storages: dict[str, Storage] = {}
         self.excess = ""
+        self._views: dict[Any, _View] = {}
+        self._tensors = 0
 
     def resolve(self, node: Instance | PersistentId) -> Any:
         """What stands for a call or a reference in the tree."""
@@ -90,33 +103,47 @@ class Declarations:
             if isinstance(node, PersistentId):
                 return self._storage(node.pid)
             if node.global_name in _REBUILD_TENSOR:
-                return self._tensor(*node.args[:4])
+                return self._tensor(*node.args)
             if node.global_name == _REBUILD_PARAMETER:
-                return self._parameter(*node.args[:1])
+                return self._parameter(*node.args)
         except (TypeError, ValueError) as error:
             self.excess = self.excess or f"declares an impossible tensor ({error})"
         return node
 
-    def _storage(self, pid: Any) -> _Storage:
-        kind, storage_type, key, _location, elements, *view = pid
-        if kind != "storage" or not isinstance(key, str):
+    def _storage(self, pid: Any) -> _View:
+        # One reference can be used any number of times, so nothing of it may be long.
+        if not isinstance(pid, tuple) or not 5 <= len(pid) <= 6:
             raise ValueError("an unknown reference")
+        kind, storage_type, key, location, elements, *view = pid
+        if kind != "storage" or not isinstance(key, str) or len(key) > MAX_NAME:
+            raise ValueError("an unknown reference")
+        if location == "meta":  # where PyTorch puts tensors that have no numbers
+            raise ValueError("without numbers")
         dtype, size = DTYPES[_name_of(storage_type)]
         check_sizes([elements])
-        if self.storages.setdefault(key, (elements, size)) != (elements, size):
+        declared = Storage(dtype, elements, elements * size)
+        if self.storages.setdefault(key, declared) != declared:
             raise ValueError(f"storage {key} twice, differently")
-        start = 0
-        if view and view[0] is not None:
-            _, start, elements_of_view = view[0]
-            check_sizes([start, elements_of_view])
-            if start + elements_of_view > elements:
-                raise ValueError(f"a part of storage {key} that lies outside it")
-            elements = elements_of_view
-        return _Storage(key, dtype, start, elements)
+        if not view or view[0] is None:
+            return _View(key, dtype, 0, elements)
+        name, start, elements_of_view = view[0]  # as before torch 0.4
+        check_sizes([start, elements_of_view])
+        if start + elements_of_view > elements:
+            raise ValueError(f"a part of storage {key} that lies outside it")
+        part = _View(key, dtype, start, elements_of_view)
+        if not isinstance(name, str) or self._views.setdefault(name, part) != part:
+            raise ValueError(f"a part of storage {key} twice, differently")
+        return part
 
-    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-        if not isinstance(storage, _Storage):
+    def _tensor(
+        self, storage: Any, offset: Any, shape: Any, strides: Any, *others: Any
+    ) -> StoredTensor:
+        self._tensors += 1
+        if self._tensors > MAX_TENSORS:
+            raise ValueError(f"more than {MAX_TENSORS} of them")
+        if not isinstance(storage, _View):
             raise TypeError("without a storage")
+        _check_others(others)
         shape, strides = _plain_sizes(shape), _plain_sizes(strides)
         check_sizes([offset, *shape, *strides])
         # A stride is never used along a dimension of length 1, and may be any number.
@@ -131,10 +158,26 @@ class Declarations:
             raise ValueError(f"{elements} elements in a storage of {storage.elements}")
         return StoredTensor(storage.dtype, shape, storage.key, storage.start + offset, strides)
 
-    def _parameter(self, data: Any) -> StoredTensor:
+    def _parameter(self, data: Any, *others: Any) -> StoredTensor:
         if not isinstance(data, StoredTensor):
             raise TypeError("a parameter that is not a tensor")
+        _check_others(others)
         return data
+
+
+def _check_others(arguments: tuple[Any, ...]) -> None:
+    """Raise ValueError unless what follows says no more than whether there is a gradient.
+
+    It is whether one is required, then hooks, then metadata, among them that all numbers are to be
+    negated. (torch/_utils.py)
+    """
+    gradient, *more = arguments or (False,)
+    if not isinstance(gradient, bool) or len(more) > MAX_OTHERS or any(map(_is_something, more)):
+        raise ValueError("with metadata")
+
+
+def _is_something(argument: Any) -> bool:
+    return argument is not None and argument != {}
 
 
 def _plain_sizes(sizes: Any) -> tuple[int, ...]:

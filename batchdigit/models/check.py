@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +13,35 @@ from batchdigit.errors import CheckpointError
 from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
 from batchdigit.modelfiles.scan import Contents
 from batchdigit.modelfiles.standins import Instance
-from batchdigit.models.network import COUNTER, Layer, cnn
+from batchdigit.modelfiles.tensors import TENSOR_DATA
+from batchdigit.models.network import BUFFERS, COUNTER, Layer, cnn
 from batchdigit.models.spec import MNIST
 from batchdigit.models.statedict import (
     LAST_WEIGHT,
     MAX_CLASSES,
-    MAX_NESTING,
+    MAX_NAMED,
+    THNN_BACKEND,
     WEIGHT_DTYPES,
     Located,
     State,
     few,
     is_module,
+    is_tensor,
     locate_weights,
     role_of,
     state_of,
     submodules,
+    walk_modules,
 )
 
+HARMLESS = TENSOR_DATA | {THNN_BACKEND}
+"""Classes and functions that an attribute of a module may come from."""
+MAX_SHOWN = 100  # characters of a setting
 PACKAGED = Path(__file__).parents[1] / "weights" / "CNN.pt"  # a file that fits, to compare with
 
 
-def _module_classes(module: Any, depth: int = 0) -> Iterable[str]:
-    """The classes of a module and of all modules within it."""
-    if is_module(module) and depth <= MAX_NESTING:
-        yield module.global_name
-        for submodule in submodules(module).values():
-            yield from _module_classes(submodule, depth + 1)
+def _classes_within(module: Any) -> Iterator[str]:
+    return (inner.global_name for _, inner in walk_modules(module))
 
 
 def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -> None:
@@ -51,7 +55,7 @@ def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -
             f"is a whole model of the class {model}, not CNN",
             f"if its layers are the CNN's, add --class-name {model}",
         )
-    if foreign and model and {*foreign} <= {*torch_nn, *_module_classes(whole.node)}:
+    if foreign and model and {*foreign} <= {*torch_nn, *_classes_within(whole.node)}:
         remedy = f"its weights fit, so save them alone, by {SAVE_STATE}"
         try:
             check_fit(file, Located(state_of(whole)))
@@ -82,7 +86,7 @@ def check_fit(file: ModelFile, weights: Located) -> State:
     expected = cnn(MNIST.with_classes(classes))
     problem = _misfit(state, expected.state_shapes())
     if not problem and weights.class_name:
-        problem = _other_layer(weights.node, expected)
+        problem = next(_differences(weights.node, expected), "")
     if problem:
         raise file.refusal(
             f"does not fit the CNN: {problem}",
@@ -118,31 +122,51 @@ def _misfit(state: State, expected: Mapping[str, tuple[int, ...]]) -> str:
     return ""
 
 
-def _other_layer(module: Instance, expected: Layer, name: str = "") -> str:
-    """How the layers of a whole model compute differently from the CNN's, or nothing.
+def _differences(module: Instance, expected: Layer, name: str = "") -> Iterator[str]:
+    """How the layers of a whole model compute differently from the CNN's; only the first is sure.
 
     A state dict cannot show that: another activation or stride leaves the shapes as they are.
     """
     theirs, ours = submodules(module), expected.layers
     place = name or "it"
-    tensors = [module.attributes.get(kind) for kind in ("_parameters", "_buffers")]
-    hidden = {"forward", *theirs}.union(*(names for names in tensors if isinstance(names, dict)))
-    if own := hidden & module.attributes.keys():
-        return f"{place} has an attribute of its own instead of {few(sorted(own))}"
+    if module.args:
+        yield f"{place} was made with arguments, which other readers would use"
+    hidden = {"forward", *theirs, *expected.tensors} & module.attributes.keys()
+    if own := hidden | set(filter(partial(_acts, module), module.attributes)):
+        yield f"{place} has an attribute of its own instead of {few(sorted(own, key=str))}"
     if list(theirs) != list(ours):
         other = [key for key in [*theirs, *ours] if (key in theirs) != (key in ours)]
-        return f"{place} has other layers ({few(other or theirs)})"
+        yield f"{place} has other layers ({few(other or theirs)})"
+    if problem := _other_tensors(module, expected):
+        yield f"{place} {problem}"
     for key, value in expected.settings.items():
         found = module.attributes.get(key, value)  # older versions lack the later ones
         if _pair(found) != _pair(value):
-            return f"{place} has {key} {_shown(found)} instead of {value}"
+            yield f"{place} has {key} {_shown(found)} instead of {value}"
     for key, layer in ours.items():
         inner = f"{name}.{key}".lstrip(".")
         if not is_module(theirs[key]) or theirs[key].global_name != layer.kind:
             found = getattr(theirs[key], "global_name", "nothing").rpartition(".")[2]
-            return f"{inner} is {found} instead of {layer.kind.rpartition('.')[2]}"
-        if problem := _other_layer(theirs[key], layer, inner):
-            return problem
+            yield f"{inner} is {found} instead of {layer.kind.rpartition('.')[2]}"
+        yield from _differences(theirs[key], layer, inner)
+
+
+def _acts(module: Instance, name: Any) -> bool:
+    """Whether an attribute of a module can take part in what it computes: a hook, a function."""
+    value = module.attributes[name]
+    if isinstance(value, Instance):
+        return value.global_name not in HARMLESS
+    return isinstance(value, type) or ("hook" in str(name) and bool(value) and value is not True)
+
+
+def _other_tensors(module: Instance, expected: Layer) -> str:
+    """How the tensors of a module are not where its layer looks for them, or nothing."""
+    for kind, is_buffer in (("_parameters", False), ("_buffers", True)):
+        held = module.attributes.get(kind)
+        found = {name for name, tensor in held.items() if is_tensor(tensor)} if held else set()
+        wanted = {name for name in expected.tensors if (name in BUFFERS) == is_buffer}
+        if found - {COUNTER} != wanted - {COUNTER}:
+            return f"has {few(sorted(map(str, found))) or 'nothing'} among its {kind.strip('_')}"
     return ""
 
 
@@ -153,5 +177,11 @@ def _pair(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     parts = value if isinstance(value, tuple) else (value,)
-    plain = all(isinstance(part, int | float | str) for part in parts)
-    return str(value) if plain else "another value"
+    return str(value) if len(parts) <= MAX_NAMED and all(map(_is_short, parts)) else "another value"
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a setting can be shown; Python refuses to print numbers of 5,000 digits."""
+    if isinstance(value, str):
+        return len(value) <= MAX_SHOWN
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)

@@ -96,6 +96,6 @@ def build_model(weights: Weights) -> CNN:
         model = CNN(spec=weights.spec).float()  # whatever torch's default is
     state = {name: torch.from_numpy(array.copy()) for name, array in weights.single.items()}
     for name in model.state_dict().keys() - state.keys():  # counters, which may be missing
-        state[name] = torch.tensor(int(weights.stored.get(name, 0)), device="cpu")
+        state[name] = torch.tensor(int(weights.counts.get(name, 0)), device="cpu")
     model.load_state_dict(state, assign=True)
     return model.eval()

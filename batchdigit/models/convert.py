@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from batchdigit.errors import BatchdigitError, UsageError
+from batchdigit.errors import BatchdigitError, CheckpointError, UsageError
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.checkpoint import Checkpoint, load_checkpoint
 from batchdigit.models.cnn import CNN
@@ -126,7 +126,7 @@ def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
         lambda images: session.run([OUTPUT], {INPUT: images.numpy()})[0],
     )
     if math.isinf(difference):
-        raise BatchdigitError(
+        raise CheckpointError(
             f"the network in {checkpoint.path} gives numbers that are not finite",
             "use other weights",
         )

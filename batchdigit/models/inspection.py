@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import CheckpointError, one_line
-from batchdigit.modelfiles.file import ONNX, ModelFile, read_model_file
+from batchdigit.modelfiles.file import ONNX, SAVE_ANEW, ModelFile, read_model_file
+from batchdigit.modelfiles.limits import MAX_TENSORS
 from batchdigit.modelfiles.scan import Contents, scan
 from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import DTYPES, StoredTensor
 from batchdigit.models.check import check_globals
+from batchdigit.models.network import BUFFERS
 from batchdigit.models.onnx_graph import checked_onnx
 from batchdigit.models.statedict import find_weights, locate_weights, role_of, state_of
-from batchdigit.models.weights import is_finite, stored_arrays, weights_in
+from batchdigit.models.weights import is_finite, stored, weights_in
 
-MAX_DEPTH = 20
-NUMPY_DTYPES = {dtype for dtype, _ in DTYPES.values()}
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+MAX_DEPTH = 40  # an object and its state are two
+ELEMENT_BYTES = dict(DTYPES.values())
+UNNAMED = ("_parameters", "_buffers", "_modules")  # which the names of tensors leave out
 
 
 @dataclass(frozen=True)
@@ -89,22 +92,32 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
         "format": file.format,
     }
     try:
-        if file.format == ONNX:
-            return Inspection(**known, **_onnx_facts(file))
-        contents = scan(file)
-        known |= {
-            "tensors": dict(_tensors(contents.root)),
-            "globals": {name: role_of(name, class_name) for name in contents.globals},
-            "metadata": contents.metadata,
-            "checksums": contents.checksums,
-        }
-        known["kind"] = ", ".join(weights.kind for weights in locate_weights(contents.root))
-        check_globals(file, contents, class_name)
-        known["finite"] = _is_finite(file, contents)
-        known["classes"] = weights_in(file, contents, class_name).classes
+        with file.refused_if_it_fails():
+            _look_into(file, class_name, known)
     except CheckpointError as error:
         known |= {"problem": error.problem, "remedy": error.remedy}
     return Inspection(**known)
+
+
+def _look_into(file: ModelFile, class_name: str | None, known: dict[str, Any]) -> None:
+    """Add to what is ``known``, until CheckpointError says what is wrong."""
+    if file.format == ONNX:
+        known.update(_onnx_facts(file))
+        return
+    contents = scan(file)
+    places = list(itertools.islice(_tensors(contents.root), MAX_TENSORS + 1))
+    known.update(
+        tensors=dict(places[:MAX_TENSORS]),
+        globals={name: role_of(name, class_name) for name in contents.globals},
+        metadata=contents.metadata,
+        checksums=contents.checksums,
+    )
+    if len(places) > MAX_TENSORS:
+        raise file.refusal(f"names more than {MAX_TENSORS} tensors", SAVE_ANEW)
+    known["kind"] = ", ".join(weights.kind for weights in locate_weights(contents.root))
+    check_globals(file, contents, class_name)
+    known["finite"] = _is_finite(file, contents)
+    known["classes"] = weights_in(file, contents, class_name).classes
 
 
 def _onnx_facts(file: ModelFile) -> dict[str, Any]:
@@ -124,39 +137,43 @@ def _onnx_facts(file: ModelFile) -> dict[str, Any]:
 def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
     """Whether all weights are finite; None where finding out takes more work than it is worth."""
     declared = state_of(find_weights(file, contents.root))
-    if sum(tensor.elements for tensor in declared.values()) > len(file.data):
-        return None  # the same numbers have many names
-    if not {tensor.dtype for tensor in declared.values()} <= NUMPY_DTYPES:
+    if not {tensor.dtype for tensor in declared.values()} <= ELEMENT_BYTES.keys():
         return None
-    arrays = stored_arrays(file, contents, declared)
-    return all(is_finite(array, declared[name].dtype) for name, array in arrays.items())
+    numbers = sum(tensor.elements * ELEMENT_BYTES[tensor.dtype] for tensor in declared.values())
+    if numbers > len(file.data):
+        return None  # the same numbers have many names
+    return all(
+        is_finite(array, declared[name].dtype) for name, array in stored(file, contents, declared)
+    )
 
 
 def _tensors(root: Any) -> Iterator[tuple[str, StoredTensor]]:
     """Every tensor in a tree by the path to it, each place in the tree once."""
-    pending: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    path: list[tuple[object, ...]] = []
+    levels: list[Iterator[tuple[tuple[object, ...], Any]]] = [iter([((), root)])]
     seen: set[int] = set()
-    while pending:
-        path, node = pending.pop()
-        if isinstance(node, StoredTensor):
-            yield ".".join(path), node
-        elif id(node) not in seen and len(path) < MAX_DEPTH:
+    while levels:
+        step, node = next(levels[-1], (None, None))
+        if step is None:
+            levels.pop()
+            del path[len(levels) - 1 :]
+        elif isinstance(node, StoredTensor):
+            yield ".".join(map(_shown, itertools.chain(*path, step))), node
+        elif id(node) not in seen and len(levels) < MAX_DEPTH:
             seen.add(id(node))
-            inner = [((*path, *step), part) for step, part in _parts(node)]
-            pending += reversed(inner)
+            path.append(step)
+            levels.append(_parts(node))
 
 
-def _parts(node: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _parts(node: Any) -> Iterator[tuple[tuple[object, ...], Any]]:
     if isinstance(node, Instance):
-        attributes = node.attributes
-        for name in ("_parameters", "_buffers", "_modules"):
-            yield (), attributes.pop(name, None)
-        yield from (((_shown(name),), part) for name, part in attributes.items())
-        yield from (((str(place),), part) for place, part in enumerate(node.args))
+        yield (), node.state
+        yield from (((place,), part) for place, part in enumerate(node.args))
     elif isinstance(node, Mapping):
-        yield from (((_shown(key),), part) for key, part in node.items())
+        for key, part in node.items():
+            yield (() if key in UNNAMED else (key,)), part
     elif isinstance(node, list | tuple):
-        yield from (((str(place),), part) for place, part in enumerate(node))
+        yield from (((place,), part) for place, part in enumerate(node))
 
 
 def _shown(key: object) -> str:

@@ -21,6 +21,7 @@ LINEAR = "torch.nn.modules.linear.Linear"
 SEQUENTIAL = "torch.nn.modules.container.Sequential"
 
 COUNTER = "num_batches_tracked"  # BatchNorm's, used in training only
+BUFFERS = ("running_mean", "running_var", COUNTER)  # tensors that are no parameters
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ is folded into the convolution before it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,11 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.modelfiles.file import CONVERT, ModelFile
+from batchdigit.modelfiles.limits import MAX_NAME
 from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, Layer, cnn
-from batchdigit.models.protobuf import Message, bytes_field, fields, number_field, text_field
+from batchdigit.models.protobuf import (
+    BYTES,
+    NUMBER,
+    Message,
+    bytes_field,
+    number_field,
+    read_fields,
+    text_field,
+)
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.statedict import MAX_CLASSES
-from batchdigit.models.weights import Weights, check_finite
+from batchdigit.models.weights import Arrays, Weights, check_finite
 from batchdigit.version import __version__
 
 IR_VERSION = 8  # which the ONNX project's table of versions pairs with opset 18
@@ -27,10 +37,14 @@ INPUT = "images"
 OUTPUT = "logits"
 FIRST_LINEAR = "fc.0"  # takes the features of an image as one row
 
+# The fields that this program writes, by number, with their wire types.
+_MODEL = {1: NUMBER, 2: BYTES, 3: BYTES, 7: BYTES, 8: BYTES, 14: BYTES}
+_GRAPH = {1: BYTES, 2: BYTES, 5: BYTES, 11: BYTES, 12: BYTES}
+_TENSOR = {1: NUMBER, 2: NUMBER, 8: BYTES, 9: BYTES}
+_ENTRY = {1: BYTES, 2: BYTES}  # StringStringEntryProto
+_SHA256 = re.compile("[0-9a-f]{64}")
 _FLOAT = 1  # TensorProto.DataType
 _ATTRIBUTE_INT, _ATTRIBUTE_INTS = 2, 7  # AttributeProto.AttributeType
-
-Arrays = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +72,7 @@ def onnx_model(weights: Weights) -> bytes:
 
     Its metadata holds the SHA-256 of the model file and the number of classes, as text.
     """
-    return _write(OnnxNetwork(_folded_arrays(weights), weights.spec, weights.sha256))
+    return _write(OnnxNetwork(weights.folded, weights.spec, weights.sha256))
 
 
 def read_onnx(data: bytes) -> OnnxNetwork | None:
@@ -69,18 +83,18 @@ def read_onnx(data: bytes) -> OnnxNetwork | None:
     must be the same.
     """
     try:
-        model = dict(fields(memoryview(data)))
-        graph = list(fields(model[7]))
-        arrays = dict(_read_tensor(content) for number, content in graph if number == 5)
-        entries = [dict(fields(content)) for number, content in fields(data) if number == 14]
-        metadata = {bytes(entry[1]): bytes(entry[2]).decode() for entry in entries}
+        model = read_fields(data, _MODEL)
+        (content,) = model[7]
+        arrays = dict(map(_read_tensor, read_fields(content, _GRAPH)[5]))
+        metadata = dict(map(_read_entry, model[14]))
+        (version,) = model[3]
         network = OnnxNetwork(
             arrays,
-            MNIST.with_classes(int(metadata[b"classes"])),
-            metadata[b"source_sha256"],
-            bytes(model[3]).decode(),
+            MNIST.with_classes(int(metadata["classes"])),
+            metadata["source_sha256"],
+            _text(version),
         )
-        if not 1 <= network.classes <= MAX_CLASSES:
+        if not 1 <= network.classes <= MAX_CLASSES or not _SHA256.fullmatch(network.sha256):
             return None
         fits = {key: array.shape for key, array in arrays.items()} == _shapes(network.spec)
         return network if fits and _write(network) == data else None
@@ -90,7 +104,8 @@ def read_onnx(data: bytes) -> OnnxNetwork | None:
 
 def checked_onnx(file: ModelFile) -> OnnxNetwork:
     """The network in an ONNX file; raises CheckpointError for a file of another program."""
-    network = read_onnx(file.data)
+    with file.refused_if_it_fails():
+        network = read_onnx(file.data)
     if network is None:
         raise file.refusal("is an ONNX file that this program did not write", CONVERT)
     check_finite(file, network.arrays)
@@ -141,35 +156,6 @@ def _write(network: OnnxNetwork) -> bytes:
     for key, text in metadata.items():
         model += bytes_field(14, [*text_field(1, key), *text_field(2, text)])
     return b"".join(model)
-
-
-def _folded_arrays(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    layers = dict(cnn(weights.spec).leaves())
-    arrays: dict[str, NDArray[np.float32]] = {}
-    for name, layer in layers.items():
-        if layer.kind == LINEAR:
-            for part in layer.tensors:
-                arrays[f"{name}.{part}"] = weights.single[f"{name}.{part}"]
-        elif layer.kind == CONV:
-            batchnorm = f"{name.rpartition('.')[0]}.1"
-            eps = layers[batchnorm].settings["eps"]
-            weight, bias = _folded(name, batchnorm, eps, weights.single)
-            arrays |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return arrays
-
-
-def _folded(
-    conv: str, batchnorm: str, eps: float, arrays: Arrays
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """W' = W·γ/√(σ²+ε), b' = (b-μ)·γ/√(σ²+ε) + β, computed in float64."""
-    double = {
-        part: arrays[f"{batchnorm}.{part}"].astype(np.float64)
-        for part in ("weight", "bias", "running_mean", "running_var")
-    }
-    scale = double["weight"] / np.sqrt(double["running_var"] + eps)
-    weight = arrays[f"{conv}.weight"] * scale[:, None, None, None]
-    bias = (arrays[f"{conv}.bias"] - double["running_mean"]) * scale + double["bias"]
-    return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def _operation(layer: Layer, inputs: list[str], output: str) -> Message:
@@ -229,7 +215,20 @@ def _value(name: str, sizes: tuple[int, ...]) -> Message:
 
 
 def _read_tensor(message: memoryview) -> tuple[str, NDArray[np.float32]]:
-    found = list(fields(message))
-    content = dict(found)
-    shape = [value for number, value in found if number == 1]
-    return bytes(content[8]).decode(), np.frombuffer(content[9], "<f4").reshape(shape)
+    found = read_fields(message, _TENSOR)
+    (name,), (numbers,) = found[8], found[9]
+    return _text(name), np.frombuffer(numbers, "<f4").reshape(found[1])
+
+
+def _read_entry(message: memoryview) -> tuple[str, str]:
+    """A name and its value among the metadata."""
+    found = read_fields(message, _ENTRY)
+    (name,), (value,) = found[1], found[2]
+    return _text(name), _text(value)
+
+
+def _text(content: memoryview) -> str:
+    text = bytes(content[:MAX_NAME]).decode("ascii")
+    if len(content) > MAX_NAME or not text.isprintable():
+        raise ValueError("a text of impossible length or kind")
+    return text

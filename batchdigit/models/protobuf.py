@@ -5,11 +5,14 @@ It is described at https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 MAX_FIELDS = 100  # in a message: the graph has 33
 Message = list[bytes | memoryview]  # in pieces, so that weights are copied only once, at the end
+
+NUMBER, BYTES = 0, 2
+"""How the content of a field is encoded: its wire type."""
 
 
 def text_field(number: int, text: str) -> Message:
@@ -19,12 +22,12 @@ def text_field(number: int, text: str) -> Message:
 
 def bytes_field(number: int, message: Message) -> Message:
     """A field that holds a message or bytes."""
-    return [varint(number << 3 | 2), varint(sum(map(len, message))), *message]
+    return [varint(number << 3 | BYTES), varint(sum(map(len, message))), *message]
 
 
 def number_field(number: int, value: int) -> Message:
     """A field that holds a whole number, 0 or more."""
-    return [varint(number << 3), varint(value)]
+    return [varint(number << 3 | NUMBER), varint(value)]
 
 
 def varint(value: int) -> bytes:
@@ -40,26 +43,34 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
-    """The fields of a message: their numbers, each with its content or its whole number.
+def read_fields(message: bytes | memoryview, wire_types: Mapping[int, int]) -> dict[int, list[Any]]:
+    """The fields of a message by number: each one's contents, in the order of the message.
 
-    Raises ValueError or IndexError for what this program does not write: other types of fields, a
-    field that runs past the end, more than MAX_FIELDS fields.
+    ``wire_types`` says of every field that there may be how it is encoded: as a NUMBER, or as BYTES
+    (a memoryview). A reader that took the message's word for it would mistake a number for the
+    length of a text.
+
+    Raises ValueError or IndexError for what this program does not write: other fields, other wire
+    types, a field that runs past the end, more than MAX_FIELDS fields.
     """
     view = memoryview(message)
+    found: dict[int, list[Any]] = {number: [] for number in wire_types}
     position = 0
     for _ in range(MAX_FIELDS):
         if position == len(view):
-            return
+            return found
         tag, position = read_varint(view, position)
         value, position = read_varint(view, position)
-        if tag & 7 == 0:
-            yield tag >> 3, value
-        elif tag & 7 == 2 and value <= len(view) - position:
-            yield tag >> 3, view[position : position + value]
-            position += value
-        else:
+        number, wire_type = tag >> 3, tag & 7
+        if wire_types.get(number) != wire_type:
             break
+        if wire_type == NUMBER:
+            found[number].append(value)
+            continue
+        if value > len(view) - position:
+            break
+        found[number].append(view[position : position + value])
+        position += value
     raise ValueError("not of this program")
 
 

@@ -5,11 +5,13 @@ Everything here works on what a file declares, as :mod:`batchdigit.modelfiles.te
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
+from batchdigit.modelfiles.limits import MAX_TENSORS
 from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import TENSOR_DATA, StoredTensor
 from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SEQUENTIAL
@@ -23,6 +25,7 @@ PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
 LAST_WEIGHT = "fc.4.weight"
 
+THNN_BACKEND = "torch.nn.backends.thnn._get_thnn_function_backend"  # before torch 1.2
 DATA_PARALLEL = "torch.nn.parallel.data_parallel.DataParallel"
 LAYER_CLASSES = frozenset(
     {
@@ -33,7 +36,7 @@ LAYER_CLASSES = frozenset(
         MAXPOOL,
         LINEAR,
         DATA_PARALLEL,
-        "torch.nn.backends.thnn._get_thnn_function_backend",  # in models from before torch 1.2
+        THNN_BACKEND,
     }
 )
 """What a pickled CNN is made of, besides its own class and its weights. None is ever called."""
@@ -85,20 +88,31 @@ def find_weights(file: ModelFile, root: Any) -> Located:
     )
 
 
-def locate_weights(node: Any, where: tuple[str, ...] = (), depth: int = 0) -> list[Located]:
-    """Every state dict and whole model in what a file holds."""
+def locate_weights(root: Any) -> list[Located]:
+    """Every place in what a file holds that has a state dict or a whole model."""
+    return list(_locate(root, (), 0, {}))
+
+
+def _locate(
+    node: Any, where: tuple[str, ...], depth: int, known: dict[int, bool]
+) -> Iterator[Located]:
+    """``known`` says of what was seen whether it is weights: a dictionary may hold itself."""
     if depth > MAX_NESTING:
-        return []
-    if is_module(node):
-        if node.global_name == DATA_PARALLEL:
-            return locate_weights(submodules(node).get("module"), where, depth + 1)
-        return [Located(node, where)]
-    if _is_state_dict(node):
-        return [Located(node, where)]
-    if not isinstance(node, Mapping):
-        return []
-    inner = [(node[key], (*where, key)) for key in NESTING_KEYS if key in node]
-    return [weights for part, place in inner for weights in locate_weights(part, place, depth + 1)]
+        return
+    if id(node) in known:
+        if known[id(node)]:
+            yield Located(node, where)
+        return
+    parallel = is_module(node) and node.global_name == DATA_PARALLEL
+    known[id(node)] = not parallel and (is_module(node) or _is_state_dict(node))
+    if known[id(node)]:
+        yield Located(node, where)
+    elif parallel:
+        yield from _locate(submodules(node).get("module"), where, depth + 1, known)
+    elif isinstance(node, Mapping):
+        for key in NESTING_KEYS:
+            if key in node:
+                yield from _locate(node[key], (*where, key), depth + 1, known)
 
 
 def is_module(node: Any) -> bool:
@@ -106,9 +120,29 @@ def is_module(node: Any) -> bool:
     return isinstance(node, Instance) and isinstance(node.attributes.get("_modules"), dict)
 
 
-def submodules(module: Instance) -> dict[str, Any]:
+def submodules(module: Instance) -> Mapping[str, Any]:
     """The modules that a module is made of, by name."""
-    return dict(module.attributes["_modules"])
+    modules: Mapping[str, Any] = module.attributes["_modules"]
+    return modules
+
+
+def walk_modules(module: Any) -> Iterator[tuple[str, Instance]]:
+    """A module and all within it, each with the start of its tensors' names (``layer1.0.``).
+
+    Each comes once, however often it is nested in others or in itself.
+    """
+    seen: set[int] = set()
+    pending: list[tuple[tuple[str, ...], Any]] = [((), module)]
+    while pending:
+        path, node = pending.pop()
+        if not is_module(node) or len(path) > MAX_NESTING:
+            continue
+        names = submodules(node)
+        if id(node) in seen or id(names) in seen:
+            continue
+        seen |= {id(node), id(names)}
+        yield "".join(f"{name}." for name in path), node
+        pending += [((*path, str(name)), inner) for name, inner in names.items()][::-1]
 
 
 def is_tensor(node: Any) -> bool:
@@ -138,7 +172,9 @@ def _describe(node: Any) -> str:
 def state_of(weights: Located) -> dict[str, Any]:
     """The tensors of ``weights`` by name, without the prefixes that wrappers add."""
     whole = bool(weights.class_name)
-    state = dict(_module_state(weights.node, set()) if whole else weights.node)
+    # Modules nested in each other give names of any length, so no more than any network has.
+    tensors = itertools.islice(_module_state(weights.node), MAX_TENSORS) if whole else weights.node
+    state = dict(tensors)
     for _ in range(MAX_NESTING):
         if (prefix := _common_prefix(state)) is None:
             break
@@ -153,19 +189,17 @@ def _common_prefix(names: Collection[str]) -> str | None:
     return None
 
 
-def _module_state(module: Any, seen: set[int], depth: int = 0) -> Iterable[tuple[str, Any]]:
-    """What ``module.state_dict()`` would give; each module once, even if it is nested in itself."""
-    if not is_module(module) or id(module) in seen or depth > MAX_NESTING:
-        return
-    seen.add(id(module))
-    for collection in ("_parameters", "_buffers"):
-        tensors = module.attributes.get(collection)
-        for name, tensor in tensors.items() if isinstance(tensors, Mapping) else ():
-            if is_tensor(tensor):
-                yield str(name), tensor
-    for name, submodule in submodules(module).items():
-        for inner, tensor in _module_state(submodule, seen, depth + 1):
-            yield f"{name}.{inner}", tensor
+def _module_state(module: Instance) -> Iterator[tuple[str, StoredTensor]]:
+    """What ``module.state_dict()`` would give; what two modules share comes once."""
+    seen: set[int] = set()
+    for start, inner in walk_modules(module):
+        for collection in ("_parameters", "_buffers"):
+            tensors = inner.attributes.get(collection)
+            if isinstance(tensors, Mapping) and id(tensors) not in seen:
+                seen.add(id(tensors))
+                for name, tensor in tensors.items():
+                    if is_tensor(tensor):
+                        yield f"{start}{name}", tensor
 
 
 def few(names: Iterable[Any]) -> str:

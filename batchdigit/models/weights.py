@@ -7,7 +7,7 @@ from bytes whose place has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +21,14 @@ from batchdigit.modelfiles.file import SAFETENSORS, ModelFile
 from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, scan
 from batchdigit.modelfiles.tensors import StoredTensor
 from batchdigit.models.check import check_fit, check_globals
-from batchdigit.models.network import COUNTER
+from batchdigit.models.network import CONV, COUNTER, LINEAR, Layer, cnn
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.statedict import LAST_WEIGHT, find_weights
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
+NUMBERS_AT_ONCE = 1 << 20  # bounds the memory that looking at them takes
+
+Arrays = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,20 @@ class Weights:
             if not name.endswith(COUNTER)
         }
 
+    @cached_property
+    def counts(self) -> dict[str, float]:
+        """How many batches each BatchNorm has seen in training, of those that say so."""
+        return {
+            name: float(as_single(array, BFLOAT16) if self.dtypes[name] == BFLOAT16 else array)
+            for name, array in self.stored.items()
+            if name.endswith(COUNTER)
+        }
+
+    @cached_property
+    def folded(self) -> Arrays:
+        """The same without BatchNorm, which is folded into the convolution before it."""
+        return fold_batchnorm(cnn(self.spec), self.single, np.float64)
+
 
 def read_weights(file: ModelFile, class_name: str | None = None) -> Weights:
     """The CNN whose weights ``file`` holds; see :func:`batchdigit.load_checkpoint`.
@@ -71,7 +88,8 @@ def read_weights(file: ModelFile, class_name: str | None = None) -> Weights:
     Raises CheckpointError for a file that holds none and for values that no network has, and
     BatchdigitError where the package safetensors is missing.
     """
-    return weights_in(file, scan(file), class_name)
+    with file.refused_if_it_fails():
+        return weights_in(file, scan(file), class_name)
 
 
 def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> Weights:
@@ -84,44 +102,72 @@ def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> W
         sha256=file.sha256,
         format=file.format,
         kind=found.kind,
-        stored=stored_arrays(file, contents, declared),
+        stored={
+            name: array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
+            for name, array in stored(file, contents, declared)
+        },
         dtypes={name: tensor.dtype for name, tensor in declared.items()},
     )
-    for name, array in weights.stored.items():
-        if name.endswith(COUNTER) and not 0 <= float(array) < 1 << 53:
+    for name, count in weights.counts.items():
+        if not 0 <= count < 1 << 53:
             raise file.refusal(f"holds no count in {name}", "train it again")
     check_finite(file, weights.single)
     for name, array in weights.single.items():
         if name.endswith("running_var") and (array < 0).any():
             raise file.refusal(f"holds a negative variance in {name}", "train it again")
+    # ONNX files are folded in float64; PyTorch folds in float32, where less is finite.
+    check_finite(file, weights.folded)
+    check_finite(file, fold_batchnorm(cnn(weights.spec), weights.single, np.float32))
     return weights
 
 
-def stored_arrays(
+def fold_batchnorm(network: Layer, arrays: Arrays, precision: type[np.floating[Any]]) -> Arrays:
+    """The weights of ``network``, its BatchNorm folded into the convolution before it.
+
+    W' = W·γ/√(σ²+ε), b' = (b-μ)·γ/√(σ²+ε) + β, computed in ``precision``. What is too large becomes
+    infinite or not a number.
+    """
+    layers = dict(network.leaves())
+    folded: dict[str, NDArray[np.float32]] = {}
+    for name, layer in layers.items():
+        weight, bias = f"{name}.weight", f"{name}.bias"
+        if layer.kind == LINEAR:
+            folded |= {weight: arrays[weight], bias: arrays[bias]}
+        elif layer.kind == CONV:
+            batchnorm = f"{name.rpartition('.')[0]}.1"
+            parts = ("weight", "bias", "running_mean", "running_var")
+            gamma, beta, mean, variance = (
+                arrays[f"{batchnorm}.{part}"].astype(precision) for part in parts
+            )
+            with np.errstate(over="ignore", invalid="ignore"):
+                scale = gamma / np.sqrt(variance + precision(layers[batchnorm].settings["eps"]))
+                folded[weight] = (arrays[weight] * scale[:, None, None, None]).astype(np.float32)
+                folded[bias] = ((arrays[bias] - mean) * scale + beta).astype(np.float32)
+    return folded
+
+
+def stored(
     file: ModelFile, contents: Contents, declared: Mapping[str, StoredTensor]
-) -> dict[str, NDArray[Any]]:
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """The numbers of the state dict that a file declares; its pickles must be known to be data."""
     storages = contents.storages
     if file.format == SAFETENSORS:
         storages = _safetensors_storages(file, declared.values())
-    return {
-        name: _array(tensor, storages[tensor.storage], contents.byteorder)
-        for name, tensor in declared.items()
-    }
+    for name, tensor in declared.items():
+        yield name, _array(tensor, storages[tensor.storage], contents.byteorder)
 
 
 def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any]:
-    """The numbers of ``tensor``, read-only; the scan has made sure that they are there."""
+    """The numbers of ``tensor`` where they are, read-only; the scan has made sure of that."""
     if not tensor.elements:  # its shape may be one that numpy cannot express
         return np.empty(0)
     dtype = np.dtype("uint16" if tensor.dtype == BFLOAT16 else tensor.dtype)
     numbers = np.frombuffer(storage, dtype.newbyteorder("<" if byteorder == "little" else ">"))
-    strided = np.lib.stride_tricks.as_strided(
+    return np.lib.stride_tricks.as_strided(
         numbers[tensor.offset :],
         tensor.shape,
         [stride * dtype.itemsize for stride in tensor.strides],
     )
-    return strided.astype(dtype, order="C", copy=False)
 
 
 def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
@@ -140,8 +186,15 @@ def check_finite(file: ModelFile, arrays: Mapping[str, NDArray[np.float32]]) -> 
 
 
 def is_finite(array: NDArray[Any], dtype: str) -> bool:
-    """Whether every number is finite in the precision that it is stored in."""
-    return all_finite(as_single(array, dtype) if dtype == BFLOAT16 else array)
+    """Whether every number is finite in the precision that it is stored in, of type ``dtype``."""
+    # A tensor of any size, in any order of bytes and elements, takes little memory in parts.
+    parts: Any = np.nditer(
+        array,
+        ["external_loop", "buffered", "zerosize_ok"],
+        op_dtypes=[array.dtype.newbyteorder("=")],
+        buffersize=NUMBERS_AT_ONCE,
+    )
+    return all(all_finite(as_single(part, dtype) if dtype == BFLOAT16 else part) for part in parts)
 
 
 def all_finite(array: NDArray[Any]) -> bool:

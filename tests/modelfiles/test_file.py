@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchdigit import CheckpointError
+from batchdigit import CheckpointError, UsageError
 from batchdigit.modelfiles import file
 from batchdigit.modelfiles.file import ModelFile, read_model_file
 from batchdigit.modelfiles.scan import scan
@@ -42,7 +42,7 @@ def header(text: str) -> bytes:
         (struct.pack("<Q", 1 << 60) + b"{}", "CNN.safetensors", "not a PyTorch or safetensors"),
         (header("[1]"), "CNN.safetensors", "not a PyTorch or safetensors"),
         (header("{" * 100_000), "CNN.safetensors", "not a PyTorch or safetensors"),
-        (b"PK\x03\x04truncated", "CNN.pt", "directory is not whole"),
+        (b"PK\x03\x04truncated", "CNN.pt", "does not end the file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -74,3 +74,21 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     with pytest.raises(CheckpointError, match="folder" if kind == "folder" else "regular file"):
         read_model_file(path)
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), KeyError("x"), AssertionError()])
+def test_whatever_a_file_makes_fail_is_a_refusal_that_names_its_type(error: Exception) -> None:
+    model = ModelFile(Path("CNN.pt"), b"")
+    with pytest.raises(CheckpointError) as caught, model.refused_if_it_fails():
+        raise error
+    assert f"CNN.pt cannot be read ({type(error).__name__}: " in str(caught.value)
+    assert caught.value.remedy
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [UsageError("a", "b"), MemoryError(), KeyboardInterrupt()])
+def test_what_says_enough_by_itself_stays_as_it_is(error: BaseException) -> None:
+    model = ModelFile(Path("CNN.pt"), b"")
+    with pytest.raises(type(error)) as caught, model.refused_if_it_fails():
+        raise error
+    assert caught.value is error

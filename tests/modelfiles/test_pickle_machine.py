@@ -1,12 +1,14 @@
 """The machine knows every instruction, and a few bytes cannot keep it busy."""
 
+import pickle
 import pickletools
 import time
 from typing import Any
 
 import pytest
 
-from batchdigit.modelfiles.pickle_machine import INSTRUCTIONS, PickleError
+from batchdigit.modelfiles.limits import PickleError, PickleTooLargeError, Work
+from batchdigit.modelfiles.pickle_machine import INSTRUCTIONS
 from batchdigit.modelfiles.pickled import read_pickle
 from batchdigit.modelfiles.standins import Instance, PersistentId
 
@@ -68,7 +70,50 @@ def test_keywords_of_a_call_are_its_last_argument() -> None:
 
 def test_state_is_kept_and_given_to_nobody() -> None:
     assert called(b"ca\nb\n)R}\x8c\x01xK\x01sb.").attributes == {"x": 1}
-    assert read_pickle(b"K\x01K\x02b.").root == 1
+
+
+def test_second_state_does_not_take_the_place_of_the_first() -> None:
+    """Python would add it, so that the object has the attributes of both."""
+    found = called(b"ca\nb\n)R}\x8c\x01xK\x01sb}\x8c\x01yK\x02sb.")
+    assert found.state == ({"x": 1}, {"y": 2})
+    assert found.attributes == {}
+
+
+@pytest.mark.parametrize("built", [b"K\x01", b"]", b")", b"\x8c\x01x"])
+def test_only_objects_and_dictionaries_have_a_state(built: bytes) -> None:
+    """For a tensor, PyTorch would put other numbers in its place."""
+    with pytest.raises(PickleError, match="changes what it has built"):
+        read_pickle(built + b"Nb.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"I010\n",  # ten for one reader, and eight for another
+        b"I1_0\n",
+        b"I 1\n",
+        b"L010L\n",
+        b"L1\n",
+        b"F1_0.5\n",
+        b"Fnan(1)\n",
+        b"K\x01p01\n",
+        b"K\x01p1\ng01\n",
+        b"U\x01\xe9",  # é in one encoding, and no text in another
+        b"T\x01\0\0\0\xe9",
+        b"S'\xe9'\n",
+    ],
+)
+def test_text_that_readers_could_take_for_different_things_is_an_error(text: bytes) -> None:
+    with pytest.raises(PickleError):
+        read_pickle(text + b".")
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+@pytest.mark.parametrize(
+    "value", [0, -1, 10, 2**31, -(2**70), True, False, 0.1, 1e-5, -1e300, float("inf"), "é", ["x"]]
+)
+def test_text_that_python_writes_is_read(protocol: int, value: object) -> None:
+    assert read_pickle(pickle.dumps(value, protocol)).root == value
 
 
 def test_what_a_call_gave_may_be_called() -> None:
@@ -142,5 +187,44 @@ def test_contents_that_are_used_over_and_over_are_an_error(function: bytes) -> N
     calls = (b"h\x00" if function.endswith(b"set\n") else b"h\x00\x85").join(
         [b"", *[b"R0" + function] * 2_000]
     )
-    with pytest.raises(PickleError, match="repeats its contents"):
+    with pytest.raises(PickleError, match="more than 1000000 steps"):
         read_pickle(b"\x80\x02" + thousand + b"0" + function + calls + b"NR.")
+
+
+def text(content: str) -> bytes:
+    return b"X" + len(content).to_bytes(4, "little") + content.encode()
+
+
+LONG = text("n" * 1_001)
+
+
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        b"}" + LONG + b"Ns",
+        b"(" + LONG + b"Nd",
+        text("a") + LONG + b"\x93",
+        LONG + text("a") + b"\x93",
+        b"c" + b"n" * 1_001 + b"\na\n",
+        b"(i" + b"n" * 1_001 + b"\na\n",
+    ],
+)
+def test_names_that_can_be_used_again_are_short(instructions: bytes) -> None:
+    with pytest.raises(PickleError, match="a name of 1001 characters"):
+        read_pickle(b"\x80\x04" + instructions + b".")
+
+
+@pytest.mark.parametrize("put", [b"p-1\n", b"p1000000\n", b"r\xff\xff\xff\xff", b"p%d\n" % 2**61])
+def test_memo_is_numbered_as_pickles_number_it(put: bytes) -> None:
+    with pytest.raises(PickleError, match="a memo of impossible size"):
+        read_pickle(b"\x80\x02N" + put + b".")
+
+
+def test_pickles_of_one_file_share_the_count() -> None:
+    work = Work()
+    pickle = b"\x80\x02(" + b"N" * 400_000 + b"t."
+    read_pickle(pickle, work=work)
+    assert work.steps == 400_004
+    read_pickle(pickle, work=work)
+    with pytest.raises(PickleTooLargeError):
+        read_pickle(pickle, work=work)

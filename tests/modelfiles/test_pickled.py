@@ -118,5 +118,5 @@ def test_any_bytes_give_a_pickle_or_an_error(text: bytes) -> None:
 
 
 def test_pickle_without_end_is_an_error() -> None:
-    with pytest.raises(PickleError, match="1000000 instructions"):
+    with pytest.raises(PickleError, match="1000000 steps"):
         read_pickle(b"\x80\x02" + b"N" * 1_000_001 + b".")

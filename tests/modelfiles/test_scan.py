@@ -182,10 +182,13 @@ def with_other_case(data: bytes) -> bytes:
         (doubled, "ambiguous names"),
         (with_other_case, "ambiguous names"),
         (lambda data: data + b"PK\x05\x06" + b"\0" * 18, "an empty archive"),
-        (lambda data: data + saved({}), "does not start the file"),
+        (lambda data: data + saved({}), "its directory is in two places"),
+        (lambda data: b"PK\x03\x04" + data, "its directory is in two places"),
+        (lambda data: b"PK\x03\x04" + rezipped(data, lambda name, old: old), "is not whole"),
         (lambda data: data[:-2] + b"\x05\x00hello", "does not end the file"),
-        (lambda data: data[:-100], "directory is not whole"),
-        (lambda data: data[:100_000], "directory is not whole"),
+        (lambda data: data[:-100], "does not end the file"),
+        (lambda data: data[:100_000], "does not end the file"),
+        (lambda data: data.replace(b"/version", b"/versio\0"), "ambiguous names"),
         (lambda data: rezipped(data, lambda name, old: old[:9]), "a broken pickle"),
     ],
     ids=[
@@ -193,9 +196,12 @@ def with_other_case(data: bytes) -> bytes:
         "two cases of a name",
         "two ends",
         "two archives",
+        "bytes before it",
+        "bytes before one without ZIP64",
         "comment",
         "cut",
         "cut short",
+        "a name with a NUL",
         "members cut",
     ],
 )
@@ -288,7 +294,7 @@ def test_archive_of_a_hundred_thousand_members_is_refused() -> None:
         file.writestr("archive/data.pkl", pickle.dumps({}, 2))
         for number in range(100_000):
             file.writestr(f"archive/{number}", b"")
-    assert "more than 10000 members" in refusal(stream.getvalue())
+    assert "is an archive of 65535 members" in refusal(stream.getvalue())
 
 
 def test_long_history_beside_the_weights_does_not_matter() -> None:
@@ -322,3 +328,11 @@ def test_program_is_refused_and_its_remedy_works(
         )
         exec(remedy, {"torch": torch})  # noqa: S102
     assert same_weights(model, torch.load("weights.pt", weights_only=True))
+
+
+def test_pickles_of_the_old_format_are_counted_together() -> None:
+    dropped = b"\x80\x02(" + b"N" * 300_000 + b"t0"
+    parts = old_format(pickle.dumps({}, 2)).split(b"\x80\x02")[1:]
+    assert len(parts) == 5
+    long = [parts[0], *(dropped + part for part in parts[1:])]
+    assert "more than 1000000 steps" in refusal(b"\x80\x02" + b"".join(long))

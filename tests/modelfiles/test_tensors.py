@@ -8,14 +8,9 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from batchdigit.modelfiles.limits import MAX_DIMENSIONS, MAX_TENSORS
 from batchdigit.modelfiles.standins import Instance, PersistentId, stand_in
-from batchdigit.modelfiles.tensors import (
-    DTYPES,
-    MAX_DIMENSIONS,
-    Declarations,
-    StoredTensor,
-    check_sizes,
-)
+from batchdigit.modelfiles.tensors import DTYPES, Declarations, Storage, StoredTensor, check_sizes
 
 FLOATS = stand_in("torch.FloatStorage")
 DOUBLES = stand_in("torch.DoubleStorage")
@@ -108,9 +103,11 @@ def test_other_calls_are_left_as_they_are() -> None:
     [
         (PersistentId(("module", FLOATS, "0", "cpu", 6)), "an unknown reference"),
         (PersistentId(("storage", FLOATS, b"0", "cpu", 6)), "an unknown reference"),
-        (PersistentId("text"), "values to unpack"),
+        (PersistentId("text"), "an unknown reference"),
         (PersistentId("storage"), "an unknown reference"),
-        (PersistentId(None), "cannot unpack"),
+        (PersistentId(None), "an unknown reference"),
+        (PersistentId(("storage",) * 1_000_000), "an unknown reference"),
+        (reference(6, key="0" * 1_001), "an unknown reference"),
         (reference(6, kind=stand_in("os.system")), "of the unknown type os.system"),
         (reference(6, kind="torch.FloatStorage"), "of the unknown type "),
         (reference(-1), "of impossible size"),
@@ -160,7 +157,10 @@ def test_storage_may_be_declared_twice_only_as_the_same() -> None:
     for storage in (reference(6), reference(6), reference(4, key="1")):
         declarations.resolve(storage)
     assert declarations.excess == ""
-    assert declarations.storages == {"0": (6, 4), "1": (4, 4)}
+    assert declarations.storages == {
+        "0": Storage("float32", 6, 24),
+        "1": Storage("float32", 4, 16),
+    }
     for other in (reference(7), reference(6, kind=DOUBLES)):
         declarations = Declarations()
         declarations.resolve(reference(6))
@@ -179,3 +179,58 @@ def test_first_excess_is_the_one_that_is_told() -> None:
 @pytest.mark.parametrize("sizes", [[], [0], [1, 2], [(1 << 63) - 1]])
 def test_sizes_that_a_file_can_hold(sizes: Sequence[int]) -> None:
     check_sizes(list(sizes))
+
+
+def test_tensors_are_counted() -> None:
+    declarations = Declarations()
+    storage = declarations.resolve(reference(1))
+    for _ in range(MAX_TENSORS):
+        declared(storage, 0, (1,), (1,), declarations)
+    assert declarations.excess == ""
+    declared(storage, 0, (1,), (1,), declarations)
+    assert f"more than {MAX_TENSORS} of them" in declarations.excess
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "problem"),
+    [
+        (
+            reference(2, kind=stand_in("torch.HalfStorage")),
+            reference(2, kind=stand_in("torch.BFloat16Storage")),
+            "storage 0 twice, differently",
+        ),
+        (reference(6, view=("v", 0, 2)), reference(6, view=("v", 2, 2)), "twice, differently"),
+        (reference(6, view=("v", 0, 2)), reference(6, key="1", view=("v", 0, 2)), "twice"),
+    ],
+)
+def test_what_one_name_stands_for_does_not_change(first: Any, second: Any, problem: str) -> None:
+    """PyTorch would keep what the name stood for first."""
+    declarations = Declarations()
+    declarations.resolve(first)
+    declarations.resolve(first)
+    assert declarations.excess == ""
+    declarations.resolve(second)
+    assert problem in declarations.excess
+
+
+@pytest.mark.parametrize(
+    "others",
+    [(1,), ("x",), (True, {"hook": 1}), (False, {}, {"neg": True}), (False, {}, {}, {})],
+)
+def test_tensor_with_more_to_it_than_numbers_is_in_excess(others: tuple[object, ...]) -> None:
+    declarations = Declarations()
+    storage = declarations.resolve(reference(1))
+    declarations.resolve(REBUILD(storage, 0, (1,), (1,), *others))
+    assert "with metadata" in declarations.excess
+    declarations = Declarations()
+    declarations.resolve(reference(1))
+    tensor = declarations.resolve(REBUILD(storage, 0, (1,), (1,), True, {}, None))
+    assert declarations.excess == ""
+    declarations.resolve(PARAMETER(tensor, *others))
+    assert "with metadata" in declarations.excess
+
+
+def test_tensor_that_has_no_numbers_is_in_excess() -> None:
+    declarations = Declarations()
+    declarations.resolve(PersistentId(("storage", FLOATS, "0", "meta", 1)))
+    assert "without numbers" in declarations.excess

@@ -147,3 +147,62 @@ def test_commands_to_compare_with_the_packaged_model_work(tmp_path: Path, progra
     assert "layer1.0.weight " not in inspected[0].stdout
     other = refusal(saved(tmp_path / "other.pt", nn.Sequential(nn.LSTM(3, 3))))
     assert re.findall("`batchdigit (.*?)`", other) == [ours]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5_000, "x" * 101, (1,) * 5, (10**5_000, 1)],
+    ids=["digits", "text", "items", "in a tuple"],
+)
+def test_setting_that_cannot_be_shown_is_not(tmp_path: Path, value: Any) -> None:
+    model = CNN()
+    vars(model.layer1[0])["stride"] = value
+    message = refusal(saved(tmp_path / "CNN.pt", model))
+    assert "layer1.0 has stride another value instead of (1, 1)" in message
+
+
+def as_buffer(model: nn.Module) -> None:
+    """The bias is where a convolution does not look for it."""
+    layer = model.layer1[0]  # type: ignore[index]
+    bias = layer.bias.detach()
+    layer.bias = None
+    layer._buffers["bias"] = bias
+
+
+def as_both(model: nn.Module) -> None:
+    layer = model.layer1[0]  # type: ignore[index]
+    layer._buffers["bias"] = torch.ones_like(layer.bias)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (as_buffer, "layer1.0 has weight among its parameters"),
+        (as_both, "layer1.0 has bias among its buffers"),
+        (lambda model: vars(model.fc[0]).update(_call_impl=nn.ReLU()), "of _call_impl"),
+        (lambda model: vars(model.fc[0]).update(_conv_forward=nn.ReLU), "of _conv_forward"),
+        (lambda model: vars(model).update(forward=nn.ReLU()), "it has an attribute of its own"),
+        (lambda model: model.fc[0].register_forward_hook(nn.ReLU()), "of _forward_hooks"),
+        (lambda model: model.register_forward_pre_hook(nn.ReLU()), "of _forward_pre_hooks"),
+    ],
+)
+def test_whole_model_that_would_compute_something_else_in_torch_is_refused(
+    tmp_path: Path, change: Any, said: str
+) -> None:
+    """Those that torch computes with give other numbers there than their weights alone."""
+    assert said in refusal(saved(tmp_path / "CNN.pt", altered(change)))
+
+
+def test_careless_reader_computes_something_else(tmp_path: Path) -> None:
+    images = torch.rand(1, 1, 28, 28)
+    for change in (as_both, lambda model: vars(model.fc[0]).update(_call_impl=nn.ReLU())):
+        model = altered(change).eval()
+        plain = oracle.CNN().eval()
+        plain.load_state_dict(
+            {name: model.state_dict()[name] for name in plain.state_dict()}, strict=True
+        )
+        try:
+            same = bool(torch.equal(model(images), plain(images)))
+        except RuntimeError:  # shapes that no longer fit
+            same = False
+        assert not same

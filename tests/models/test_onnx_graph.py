@@ -94,7 +94,15 @@ def test_file_is_read_again(weights: Weights, data: bytes) -> None:
 
 
 def set_classes(text: str) -> Callable[[Any], object]:
-    return lambda model: setattr(model.metadata_props[1], "value", text)
+    return set_metadata("classes", text)
+
+
+def set_metadata(name: str, text: str) -> Callable[[Any], object]:
+    def change(model: Any) -> None:
+        (entry,) = (entry for entry in model.metadata_props if entry.key == name)
+        entry.value = text
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -117,6 +125,12 @@ def set_classes(text: str) -> Callable[[Any], object]:
         lambda model: setattr(model.opset_import[0], "version", 17),
         lambda model: setattr(model.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 32),
         lambda model: setattr(model, "doc_string", "mine"),
+        set_metadata("source_sha256", "of a file"),
+        set_metadata("source_sha256", "0" * 63),
+        set_metadata("source_sha256", "\uff10" * 64),
+        lambda model: setattr(model, "producer_version", "0" * 1_001),
+        lambda model: setattr(model, "producer_version", "\x1b[31m"),
+        lambda model: setattr(model, "producer_version", "é"),
     ],
 )
 def test_file_that_is_not_as_written_is_none(model: Any, change: Callable[[Any], object]) -> None:

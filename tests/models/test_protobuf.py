@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchdigit.models.protobuf import (
+    BYTES,
     MAX_FIELDS,
+    NUMBER,
     bytes_field,
-    fields,
     number_field,
+    read_fields,
     read_varint,
     text_field,
     varint,
@@ -31,13 +33,18 @@ def test_examples_of_the_documentation() -> None:
 
 
 def test_examples_are_read_again() -> None:
-    (number,) = fields(TEST1)
-    assert number == (1, 150)
-    ((place, text),) = fields(TEST2)
-    assert (place, bytes(text)) == (2, b"testing")
-    ((place, message),) = fields(TEST3)
-    assert place == 3
-    assert list(fields(message)) == [(1, 150)]
+    assert read_fields(TEST1, {1: NUMBER}) == {1: [150]}
+    assert read_fields(TEST2, {2: BYTES}) == {2: [b"testing"]}
+    ((message,),) = read_fields(TEST3, {3: BYTES}).values()
+    assert read_fields(message, {1: NUMBER}) == {1: [150]}
+
+
+def test_fields_that_repeat_or_are_missing_are_lists() -> None:
+    assert read_fields(TEST1 + TEST2 + TEST1, {1: NUMBER, 2: BYTES, 5: BYTES}) == {
+        1: [150, 150],
+        2: [b"testing"],
+        5: [],
+    }
 
 
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=3))
@@ -52,8 +59,8 @@ def test_messages_are_those_of_googles_library(url: str, value: bytes) -> None:
     theirs = Any(type_url=url, value=value)
     ours = (text_field(1, url) if url else []) + (bytes_field(2, [value]) if value else [])
     assert b"".join(ours) == theirs.SerializeToString()
-    found = {number: bytes(content) for number, content in fields(theirs.SerializeToString())}
-    assert found == {n: part for n, part in ((1, url.encode()), (2, value)) if part}
+    found = read_fields(theirs.SerializeToString(), {1: BYTES, 2: BYTES})
+    assert found == {n: [part] if part else [] for n, part in ((1, url.encode()), (2, value))}
 
 
 @pytest.mark.parametrize(
@@ -67,17 +74,21 @@ def test_messages_are_those_of_googles_library(url: str, value: bytes) -> None:
         b"\x0d\0\0\0\0",  # of 32 bits, which this program never writes
         b"\x09\0\0\0\0\0\0\0\0",  # of 64 bits
         b"\x08\x01" * (MAX_FIELDS + 1),
+        b"\x10\x05",  # a number where there are bytes
+        b"\x0a\x01\x05",  # bytes where there is a number
+        b"\x18\x05",  # another field
     ],
 )
 def test_what_this_program_does_not_write_is_an_error(message: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
-        list(fields(message))
+        read_fields(message, {1: NUMBER, 2: BYTES})
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_give_fields_or_an_error(message: bytes) -> None:
     try:
-        found = list(fields(message))
+        found = read_fields(message, {1: NUMBER, 2: BYTES})
     except (ValueError, IndexError):
         return
-    assert all(isinstance(number, int) for number, _ in found)
+    assert all(isinstance(number, int) for number in found[1])
+    assert all(isinstance(content, memoryview) for content in found[2])

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from batchdigit import CNN, inspect_model, load_checkpoint
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models.cnn import fold_batchnorm
 from batchdigit.models.spec import MNIST
 from batchdigit.models.weights import Weights, all_finite, as_single, read_weights
 from tests.support.modelfiles import refusal, same_weights, saved
@@ -209,3 +210,64 @@ def test_weights_are_read_without_torch() -> None:
         [sys.executable, "-c", code, PACKAGED_WEIGHTS], capture_output=True, text=True, check=True
     )
     assert done.stdout == "10\n"
+
+
+@pytest.mark.parametrize(
+    ("largest", "where"),
+    [
+        ({"layer1.0.weight": 3e38, "layer1.1.running_var": 0.0}, "layer1.0.weight"),
+        ({"layer2.0.bias": 3e38, "layer2.1.running_mean": -3e38}, "layer2.0.bias"),
+        # Finite in float64, but not on the way there in float32.
+        (
+            {"layer3.0.weight": 1e-9, "layer3.1.weight": 3e38, "layer3.1.running_var": 0.0},
+            "layer3.0",
+        ),
+    ],
+)
+def test_weights_that_overflow_when_batchnorm_is_folded_are_refused(
+    tmp_path: Path, largest: dict[str, float], where: str
+) -> None:
+    state = {name: tensor.clone() for name, tensor in GOOD.items()}
+    for name, value in largest.items():
+        state[name].fill_(value)
+    folded = fold_torch(state)
+    assert not all(bool(tensor.isfinite().all()) for tensor in folded), "the attack does not work"
+    assert f"not finite in {where}" in refusal(saved(tmp_path / "CNN.pt", state))
+
+
+def fold_torch(state: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The parameters of PyTorch's own folding."""
+    model = CNN()
+    model.load_state_dict(state)
+    return list(fold_batchnorm(model.eval()).parameters())
+
+
+def test_tensor_whose_numbers_are_to_be_negated_is_refused(tmp_path: Path) -> None:
+    """Its bytes hold the numbers with the other sign."""
+    state = GOOD | {"fc.4.bias": torch._neg_view(GOOD["fc.4.bias"])}
+    path = saved(tmp_path / "CNN.pt", state)
+    again = torch.load(path, weights_only=True)["fc.4.bias"]
+    assert torch.equal(again, -GOOD["fc.4.bias"]), "torch does not save it as the attack needs"
+    assert "declares an impossible tensor (with metadata)" in refusal(path)
+
+
+def test_counters_of_any_precision_are_counts(tmp_path: Path) -> None:
+    name = "layer1.1.num_batches_tracked"
+    for dtype in (torch.bfloat16, torch.float16, torch.float64, torch.int32):
+        state = GOOD | {name: torch.tensor(7).to(dtype)}
+        checkpoint = load_checkpoint(saved(tmp_path / "CNN.pt", state))
+        assert checkpoint.model.state_dict()[name] == 7
+
+
+def test_safetensors_with_a_name_twice_are_refused(tmp_path: Path) -> None:
+    """One reader takes the first of two equal keys, and another the last."""
+    save_file(GOOD, tmp_path / "CNN.safetensors")
+    data = (tmp_path / "CNN.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].rstrip()
+    entry = json.dumps({"fc.4.bias": json.loads(header)["fc.4.weight"]}).encode()
+    doubled = header[:-1] + b"," + entry[1:]
+    path = tmp_path / "doubled.safetensors"
+    path.write_bytes(len(doubled).to_bytes(8, "little") + doubled + data[8 + length :])
+    assert json.loads(doubled)["fc.4.bias"] != json.loads(header)["fc.4.bias"]
+    assert "is not a PyTorch or safetensors file" in refusal(path)

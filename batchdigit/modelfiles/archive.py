@@ -1,0 +1,187 @@
+"""PyTorch's archive, an uncompressed ZIP, read so strictly that no two readers can differ.
+
+A ZIP says everything twice or three times, and readers believe different parts of it. Here all
+must say the same, and every byte must belong to something. The Zip Appnote says what stands where:
+the header before each member (4.3.7), what may follow it (4.3.9), the directory (4.3.12), and its
+end, after a record and a locator in the ZIP64 format or without them (4.3.14 to 4.3.16).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from batchdigit.modelfiles.file import SAVE_ANEW, SAVE_STATE, ModelFile
+from batchdigit.modelfiles.limits import MAX_DIRECTORY, MAX_MEMBERS
+
+_HEADER = struct.Struct("<4s2xHHLLLLHH")
+_ENTRY = struct.Struct("<4s4xHHLLLLHHHH6xL")
+_END = struct.Struct("<4sHHHHLLH")
+_WIDE_RECORD = struct.Struct("<4sQ4xLLQQQQ")
+_WIDE_LOCATOR = struct.Struct("<4sLQL")
+_ENCRYPTED, _SIZES_FOLLOW = 1, 8  # flags
+
+
+class Member(NamedTuple):
+    """A member as the directory describes it; ``offset`` is the place of its header."""
+
+    name: bytes
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+    offset: int
+
+
+class Archive(NamedTuple):
+    """The members by name, without the folder that they all lie in.
+
+    ``checksums`` says whether there are any; they were right.
+    """
+
+    members: dict[str, memoryview]
+    checksums: bool
+
+
+def read_archive(file: ModelFile) -> Archive:
+    """What the archive holds; raises CheckpointError unless ``torch.save`` may have written it."""
+    start, end, count = _find_directory(file)
+    members = list(_read_directory(file, start, end))
+    _check_kind(file, [member.name.decode("latin-1") for member in members])
+    if len(members) != count:
+        raise file.refusal("is damaged: its directory does not hold what it counts")
+    _check_members(file, members)
+    # As torch.serialization.set_crc32_options(False) leaves them out.
+    checksums = any(member.crc for member in members)
+    contents: dict[str, memoryview] = {}
+    ends = [*(member.offset for member in members[1:]), start]
+    for member, end_of_member in zip(members, ends, strict=True):
+        content = _content(file, member, end_of_member)
+        name = member.name.decode().partition("/")[2]
+        if checksums and zlib.crc32(content) != member.crc:
+            raise file.refusal(f"is damaged: {name} is not what was saved")
+        contents[name] = content
+    return Archive(contents, checksums)
+
+
+def _find_directory(file: ModelFile) -> tuple[int, int, int]:
+    """Where the directory starts and ends, and how many members it counts."""
+    data, end = file.data, len(file.data) - _END.size
+    if end < 0 or data[end : end + 4] != b"PK\x05\x06":
+        raise file.refusal("is damaged: its directory does not end the file")
+    _, disk, disk_of_start, here, count, size, start, comment = _END.unpack_from(data, end)
+    if comment or disk or disk_of_start or here != count:
+        raise file.refusal("is damaged: its directory does not end the file")
+    if not count:
+        raise file.refusal("is an empty archive")
+    if count > MAX_MEMBERS or size > MAX_DIRECTORY:
+        raise file.refusal(f"is an archive of {count} members, in {size} bytes", SAVE_ANEW)
+    locator = end - _WIDE_LOCATOR.size
+    if data[locator : locator + 4] == b"PK\x06\x07":
+        end = locator - _WIDE_RECORD.size
+        said = (b"PK\x06\x06", _WIDE_RECORD.size - 12, 0, 0, count, count, size, start)
+        if (
+            end < 0
+            or _WIDE_LOCATOR.unpack_from(data, locator) != (b"PK\x06\x07", 0, end, 1)
+            or _WIDE_RECORD.unpack_from(data, end) != said
+        ):
+            raise file.refusal("is damaged: its directory is in two places")
+    if start + size != end:
+        raise file.refusal("is damaged: its directory is not whole")
+    return start, end, count
+
+
+def _read_directory(file: ModelFile, start: int, end: int) -> Iterator[Member]:
+    position = start
+    while position < end:
+        entry = file.data[position : position + _ENTRY.size]
+        if len(entry) < _ENTRY.size or not entry.startswith(b"PK\x01\x02"):
+            raise file.refusal("is damaged: its directory is not whole")
+        _, flags, method, _time, crc, packed, size, length, *more, offset = _ENTRY.unpack(entry)
+        position += _ENTRY.size
+        name = file.data[position : position + length]
+        position += length
+        if position > end:
+            raise file.refusal("is damaged: its directory is not whole")
+        # Extra fields can hold another name, and there could be another disk or directory.
+        if any(more):
+            raise file.refusal("is an archive with more in its directory than names", SAVE_ANEW)
+        yield Member(name, flags, method, crc, packed, size, offset)
+
+
+def _check_kind(file: ModelFile, names: list[str]) -> None:
+    """Raise CheckpointError for an archive of another kind, by the members it has or lacks."""
+    inner = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise file.refusal(
+            "is a TorchScript program, which is code",
+            f"convert it, if you trust it: torch.save(torch.jit.load({str(file.path)!r})"
+            ".state_dict(), 'weights.pt')",
+        )
+    exported = ("/archive_format", "serialized_exported_program.json")  # since torch 2.8; before
+    if any(name.endswith(exported) for name in names):
+        raise file.refusal(
+            "is a torch.export program, which is code",
+            f"convert it, if you trust it: torch.save(torch.export.load({str(file.path)!r})"
+            ".state_dict, 'weights.pt')",
+        )
+    if "data.pkl" not in inner:
+        raise file.refusal(
+            "is a ZIP archive that torch.save did not write", f"give the file of {SAVE_STATE}"
+        )
+
+
+def _check_members(file: ModelFile, members: list[Member]) -> None:
+    """Raise CheckpointError unless the members are plain, and each has a name of its own."""
+    if any(member.method for member in members):
+        raise file.refusal("is a compressed archive, which torch.save never writes", SAVE_ANEW)
+    if any(member.flags & _ENCRYPTED for member in members):
+        raise file.refusal("is an encrypted archive", SAVE_ANEW)
+    declared = sum(member.size for member in members)
+    packed = sum(member.packed for member in members)
+    if max(declared, packed) > len(file.data):
+        raise file.refusal(
+            f"declares {len(members)} members of {declared} bytes in a file of {len(file.data)}"
+        )
+    if members[0].offset:
+        raise file.refusal("is damaged: its first member does not start the file")
+    # torch's reader ignores the case of names; other readers take what is not ASCII for other text.
+    folders, _, names = zip(*(member.name.partition(b"/") for member in members), strict=True)
+    if (
+        len(set(folders)) > 1
+        or len(set(names)) < len(names)
+        or not all(
+            member.name.isascii() and member.name.decode().isprintable() for member in members
+        )
+        or not all(name and name == name.lower() for name in names)
+    ):
+        raise file.refusal("is an archive with ambiguous names")
+
+
+def _content(file: ModelFile, member: Member, end: int) -> memoryview:
+    """The bytes of a member, which stands between ``member.offset`` and ``end`` with all about it.
+
+    What is in its header must be what is in the directory. Where its sizes follow it, the header
+    has none, and a record behind it has them.
+    """
+    name = member.name.decode()
+    sizes = (member.crc, member.packed, member.size)
+    follow = bool(member.flags & _SIZES_FOLLOW)
+    header = file.data[member.offset : member.offset + _HEADER.size]
+    if len(header) < _HEADER.size or not header.startswith(b"PK\x03\x04"):
+        raise file.refusal(f"is damaged: {name} is not where it should be")
+    _, flags, method, _time, *said, length, extra = _HEADER.unpack(header)
+    start = member.offset + _HEADER.size + length + extra
+    again = file.data[member.offset + _HEADER.size : start - extra]
+    same = (flags, method, again) == (member.flags, member.method, member.name)
+    if not same or tuple(said) != ((0, 0, 0) if follow else sizes):
+        raise file.refusal(f"is damaged: {name} is described in two ways")
+    behind = file.data[start + member.size : end]
+    records = [struct.pack(form, *sizes) for form in ("<LLL", "<LQQ")] if follow else [b""]
+    marked = [b"PK\x07\x08" + record for record in records] if follow else []
+    if start + member.size > end or behind not in (*records, *marked):
+        raise file.refusal(f"is damaged: {name} is not alone in its place")
+    return memoryview(file.data)[start : start + member.size]
