@@ -71,8 +71,11 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604  (they are all s
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'batchdigit' has no attribute {name!r}")
+    from batchdigit.system.working_folder import importing_elsewhere
+
     try:
-        module = importlib.import_module(f"batchdigit.{_MODULE_OF[name]}")
+        with importing_elsewhere():
+            module = importlib.import_module(f"batchdigit.{_MODULE_OF[name]}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

@@ -21,6 +21,7 @@ from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.weights import read_weights
+from batchdigit.system.imports import import_onnxruntime
 from batchdigit.system.machine import available_cores
 from batchdigit.system.signals import signals_held
 from batchdigit.system.stopwatch import Laps
@@ -61,7 +62,7 @@ class OnnxBackend:
     def __init__(self) -> None:
         try:
             with signals_held():  # one during the import of C code would look like a failure
-                import onnxruntime
+                onnxruntime = import_onnxruntime()
         except Exception as error:  # whatever a damaged installation raises
             raise BatchdigitError(
                 f"cannot load ONNX Runtime: {error}", "pip install onnxruntime, or --backend torch"

@@ -14,6 +14,7 @@ from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
 from batchdigit.job import Job
 from batchdigit.reports.formats import choose_format
+from batchdigit.system.working_folder import importing_elsewhere
 from batchdigit.version import __version__
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def _is_in(version: str, specifier: SpecifierSet) -> bool:
 
 def _version(name: str, module: str) -> str:
     """The version of a package. Raises whatever importing its module raises."""
-    imported = importlib.import_module(module)
+    with importing_elsewhere():
+        imported = importlib.import_module(module)
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:  # OpenCV comes in several packages

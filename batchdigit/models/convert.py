@@ -20,6 +20,7 @@ from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_graph import INPUT, OPSET, OUTPUT, onnx_model
 from batchdigit.models.spec import InputSpec
 from batchdigit.models.weights import read_weights
+from batchdigit.system.imports import import_onnxruntime
 from batchdigit.system.publish import Publication, writing
 
 ONNX_TOLERANCE = 1e-5  # for a probability, and for a logit relative to the largest
@@ -115,7 +116,7 @@ def _read_again(checkpoint: Checkpoint, target: Path, data: bytes) -> tuple[byte
 
 def _save_onnx(checkpoint: Checkpoint, target: Path) -> tuple[bytes, str]:
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise _missing("onnxruntime") from error
     data = onnx_model(checkpoint.weights)

@@ -7,15 +7,17 @@ import gc
 import importlib.util
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from batchdigit.errors import BatchdigitError
+from batchdigit.system.working_folder import importing_elsewhere
 
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 @contextlib.contextmanager
 def loading(what: str, packages: str) -> Iterator[None]:
-    """Use it around imports.
+    """Use it around imports; nothing in the working folder can take the place of a library.
 
     Raises BatchdigitError (cannot load ``what``) when one of them fails. ``packages`` are the names
     to install them by, separated by spaces.
@@ -23,7 +25,10 @@ def loading(what: str, packages: str) -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()  # during PyTorch's import, the collector would look for garbage for 0.1 s in vain
     try:
-        with _without_blas_threads() if "numpy" in packages else contextlib.nullcontext():
+        with (
+            importing_elsewhere(),
+            _without_blas_threads() if "numpy" in packages else contextlib.nullcontext(),
+        ):
             yield
     except (ImportError, OSError, RuntimeError) as error:
         raise BatchdigitError(
@@ -33,6 +38,19 @@ def loading(what: str, packages: str) -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def import_onnxruntime() -> Any:
+    """The module ``onnxruntime``; raises whatever a damaged installation raises.
+
+    It would tell its makers that it is used, and write an identifier of this machine below the
+    user's home for that.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    with importing_elsewhere():
+        import onnxruntime
+
+        return onnxruntime
 
 
 def is_installed(package: str) -> bool:

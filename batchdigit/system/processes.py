@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from batchdigit.errors import WorkerError
 from batchdigit.system.signals import STOP_SIGNALS, signals_blocked
+from batchdigit.system.working_folder import starting_elsewhere
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_DIE = 2.0
@@ -37,9 +38,10 @@ Result = TypeVar("Result")
 def starting_processes() -> Iterator[None]:
     """Use it around the start of processes, until whoever ends them knows about them.
 
-    Signals wait until the block ends, and the processes inherit that they are blocked.
+    Signals wait until the block ends, and the processes inherit that they are blocked. Nothing in
+    the working folder can take the place of what they import.
     """
-    with signals_blocked(), warnings.catch_warnings():
+    with starting_elsewhere(), signals_blocked(), warnings.catch_warnings():
         # Python 3.12 and later warn about fork() beside any thread. The idle threads of a BLAS
         # library are harmless, and so are the threads that compute or watch here, because the
         # processes that are started beside them only read files.

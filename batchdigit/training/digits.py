@@ -25,6 +25,7 @@ from batchdigit.reading.startup import default_start_method, one_thread, settle_
 from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.sources.folder import FolderSource, open_folders
 from batchdigit.system.machine import available_cores
+from batchdigit.system.processes import starting_processes
 from batchdigit.training.variants import variant
 
 MNIST_VALIDATION = 5_000
@@ -177,9 +178,12 @@ def _in_processes(parts: list[_Part]) -> Iterator[NDArray[np.uint8]]:
         return
     context = multiprocessing.get_context(default_start_method())
     with one_thread:
-        pool = ProcessPoolExecutor(available_cores(), context, initializer=settle_in)
+        with starting_processes():
+            pool = ProcessPoolExecutor(available_cores(), context, initializer=settle_in)
         try:
-            yield from pool.map(_fitted_variants, parts)
+            with starting_processes():
+                fitted = pool.map(_fitted_variants, parts)
+            yield from fitted
         except (BrokenProcessPool, OSError) as error:
             raise WorkerError(
                 f"the processes that make variants failed: {error}", "run again"

@@ -193,7 +193,7 @@ def test_whole_model_that_would_compute_something_else_in_torch_is_refused(
     assert said in refusal(saved(tmp_path / "CNN.pt", altered(change)))
 
 
-def test_careless_reader_computes_something_else(tmp_path: Path) -> None:
+def test_careless_reader_computes_something_else() -> None:
     images = torch.rand(1, 1, 28, 28)
     for change in (as_both, lambda model: vars(model.fc[0]).update(_call_impl=nn.ReLU())):
         model = altered(change).eval()

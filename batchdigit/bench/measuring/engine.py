@@ -23,6 +23,7 @@ from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.job import Job
 from batchdigit.sources.folder import FolderSource
 from batchdigit.system.processes import starting_processes
+from batchdigit.system.working_folder import python, starting_elsewhere
 
 _Result = TypeVar("_Result")
 
@@ -42,8 +43,8 @@ class Engine:
         self._forks = setting.device == "cpu" and sys.platform == "linux"
         # Spawned: a fork would inherit what this process has imported.
         context = multiprocessing.get_context("spawn")
-        self._process = ProcessPoolExecutor(1, context, settle, (os.getpid(),))
         with starting_processes():  # which leave signals to this one
+            self._process = ProcessPoolExecutor(1, context, settle, (os.getpid(),))
             self._ready = self._process.submit(
                 preload if self._forks else do_nothing, run_job(job, setting)
             )
@@ -158,13 +159,13 @@ def seconds_of_command(job: BenchJob, setting: Setting, folder: Path) -> float:
     Raises BatchdigitError when it fails.
     """
     with tempfile.TemporaryDirectory(prefix="batchdigit-bench-") as out:
-        command = [
-            *(sys.executable, "-m", "batchdigit", "run", str(folder), "--follow-symlinks"),
-            *("--quiet", "--out", str(Path(out, "preds.csv")), *run_options(job, setting)),
-        ]
-        start = time.perf_counter()
-        ended = subprocess.run(command, capture_output=True, check=False, errors="replace")  # noqa: S603
-        seconds = time.perf_counter() - start
+        options = ["--follow-symlinks", "--quiet", "--out", str(Path(out, "preds.csv"))]
+        options += run_options(job, setting)
+        command = python("batchdigit", ["run", str(folder), *options])
+        with starting_elsewhere():
+            start = time.perf_counter()
+            ended = subprocess.run(command, capture_output=True, check=False, errors="replace")  # noqa: S603
+            seconds = time.perf_counter() - start
     if ended.returncode not in (ExitCode.OK, ExitCode.BAD_IMAGES):
         raise BatchdigitError(ended.stderr.strip() or f"the command ended with {ended.returncode}")
     return seconds

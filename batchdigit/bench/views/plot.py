@@ -20,6 +20,7 @@ from batchdigit.bench.views.page import page, template
 from batchdigit.bench.views.shown import Shown
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.system.publish import Publication, check_target, writing
+from batchdigit.system.working_folder import importing_elsewhere
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,8 +99,9 @@ def _matplotlib() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                import matplotlib as mpl
-                import matplotlib.figure
+                with importing_elsewhere():  # a matplotlibrc here is not the user's
+                    import matplotlib as mpl
+                    import matplotlib.figure
             except (ImportError, OSError, RuntimeError, ValueError) as error:
                 raise BatchdigitError(
                     f"cannot load matplotlib, which draws plots: {error}",
