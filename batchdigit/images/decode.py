@@ -1,8 +1,8 @@
 """From the contents of a file, none of which is trusted, to the pixels of an image.
 
 Pillow decodes; it is restricted to a few formats and a number of pixels, and never makes up the
-missing part of a truncated file. PNG files are checked beforehand, chunk by chunk, because Pillow
-does not look at the checksums of pixel data. The plainest of them, as most files of digits are, go
+missing part of a truncated file. What surrounds the pixels is checked beforehand
+(:mod:`batchdigit.images.containers`). The plainest PNG files, as most files of digits are, go
 straight to Pillow's own decoder for them.
 """
 
@@ -25,20 +25,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchdigit.errors import ImageError
+from batchdigit.images.containers import PNG_SIGNATURE, check_container
+from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
 from batchdigit.job import MAX_PIXELS
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_SIDE = 65_535  # pixels; Pillow takes 8 bytes for each row of each image, however short it is
 # How a plain PNG starts: everything before the width in the header, width, height, depth to
 # interlacing, the header's checksum, the length of the pixel data, their name. Behind the data
 # stand their checksum and the last chunk.
 _PLAIN_PNG = struct.Struct(">16sII5sII4s")
-_PLAIN_START = _PNG_SIGNATURE + b"\0\0\0\x0dIHDR"
+_PLAIN_START = PNG_SIGNATURE + b"\0\0\0\x0dIHDR"
 _PLAIN_GREY = b"\x08\0\0\0\0"
 _PLAIN_END = struct.Struct(">I12s")
 _IEND = b"\0\0\0\0IEND\xaeB\x60\x82"
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ONE_AT_A_TIME = threading.RLock()
 _NOTHING = contextlib.nullcontext()
 MAX_CANVAS = 64 * 64  # pixels
@@ -77,15 +78,15 @@ def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
     time, as long as its larger side keeps ``enough`` pixels.
 
     Call it inside ``strict_pillow()``. Raises ImageError (``decode`` or ``too-large``) for whatever
-    is wrong with the data, with the same text for the same bytes.
+    is wrong with the data, with the same text for the same bytes, and MemoryError.
     """
     if not data:
         raise ImageError("decode", "the file is empty")
     try:
-        if data.startswith(_PNG_SIGNATURE):
-            check_png(data)
-        with _silenced_stderr() if data.startswith(_TIFF_SIGNATURES) else _NOTHING:
+        check_container(data, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+        with _silenced_stderr() if data.startswith(TIFF_SIGNATURES) else _NOTHING:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
+            _check_sides(image)
             if enough is not None and max(image.size) >= 2 * enough:
                 factor = enough / max(image.size)
                 width, height = (max(1, int(side * factor)) for side in image.size)
@@ -97,14 +98,20 @@ def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
         raise ImageError("too-large", f"more than {Image.MAX_IMAGE_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageError("decode", f"not a whole image in {', '.join(FORMATS)}") from error
-    except MemoryError as error:
-        raise ImageError("decode", "not enough memory") from error
+    except MemoryError:  # which says nothing about the data
+        raise
     except Exception as error:
         # Damaged files make Pillow's plugins raise almost anything: OSError, ValueError,
         # SyntaxError, struct.error, IndexError and more.
         message = _ADDRESS.sub("the file", str(error)) or type(error).__name__
         raise ImageError("decode", message) from error
     return image
+
+
+def _check_sides(image: Image.Image) -> None:
+    """Raise ImageError for an image that is too long; Pillow itself looks at its pixels alone."""
+    if max(image.size) > MAX_SIDE:
+        raise ImageError("too-large", f"a side of more than {MAX_SIDE} pixels")
 
 
 def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
@@ -125,7 +132,8 @@ def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
         return None
     pixels_crc, last = _PLAIN_END.unpack_from(data, end)
     whole = zlib.crc32(data[12:29]) == header_crc and zlib.crc32(data[37:end]) == pixels_crc
-    if not whole or last != _IEND or not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 0):
+    allowed = 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 0) and max(width, height) <= MAX_SIDE
+    if not whole or last != _IEND or not allowed:
         return None
     compressed = data[_PLAIN_PNG.size : end]
     try:
@@ -190,28 +198,3 @@ def _silenced_stderr() -> Iterator[None]:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-
-
-def check_png(data: bytes) -> None:
-    """Raise ImageError unless every chunk up to IEND is whole and has the right checksum.
-
-    Layout and checksum (CRC-32 over type and data) follow the PNG specification, third edition,
-    clause 5. Chunks that carry no pixels are checked too, because one flipped bit in its type makes
-    a palette look like one of them. What follows IEND is not part of the image.
-    """
-    position = len(_PNG_SIGNATURE)
-    view = memoryview(data)
-    while True:
-        if position + 12 > len(data):
-            raise ImageError("decode", "truncated PNG: it ends before its IEND chunk")
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            raise ImageError("decode", "truncated PNG: a chunk runs past the end of the file")
-        (checksum,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(view[position + 4 : end - 4]) != checksum:
-            name = kind.decode("ascii", "backslashreplace")
-            raise ImageError("decode", f"damaged PNG: wrong checksum in its chunk {name}")
-        if kind == b"IEND":
-            return
-        position = end

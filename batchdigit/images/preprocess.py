@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from batchdigit.batches import Digit, Treatment
 from batchdigit.errors import ImageError
+from batchdigit.images.containers import check_exif
 from batchdigit.images.fit import fit
 from batchdigit.images.strokes import border
 from batchdigit.models.spec import MNIST
@@ -102,6 +103,7 @@ def _seems_inverted(pixels: NDArray[np.uint8]) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    check_exif(image.info)
     # Broken EXIF makes Pillow raise almost anything, although the pixels are sound. An image
     # without a readable orientation is upright.
     with contextlib.suppress(Exception):
@@ -113,7 +115,7 @@ def _to_grey(image: Image.Image, *, see_white: bool) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bit(image, see_white=see_white)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         paper = 0 if see_white and _is_bright(rgba) else 255
         return Image.alpha_composite(
             Image.new("RGBA", rgba.size, (paper, paper, paper, 255)), rgba
@@ -146,10 +148,16 @@ def _scale_to_8_bit(image: Image.Image, *, see_white: bool) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     whites = (1.0, 255.0) if image.mode == "F" else _INTEGER_WHITES if see_white else (65535.0,)
     white = next((white for white in whites if low >= 0 and high <= white), None)
-    transparent = values == image.info.get("transparency")
+    # In place, because an image may have a hundred million pixels.
+    clear = image.info.get("transparency")
+    transparent = None if clear is None else values == clear
     if white is None:
-        values, white = values - low, (high - low) or 1.0
-    seen = values[~transparent]
-    bright = see_white and seen.size and np.count_nonzero(seen < white / 2) <= MAX_DARK * seen.size
-    values[transparent] = 0 if bright else white
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+        values -= low
+        white = (high - low) or 1.0
+    if transparent is not None:
+        seen = values[~transparent]
+        dark = np.count_nonzero(seen < white / 2)
+        bright = see_white and seen.size and dark <= MAX_DARK * seen.size
+        values[transparent] = 0 if bright else white
+    values *= 255 / white
+    return Image.fromarray(np.rint(values, out=values).astype(np.uint8))

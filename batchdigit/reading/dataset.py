@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,9 +17,15 @@ from batchdigit.job import Reading
 from batchdigit.models.spec import MNIST
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.sources.base import Source
+from batchdigit.system import processes
 from batchdigit.system.stopwatch import Laps
 
 DEFAULT_READING = Reading()
+# The most that an image takes is 20 bytes for each pixel: integers of 32 bits, in TIFF.
+BYTES_OF_A_PIXEL = 22
+COPIES_OF_A_BATCH = 8  # while it is put together and sent
+SPARE_MEMORY = 64 << 20
+_OPENCV_NO_MEMORY = -4
 JUDGED_AT_ONCE = 256  # images: bounds the memory that judging takes, however large a batch is
 
 
@@ -38,6 +45,11 @@ class DigitImages:
         self._clocks = clocks
         self._place = place
         clocks.stop(place)
+
+    def memory(self, batch_size: int) -> int:
+        """How many bytes a process that reads batches of ``batch_size`` may take for them."""
+        image = BYTES_OF_A_PIXEL * self.reading.max_pixels + self.reading.max_bytes
+        return image + COPIES_OF_A_BATCH * batch_size * math.prod(MNIST.shape) + SPARE_MEMORY
 
     def __len__(self) -> int:
         return len(self.source.images)
@@ -93,7 +105,10 @@ class DigitImages:
             rows.fail(row, error.stage, error.message)
         except Exception as error:  # noqa: BLE001
             # One image must not cost its batch, whatever Pillow or numpy raises.
-            rows.fail(row, "decode", one_line(f"{type(error).__name__}: {error}"))
+            if isinstance(error, MemoryError) or getattr(error, "code", 0) == _OPENCV_NO_MEMORY:
+                rows.fail(row, *_out_of_memory())
+            else:
+                rows.fail(row, "decode", one_line(f"{type(error).__name__}: {error}"))
 
     def _read(self, rows: _Rows, row: int, laps: Laps) -> None:
         how = self.reading.preprocess
@@ -112,6 +127,13 @@ class DigitImages:
         else:
             laps.enter("fit")
             rows.put(row, to_model_input(pixels, how))
+
+
+def _out_of_memory() -> tuple[str, str]:
+    """What is wrong with an image, if this process has too little memory for it."""
+    if (limit := processes.memory_limit) is not None:
+        return "too-large", f"takes more than {limit >> 20} MiB of memory"
+    return "read", "not enough memory"  # next time there may be more
 
 
 def _fit(rows: _Rows, row: int, _laps: Laps) -> None:

@@ -30,13 +30,20 @@ SECONDS_TO_CRASH = 0.5
 class LoneReader:
     """Reads one image at a time in a worker process, and replaces a process that an image kills.
 
-    ``read`` returns the batch of one image and must be picklable. Call :meth:`end` when done.
+    ``read`` returns the batch of one image and must be picklable. ``memory`` is how many bytes the
+    process may take for it. Call :meth:`end` when done.
     """
 
     def __init__(
-        self, read: Callable[[list[int]], Batch], *, seconds: float, start_method: str
+        self,
+        read: Callable[[list[int]], Batch],
+        *,
+        seconds: float,
+        start_method: str,
+        memory: int | None = None,
     ) -> None:
         self._read = read
+        self._memory = memory
         self._seconds = seconds
         self._context: Any = multiprocessing.get_context(start_method)
         self._process: BaseProcess | None = None
@@ -76,7 +83,7 @@ class LoneReader:
         with one_thread, starting_processes():
             try:
                 self._process, self._pipe = start_with_pipe(
-                    self._context, _serve, (self._read,), duplex=True
+                    self._context, _serve, (self._read, self._memory), duplex=True
                 )
             except OSError as error:
                 raise WorkerError(
@@ -104,8 +111,8 @@ class LoneReader:
             return process.exitcode
 
 
-def _serve(pipe: Connection, read: Callable[[list[int]], Batch]) -> None:
-    settle_in()
+def _serve(pipe: Connection, read: Callable[[list[int]], Batch], memory: int | None) -> None:
+    settle_in(memory)
     with contextlib.suppress(EOFError, OSError):  # the parent has closed its end
         pipe.send(None)
         while True:

@@ -160,7 +160,7 @@ def _serve(
     line: Connection, files: Files, plan: Plan, clocks: FileClocks, place: int, ahead: int
 ) -> None:
     """Read all batches of ``plan``; up to ``ahead`` of them may wait to be sent."""
-    settle_in()
+    settle_in(files.memory(plan.batch_size))
     files.report_to(clocks, place)
     os.set_blocking(line.fileno(), False)
     waiting: deque[memoryview] = deque()

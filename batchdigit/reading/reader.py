@@ -128,6 +128,7 @@ class Reader:
         if self._suspects and self._lone_reader is None:
             self._lone_reader = LoneReader(
                 self._dataset.__getitems__,
+                memory=self._dataset.memory(1),
                 seconds=self._dataset.reading.timeout,
                 start_method=self.start_method or default_start_method(),
             )

@@ -14,7 +14,12 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 import sys
 
-from batchdigit.system.processes import discard_output, end_with_parent, obey_parent
+from batchdigit.system.processes import (
+    discard_output,
+    end_with_parent,
+    limit_memory,
+    obey_parent,
+)
 from batchdigit.system.shared_setting import SharedSetting
 
 # Worker processes share the cores, so one thread each is enough. They are forked while this is set,
@@ -24,8 +29,11 @@ from batchdigit.system.shared_setting import SharedSetting
 one_thread = SharedSetting(lambda: max(cv2.getNumThreads(), 1), cv2.setNumThreads, 1)
 
 
-def settle_in() -> None:
-    """Call it first in a worker process: ignore the run's signals, and end with the run."""
+def settle_in(memory: int | None = None) -> None:
+    """Call it first in a worker process: ignore the run's signals, and end with the run.
+
+    It may take ``memory`` bytes beyond those that it begins with; None sets no limit.
+    """
     obey_parent()
     # A process that nothing can end must not keep the run's output streams open.
     discard_output()
@@ -35,6 +43,8 @@ def settle_in() -> None:
     if resource is not None:  # no core dumps: a crash would write gigabytes
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     one_thread.set()
+    if memory is not None:
+        limit_memory(memory)
     # Needed as well as the kernel's help: to the kernel, the parent of a process that a forkserver
     # starts is the forkserver. The thread alone would not do, because it does not run while C code
     # holds the interpreter.

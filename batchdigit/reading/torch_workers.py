@@ -70,7 +70,7 @@ class TorchWorkers:
                 num_workers=count,
                 collate_fn=_as_it_is,
                 multiprocessing_context=start_method,
-                worker_init_fn=partial(_settle_in, self._clocks),
+                worker_init_fn=partial(_settle_in, self._clocks, files.memory(plan.batch_size)),
                 prefetch_factor=plan.batches_ahead(count),
                 timeout=SECONDS_BETWEEN_LOOKS,
                 in_order=True,
@@ -171,9 +171,9 @@ class TorchWorkers:
                 thread.join(SECONDS_TO_DIE)
 
 
-def _settle_in(clocks: FileClocks, place: int) -> None:
+def _settle_in(clocks: FileClocks, memory: int, place: int) -> None:
     """Prepare a worker process."""
-    settle_in()
+    settle_in(memory)
     files = cast("Files", cast("WorkerInfo", get_worker_info()).dataset)
     files.report_to(clocks, place)
 

@@ -31,6 +31,9 @@ class Files(Protocol):
 
     def __getitems__(self, indices: Sequence[int], /) -> Batch: ...
 
+    def memory(self, batch_size: int) -> int:
+        """How many bytes a process that reads batches of ``batch_size`` may take for them."""
+
     def report_to(self, clocks: FileClocks, place: int) -> None:
         """Tell ``clocks`` which image is being read, as the process at ``place``."""
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from batchdigit.errors import WorkerError
@@ -176,6 +177,29 @@ def end_with_parent(ppid: int) -> None:
     while os.getppid() == ppid and (parent is None or parent.is_alive()):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     os._exit(1)
+
+
+def limit_memory(extra: int) -> None:
+    """Let this process take ``extra`` bytes beyond those that it has; what asks for more fails.
+
+    On Linux only, whose limit counts what the process itself may write to (``RLIMIT_DATA``), and
+    not the gigabytes of libraries.
+    """
+    global memory_limit  # noqa: PLW0603
+    with contextlib.suppress(OSError, ValueError, IndexError, ImportError):
+        import resource
+
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        taken = int(status.partition("VmData:")[2].split()[0]) << 10
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = taken + extra
+        if most == resource.RLIM_INFINITY or limit <= most:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+            memory_limit = extra
+
+
+memory_limit: int | None = None
+"""How many bytes this process may take beyond those that it began with, if that is limited."""
 
 
 def discard_output() -> None:

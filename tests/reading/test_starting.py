@@ -101,7 +101,7 @@ def test_workers_that_never_begin_do_not_stall_the_run(
     settle_in = pipe_workers.settle_in
     monkeypatch.setattr("batchdigit.reading.clocks.SECONDS_TO_START", 0.5)
     for module in (pipe_workers, torch_workers):
-        monkeypatch.setattr(module, "settle_in", lambda: time.sleep(60))
+        monkeypatch.setattr(module, "settle_in", lambda _memory: time.sleep(60))
     with reader_of(
         files, batch_size=5, workers=2, start_method="fork", reading=Reading(timeout=1)
     ) as reader:

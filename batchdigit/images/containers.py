@@ -1,0 +1,129 @@
+"""What surrounds the pixels in a file, counted before Pillow makes an object of each part of it.
+
+Ten million empty segments of a JPEG file, or blocks of a comment in a GIF file, become gigabytes.
+Whatever is broken is left to Pillow, except for PNG, where Pillow does not look at the checksums of
+pixel data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from batchdigit.errors import ImageError
+from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
+from batchdigit.images.tags import check_tags
+
+MAX_PARTS = 100_000  # chunks, segments, blocks
+MAX_EXIF = 1 << 20  # bytes, in all segments of a JPEG together; one has at most 64 KB
+MAX_COMMENTS = 10_000  # in a PPM; Pillow looks for the end of each in all that it has read
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # JPEG's markers that nothing follows
+_START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
+
+
+def check_container(data: bytes, max_pixels: int) -> None:
+    """Raise ImageError if what surrounds the pixels would cost more than the pixels may."""
+    if data.startswith(PNG_SIGNATURE):
+        check_png(data)
+    elif data.startswith(b"\xff\xd8"):
+        _check_jpeg(data)
+    elif data.startswith(TIFF_SIGNATURES):
+        check_tags(data, max_pixels)
+    elif data.startswith(b"GIF8"):
+        _check_gif(data)
+    elif data[:1] == b"P" and data.count(b"#", 0, 4 * MAX_COMMENTS) > MAX_COMMENTS:
+        raise ImageError("decode", f"more than {MAX_COMMENTS} comments")
+
+
+def check_png(data: bytes) -> None:
+    """Raise ImageError unless every chunk up to IEND is whole and has the right checksum.
+
+    Layout and checksum (CRC-32 over type and data) follow the PNG specification, third edition,
+    clause 5. Chunks that carry no pixels are checked too, because one flipped bit in its type makes
+    a palette look like one of them. What follows IEND is not part of the image.
+    """
+    position = len(PNG_SIGNATURE)
+    view = memoryview(data)
+    others = 0
+    while True:
+        if position + 12 > len(data):
+            raise ImageError("decode", "truncated PNG: it ends before its IEND chunk")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise ImageError("decode", "truncated PNG: a chunk runs past the end of the file")
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(view[position + 4 : end - 4]) != checksum:
+            name = kind.decode("ascii", "backslashreplace")
+            raise ImageError("decode", f"damaged PNG: wrong checksum in its chunk {name}")
+        if kind == b"IEND":
+            return
+        others += kind != b"IDAT"
+        _check_count(others, "chunks")
+        position = end
+
+
+def check_exif(info: Mapping[Any, Any]) -> None:
+    """Raise ImageError if the EXIF data that Pillow has found (``Image.info``) claims too much."""
+    exif, as_text = info.get("exif", b""), info.get("Raw profile type exif", "")
+    if max(len(exif), len(as_text) // 2) > MAX_EXIF:
+        raise ImageError("decode", f"more than {MAX_EXIF} bytes of EXIF data")
+    check_tags(exif)
+    with contextlib.suppress(ValueError):  # which is no hexadecimal
+        check_tags(bytes.fromhex("".join(as_text.split("\n")[3:])))
+
+
+def _check_jpeg(data: bytes) -> None:
+    """Look at all segments before the first scan (ITU-T T.81, annex B)."""
+    position, segments, exif = 2, 0, bytearray()
+    while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
+        marker = data[position + 1]
+        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            break
+        segments += 1
+        _check_count(segments, "segments")
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker in _ALONE:
+            position += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        content = data[position + 4 : position + 2 + length]
+        if marker == _APP1 and content.startswith(b"Exif\0\0"):
+            exif += content[6 * bool(exif) :]
+        elif marker == _APP2 and content.startswith(b"MPF\0"):
+            check_tags(content[4:])
+        if len(exif) > MAX_EXIF:
+            raise ImageError("decode", f"more than {MAX_EXIF} bytes of EXIF data")
+        position += 2 + length
+    check_tags(bytes(exif))
+
+
+def _check_gif(data: bytes) -> None:
+    """Look at all blocks before the first image (GIF 89a)."""
+    if len(data) < 13:
+        return
+    flags = data[10]
+    position = 13 + (3 * 2 ** (flags % 8 + 1) if flags & 128 else 0)
+    blocks = 0
+    while position < len(data) and data[position : position + 1] not in (b",", b";"):
+        blocks += 1
+        is_extension = data[position] == 0x21
+        position += 2 if is_extension else 1
+        while is_extension and position < len(data) and data[position]:
+            position += 1 + data[position]
+            blocks += 1
+            _check_count(blocks, "blocks")
+        position += is_extension
+        _check_count(blocks, "blocks")
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > MAX_PARTS:
+        raise ImageError("decode", f"more than {MAX_PARTS} {what}")

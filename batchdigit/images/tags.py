@@ -1,0 +1,101 @@
+"""The tags of TIFF files and of EXIF data, looked through before Pillow believes what they claim.
+
+A tag of 60 MB can become 3 GB of Python's numbers, and ten thousand tags can claim the same bytes.
+Pillow reads some tags of every image, and all of them to turn an image upright. The format is that
+of TIFF 6.0, section 2, and of BigTIFF.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from batchdigit.errors import ImageError
+
+MAX_VALUES = 300_000  # numbers in all tags together: an image of 65,535 rows has two for each
+MAX_TAGS = 65_535
+SPARE_BYTES = 1 << 20  # that may be claimed twice: broken files do so, too
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_EXIF = b"Exif\0\0"
+# Bytes of a value by the number of its type, where Python makes a number of it; and of others.
+_NUMBERS = {3: 2, 4: 4, 5: 8, 6: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_OTHERS = {1: 1, 2: 1, 7: 1}
+_OFFSETS = {3: "H", 4: "L", 13: "L", 16: "Q"}
+_TILE = (322, 323)  # its width and length
+_MORE_TAGS = (34665, 34853, 40965)  # the offsets of EXIF's, GPS's, and Interoperability's
+
+
+class _Tag(NamedTuple):
+    number: int
+    kind: int
+    items: int
+    value: bytes
+
+
+class _Layout(NamedTuple):
+    """How a directory of tags is written: its number of tags, a tag, and an offset."""
+
+    number: struct.Struct
+    tag: struct.Struct
+    offset: struct.Struct
+
+
+def check_tags(data: bytes | memoryview, max_tile: int | None = None) -> None:
+    """Raise ImageError if the tags in ``data`` claim more than any image needs.
+
+    ``data`` is a TIFF file or EXIF data. Other data, and what is broken, is left to Pillow. A tile
+    may have at most ``max_tile`` pixels.
+    """
+    if bytes(data[:6]) == _EXIF:
+        data = data[6:]
+    if bytes(data[:4]) not in SIGNATURES:
+        return
+    order = "<" if bytes(data[:2]) == b"II" else ">"
+    big = 43 in data[2:4]
+    forms = ("Q", "HHQ8s", "Q") if big else ("H", "HHL4s", "L")
+    layout = _Layout(*(struct.Struct(order + form) for form in forms))
+    start = 8 if big else 4
+    pending, seen = [_number(data[start : start + layout.offset.size], layout.offset)], set[int]()
+    values = claimed = 0
+    tile: dict[int, int] = {}
+    while pending:
+        place = pending.pop()
+        if place is None or place in seen:
+            continue
+        seen.add(place)
+        for tag in _tags(data, place, layout):
+            size = tag.items * (_NUMBERS.get(tag.kind) or _OTHERS.get(tag.kind, 0))
+            if size > len(data):  # which cannot be read
+                continue
+            values += tag.items if tag.kind in _NUMBERS else 0
+            claimed += size
+            if values > MAX_VALUES:
+                raise ImageError("decode", f"more than {MAX_VALUES} values in its tags")
+            if claimed > len(data) + SPARE_BYTES:
+                raise ImageError("decode", "tags that claim the same bytes again and again")
+            if tag.number in (*_MORE_TAGS, *_TILE) and tag.kind in _OFFSETS:
+                number = _number(tag.value, struct.Struct(order + _OFFSETS[tag.kind]))
+                if tag.number in _MORE_TAGS:
+                    pending.append(number)
+                else:
+                    tile[tag.number] = number or 0
+    if max_tile is not None and tile and tile.get(_TILE[0], 1) * tile.get(_TILE[1], 1) > max_tile:
+        raise ImageError("too-large", f"a tile of more than {max_tile} pixels")
+
+
+def _tags(data: bytes | memoryview, place: int, layout: _Layout) -> Iterator[_Tag]:
+    count = _number(data[place : place + layout.number.size], layout.number) or 0
+    if count > MAX_TAGS:
+        raise ImageError("decode", f"more than {MAX_TAGS} tags")
+    start = place + layout.number.size
+    end = start + count * layout.tag.size
+    whole = (min(end, len(data)) - start) // layout.tag.size * layout.tag.size
+    if whole > 0:
+        yield from map(_Tag._make, layout.tag.iter_unpack(data[start : start + whole]))
+
+
+def _number(data: bytes | memoryview, form: struct.Struct) -> int | None:
+    """The number at the start of ``data``, or None where it is not whole."""
+    return int(form.unpack_from(data)[0]) if len(data) >= form.size else None
