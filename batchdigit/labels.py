@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from batchdigit.errors import UsageError, one_line
+from batchdigit.system.regular import read_regular
 
 MAX_BYTES = 1 << 20
 MAX_LABELS = 1000
@@ -22,17 +23,16 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-            text = data.decode("utf-8-sig") if len(data) <= MAX_BYTES else ""
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the labels {path}: {error.strerror or error}",
-            "give --labels a file with one name on each line, or JSON",
-        ) from error
+        data = read_regular(path, MAX_BYTES)
+        text = "" if data is None else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"the labels {path} are not UTF-8 text", "save them as UTF-8") from error
-    if len(data) > MAX_BYTES:
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cannot read the labels {path}: {getattr(error, 'strerror', None) or error}",
+            "give --labels a file with one name on each line, or JSON",
+        ) from error
+    if data is None:
         raise UsageError(f"the labels {path} are larger than 1 MiB", "write one name on each line")
     names = _json_names(text, path) if text.lstrip()[:1] in ("[", "{") else _lines(text)
     if not names:

@@ -26,7 +26,12 @@ FORMATS = {
     "GIF": ("L", "P"),
     "WEBP": ("RGB", "RGBA"),
 }
-SMALLER = {"WEBP": (16_383, 6_100), "BMP": (9_000, 9_000)}  # WEBP's largest side; 256 MB
+# Largest sides of formats, and as much as 256 MB of BMP hold.
+OTHER_SHAPES = {
+    "JPEG": ((10_000, 10_000), (65_500, 1_526)),
+    "WEBP": ((16_383, 6_100),),
+    "BMP": ((9_000, 9_000),),
+}
 CHILD = """
 import json, sys
 from pathlib import Path
@@ -74,7 +79,7 @@ def main() -> None:
         path = Path(folder, "image")
         for form, modes in FORMATS.items():
             for mode in modes:
-                for shape in (SMALLER[form],) if form in SMALLER else SHAPES:
+                for shape in OTHER_SHAPES.get(form, SHAPES):
                     image = drawn(mode, shape)
                     for orientation in (1, 6):
                         exif[274] = orientation

@@ -67,7 +67,7 @@ def test_names_that_cannot_stand_in_a_report_are_refused(
 def test_file_that_is_missing_or_not_text_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_labels(tmp_path / "none")
-    with pytest.raises(UsageError, match="Is a directory"):
+    with pytest.raises(UsageError, match="not a regular file but a folder"):
         read_labels(tmp_path)
     with pytest.raises(UsageError, match="not UTF-8"):
         read_labels(file(tmp_path, "ä", "latin-1"))

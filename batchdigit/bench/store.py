@@ -17,6 +17,7 @@ import msgspec
 from batchdigit.bench.measurement import FORMAT, LOOP, START, WORK, Measurement
 from batchdigit.errors import UsageError, one_line
 from batchdigit.system.publish import Publication, check_target, writing
+from batchdigit.system.regular import read_regular
 
 MAX_BYTES = 100 << 20  # of a file that is read
 STAGES = (*START, *LOOP, "total")
@@ -110,8 +111,7 @@ _FORMATS: dict[str, Callable[[Measurement], bytes]] = {
 def read_measurement(path: Path) -> Measurement:
     """The measurement in a JSON file. Raises UsageError for any other file."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror or error}",
@@ -119,7 +119,7 @@ def read_measurement(path: Path) -> Measurement:
         ) from error
     except ValueError as error:  # a null byte in its name
         raise _refused(path, str(error)) from error
-    if len(data) > MAX_BYTES:
+    if data is None:
         raise _refused(path, f"it has more than {MAX_BYTES:,} bytes")
     try:
         return measurement_from(json.loads(data, parse_constant=_refuse_constant))

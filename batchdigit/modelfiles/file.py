@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import re
-import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import BatchdigitError, CheckpointError
+from batchdigit.system.regular import NotRegularError, open_regular, read_regular
 
 MAX_HEADER_BYTES = 4 << 20  # of safetensors; the CNN's has 2 KB
 MAX_BYTES = 256 << 20  # the CNN takes 9 MB; with an optimizer's state and in float64, 56 MB
@@ -118,11 +118,10 @@ class ModelFile:
 def is_onnx_file(path: Path) -> bool:
     """Whether a file begins as ONNX files do; False for one that cannot be read."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as file:
+        descriptor, _ = open_regular(path)
+        with open(descriptor, "rb") as file:
             return bool(_ONNX_START.match(file.read(4)))
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -134,18 +133,14 @@ def read_model_file(path: Path) -> ModelFile:
     """
     remedy = f"name the file that {SAVE_STATE} wrote"
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise CheckpointError(f"the model {path} is a folder", remedy)
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"the model {path} is not a regular file", remedy)
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)  # the file may grow while it is read
-    except OSError as error:
+        data = read_regular(path, MAX_BYTES)
+    except NotRegularError as error:
+        raise CheckpointError(f"the model {path} is {error.strerror}", remedy) from error
+    except (OSError, ValueError) as error:  # the latter for a null byte in its name
         raise CheckpointError(
-            f"cannot read the model {path}: {error.strerror or error}", remedy
+            f"cannot read the model {path}: {getattr(error, 'strerror', None) or error}", remedy
         ) from error
-    if len(data) > MAX_BYTES:
+    if data is None:
         raise CheckpointError(
             f"the model {path} is larger than {MAX_BYTES >> 20} MiB, which the CNN never is",
             f"save the weights alone, by {SAVE_STATE}",

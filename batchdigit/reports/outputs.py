@@ -25,6 +25,7 @@ from batchdigit.resume.past import Past
 from batchdigit.sources.base import Source
 from batchdigit.system.lock import hold_output
 from batchdigit.system.publish import Publication, writing
+from batchdigit.system.regular import check_own
 from batchdigit.system.signals import signals_held, too_late_to_stop
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
         Publication(journal.folder, part_of=job.out) as publication,
     ):
         # The report comes last: it is published once the other files are in place.
-        state = publication.create(state_path(job.out))
+        state = publication.create(state_path(job.out), own=True)
+        check_own(account_path(job.out), private=False)  # others may read it, and nobody here does
         account = publication.create(account_path(job.out))
         report = publication.create(job.out)
         try:

@@ -19,7 +19,6 @@ import logging
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Predictions
-from batchdigit.errors import OutputError
 from batchdigit.places import HALF_WRITTEN, journal_path
 from batchdigit.resume.frames import (
     DamagedFrameError,
@@ -40,10 +38,12 @@ from batchdigit.resume.frames import (
     write_frame,
 )
 from batchdigit.system.publish import Publication, flush_folder, writing
+from batchdigit.system.regular import check_own, read_regular
 from batchdigit.system.signals import signals_held
 
 SECONDS_IN_A_PART = 2.0
 SHARE_IN_A_PART = 0.01  # of the time so far; bounds the number of parts
+MAX_BINDING = 1 << 20  # bytes
 VALUES_IN_A_PART = 1 << 18  # probabilities and labels; bounds the memory
 
 _BINDING = "binding.json"
@@ -72,18 +72,12 @@ class Journal:
 
     def __enter__(self) -> Journal:
         with writing(self._out):
+            check_own(self.folder, folder=True)
             _make_folder(self.folder)
-            if not stat.S_ISDIR(os.lstat(self.folder).st_mode):  # the target of a link is not ours
-                raise OutputError(f"{self.folder} is not a folder", "remove it")
-            try:
-                names = os.listdir(self.folder)
-            except PermissionError as error:
-                raise OutputError(
-                    f"{self.folder}, which another run left, belongs to another user",
-                    "remove it, or run as that user",
-                ) from error
-            for name in fnmatch.filter(names, HALF_WRITTEN):  # left by a killed run
-                os.unlink(self.folder / name)
+            check_own(self.folder, folder=True)  # somebody else may have made it just now
+            for name in fnmatch.filter(os.listdir(self.folder), HALF_WRITTEN):
+                with contextlib.suppress(OSError):  # left by a killed run
+                    os.unlink(self.folder / name)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -259,8 +253,8 @@ def differences(binding: Mapping[str, Any], other: Mapping[str, Any]) -> list[st
 def _difference(run: Path, binding: Mapping[str, Any]) -> str:
     """How the binding of another run differs from this one, in words."""
     try:
-        theirs = json.loads((run / _BINDING).read_bytes())
+        theirs = json.loads(read_regular(run / _BINDING, MAX_BINDING) or b"")
         names = differences(binding, theirs)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return "its journal cannot be read"
     return f"with other {', '.join(names)}"

@@ -10,6 +10,7 @@ place.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from batchdigit.resume.frames import (
 )
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
+from batchdigit.system.regular import open_own
 
 VALUES_IN_A_BLOCK = 1 << 18  # bounds the memory
 
@@ -63,7 +65,7 @@ class State:
             yield block.renumbered(index_of)
 
     def _read(self, number: int) -> Predictions:
-        with open(self.path, "rb") as stream:
+        with open_own(self.path) as stream:
             stream.seek(self.blocks[number])
             return unpack_predictions(read_frame(stream, _context(number)))
 
@@ -71,16 +73,14 @@ class State:
 def read_state(path: Path) -> State | None:
     """The state in a file, or None if there is no such file.
 
-    Raises OSError or DamagedFrameError if it cannot be read.
+    Raises OSError or DamagedFrameError if it cannot be read, and OutputError if it is not ours.
     """
-    try:
-        stream = open(path, "rb")  # noqa: SIM115  (closed below)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    with stream:
+    with open_own(path) as stream:
         # Only the end of the file shows which frame is the last, so read (and check) them all.
         places, payload, number = [0], b"", 0
-        size = path.stat().st_size
+        size = os.fstat(stream.fileno()).st_size
         payloads: list[bytes] = [b"", b""]
         while stream.tell() < size:
             payload = read_frame(stream, _context(number))

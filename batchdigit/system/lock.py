@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from batchdigit.errors import OutputBusyError
+from batchdigit.errors import OutputBusyError, OutputError
 from batchdigit.places import lock_path
 from batchdigit.system.publish import check_target, writing
+from batchdigit.system.regular import check_own, check_own_descriptor, open_own
 
 try:
     import fcntl
@@ -25,6 +26,7 @@ except ImportError:  # on Windows, where only runs within one process exclude ea
     fcntl = None  # type: ignore[assignment]
 
 SECONDS_BETWEEN_TRIES = 0.2
+MAX_HOLDER = 100  # bytes
 
 # A POSIX lock does not exclude the threads of its own process, and is lost as soon as the process
 # closes the file, by any descriptor.
@@ -81,9 +83,11 @@ def _try(path: Path) -> int | None:
     descriptor = None
     try:
         while descriptor is None:
+            check_own(path)
             # O_NOFOLLOW, because a link of another user could make us overwrite any other file.
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-            descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
+            descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+            check_own_descriptor(path, descriptor)  # it may be another by now
             if not _lock(descriptor):
                 break
             if _is_still(path, descriptor):
@@ -132,7 +136,7 @@ def _holder(path: Path) -> str:
     with _guard:
         if path in _held_here:  # reading and closing the file would give up the lock
             return f"process {os.getpid()}, this one"
-        with contextlib.suppress(OSError):
-            if text := path.read_text(errors="replace").strip():
+        with contextlib.suppress(OSError, OutputError), open_own(path) as file:
+            if text := file.read(MAX_HOLDER).decode("utf-8", "replace").strip():
                 return text
     return "its process is unknown"

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from batchdigit.errors import OutputError
 from batchdigit.places import HALF_WRITTEN, STDOUT
+from batchdigit.system.regular import check_own
 
 _REMEDIES = {
     errno.EPERM: "choose another place",
@@ -28,7 +29,10 @@ _REMEDIES = {
     errno.ENOENT: "create its folder first",
     errno.EACCES: "let this user write there, or choose another place",
     errno.ELOOP: "remove that link",
+    errno.EMFILE: "let this process open more files (ulimit -n), then run again",
+    errno.ENFILE: "let this machine open more files, then run again",
 }
+_POSIX = os.name == "posix"
 _CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
@@ -48,17 +52,20 @@ class Publication:
         self._files: list[tuple[BinaryIO, Path, Path]] = []
         self._new: set[Path] = set()
 
-    def create(self, path: Path, *, replace: bool = True) -> BinaryIO:
+    def create(self, path: Path, *, replace: bool = True, own: bool = False) -> BinaryIO:
         """A new empty file that will become ``path``.
 
         Without ``replace`` there must be no file of that name, neither now nor when this one is
-        published. Raises OutputError when there is, when the folder is missing or not writable, or
-        when ``path`` exists and is not a regular file (renaming over ``/dev/null`` would destroy
-        it).
+        published. A file that this program keeps for itself is its ``own``: no link leads to it,
+        and only this user may read it. Raises OutputError when there is such a file, when the
+        folder is missing or not writable, or when ``path`` exists and is not a regular file
+        (renaming over ``/dev/null`` would destroy it).
         """
+        if own:
+            check_own(path)
         check_target(path)
         with writing(self._part_of or path):
-            target = Path(os.path.realpath(path))
+            target = Path(os.path.realpath(path.parent), path.name) if own else resolve(path)
             if not replace:
                 self._new.add(target)
                 _check_absent(target)
@@ -72,8 +79,8 @@ class Publication:
                 )
             temporary = folder / HALF_WRITTEN.replace("*", secrets.token_hex(8))
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
-            permissions = _permissions_of_old(target)
-            descriptor = os.open(temporary, flags, 0o666)
+            permissions = None if own else _permissions_of_old(target)
+            descriptor = os.open(temporary, flags, 0o600 if own else 0o666)
             handle = os.fdopen(descriptor, "w+b")
             self._files.append((handle, temporary, target))
             if permissions is not None:
@@ -172,7 +179,7 @@ def _taken(target: Path) -> OutputError:
 def check_target(path: Path) -> None:
     """Raise OutputError where no file can be put, which would otherwise show at the very end."""
     with writing(path):
-        target = Path(os.path.realpath(path))
+        target = resolve(path)
         if not target.name:
             raise OutputError(f"cannot write {path}: it is a folder", "name a file")
         try:
@@ -189,14 +196,44 @@ def check_target(path: Path) -> None:
                 f"cannot write {path}: it is a mount point, which cannot be replaced",
                 "mount its folder instead",
             )
-        folder = os.stat(target.parent)
-        if folder.st_mode & stat.S_ISVTX and os.name == "posix":
-            user = os.geteuid()
-            if user not in (0, folder.st_uid, status.st_uid):
+        if _POSIX and (_is_planted(target, status) or _is_protected(target, status)):
+            raise OutputError(
+                f"cannot write {path}: it belongs to another user, and its folder protects it",
+                "choose another name",
+            )
+
+
+def resolve(path: Path) -> Path:
+    """The file that ``path`` is or links to.
+
+    Raises OutputError for a link that another user may have planted in a folder that is everybody's
+    (as Linux refuses to follow it with ``fs.protected_symlinks``).
+    """
+    for place in (path.absolute(), *path.absolute().parents):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(place)
+            if _POSIX and stat.S_ISLNK(status.st_mode) and _is_planted(place, status):
                 raise OutputError(
-                    f"cannot write {path}: it belongs to another user, and its folder protects it",
+                    f"cannot write {path}: {place} is a link of another user",
                     "choose another name",
                 )
+    return Path(os.path.realpath(path))
+
+
+def _is_planted(path: Path, status: os.stat_result) -> bool:
+    """Whether another user may have put it into a folder that is everybody's."""
+    return _in_a_sticky_folder(path, status.st_uid, os.geteuid(), 0)
+
+
+def _is_protected(path: Path, status: os.stat_result) -> bool:
+    """Whether its folder lets only others remove it."""
+    return os.geteuid() != 0 and _in_a_sticky_folder(path, os.geteuid(), status.st_uid)
+
+
+def _in_a_sticky_folder(path: Path, user: int, *others: int) -> bool:
+    """Whether the folder keeps users from each other's files, and this user is not its owner."""
+    folder = os.stat(path.parent)
+    return bool(folder.st_mode & stat.S_ISVTX) and user not in (folder.st_uid, *others)
 
 
 def _is_mount_point(target: Path) -> bool:
@@ -208,8 +245,11 @@ def _is_mount_point(target: Path) -> bool:
 
 
 def _permissions_of_old(target: Path) -> int | None:
+    """Those of the file that is replaced, if it is this user's; never to run as this user."""
     try:
-        return stat.S_IMODE(os.stat(target).st_mode)
+        status = os.stat(target)
+        mine = not _POSIX or status.st_uid == os.geteuid()
+        return status.st_mode & 0o777 if mine else None
     except FileNotFoundError:
         return None
 
@@ -220,7 +260,7 @@ def flush_folder(folder: Path) -> None:
     If the folder may not be opened, or its file system cannot flush it, the files are in their
     places all the same: that is no error. Raises OSError for anything else.
     """
-    if os.name != "posix":  # on Windows folders cannot be opened, and so cannot be flushed
+    if not _POSIX:  # on Windows folders cannot be opened, and so cannot be flushed
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -277,14 +277,15 @@ def test_journal_that_is_a_link_is_not_followed(out: Path) -> None:
     (precious / ("a" * 32)).mkdir(parents=True)
     (precious / "draft.tmp").touch()
     (out.parent / ".out.csv.journal").symlink_to(precious)
-    with pytest.raises(OutputError, match="not a folder"), Journal(out):
+    with pytest.raises(OutputError, match="a symbolic link instead of a folder"), Journal(out):
         raise AssertionError
     assert sorted(os.listdir(precious)) == ["a" * 32, "draft.tmp"]
 
 
 def test_what_is_not_the_journals_stays(out: Path) -> None:
-    (out.parent / ".out.csv.journal" / "notes").mkdir(parents=True)
-    (out.parent / ".out.csv.journal" / "my.tmp").touch()
+    out.with_name(".out.csv.journal").mkdir(mode=0o700)
+    out.with_name(".out.csv.journal").joinpath("notes").mkdir()
+    out.with_name(".out.csv.journal").joinpath("my.tmp").touch()
     with Journal(out) as kept:
         kept.start(BINDING, PLACES, 4, fresh=True)
         kept.discard()

@@ -120,7 +120,7 @@ def test_file_that_comes_in_pieces_is_put_together(
 def test_error_of_the_disk_is_an_image_error_and_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
-    def fail(*_: object) -> int:
+    def fail(*_: object, **_options: object) -> int:
         raise OSError(5, "Input/output error")
 
     (tmp_path / "a").write_bytes(b"content")

@@ -170,6 +170,9 @@ def test_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.Mon
 def test_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / ".out.csv.lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(OutputError, match="remove that link"), hold_output(tmp_path / "out.csv"):
+    with (
+        pytest.raises(OutputError, match="a symbolic link instead of a regular file"),
+        hold_output(tmp_path / "out.csv"),
+    ):
         raise AssertionError
     assert (tmp_path / "precious").read_text() == "precious"
