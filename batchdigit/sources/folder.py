@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from batchdigit.errors import ImageError, SourceError
+from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.filenames import EXTENSIONS
 from batchdigit.sources.stamps import UNSETTLED, Stamps
 
 NANOSECONDS_TO_SETTLE = 2_000_000_000
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
 class FolderSource:
-    """Files below one folder, the ``root``; ``images`` and ``ignored`` are paths relative to it."""
+    """Files below one folder, ``beneath``; ``images`` and ``ignored`` are paths relative to it."""
 
     random_access = True
 
-    def __init__(
-        self, root: bytes, images: FileList, ignored: FileList, *, follow_symlinks: bool = False
-    ) -> None:
-        self.root = root
+    def __init__(self, beneath: Beneath, images: FileList, ignored: FileList) -> None:
+        self.root = beneath.root
         self.images = images
         self.ignored = ignored
-        self.follow_symlinks = follow_symlinks
-        self._start = os.path.join(root, b"")  # joined once, not for each of a million images
+        self.follow_symlinks = beneath.follow
+        self._beneath = beneath
 
     def __len__(self) -> int:
         return len(self.images)
 
     def path(self, index: int) -> bytes:
-        """The path that opens image ``index``."""
-        return self._start + self.images[index]
+        """The path of image ``index``, for messages and for links to it."""
+        return os.path.join(self.root, self.images[index])
 
     def at(self, places: Iterable[int]) -> FolderSource:
         """A source of the images at ``places``, which may repeat; it ignores nothing."""
         images = FileList(self.images[place] for place in places)
-        return FolderSource(self.root, images, FileList(), follow_symlinks=self.follow_symlinks)
+        return FolderSource(self._beneath, images, FileList())
 
     @property
     def binding(self) -> dict[str, str | bool]:
@@ -51,11 +52,14 @@ class FolderSource:
         """The contents of the files at ``indices``, or what is wrong with them."""
         for index in indices:
             try:
+                path, folder = self._beneath.place(self.images[index])
                 yield read_file(
-                    self.path(index), follow_symlinks=self.follow_symlinks, max_bytes=max_bytes
+                    path, folder=folder, follow_symlinks=self.follow_symlinks, max_bytes=max_bytes
                 )
             except ImageError as error:
                 yield error
+            except OSError as error:
+                yield ImageError("read", error.strerror or str(error))
 
     def stamps(self, indices: Sequence[int]) -> Stamps:
         """The size and the time of the last modification of the files at ``indices``.
@@ -67,7 +71,8 @@ class FolderSource:
         stamps = Stamps.unknown(len(indices))
         for row, index in enumerate(indices):
             try:
-                status = os.stat(self.path(index), follow_symlinks=self.follow_symlinks)
+                path, folder = self._beneath.place(self.images[index])
+                status = os.stat(path, dir_fd=folder, follow_symlinks=self.follow_symlinks)
             except OSError:
                 continue
             settled = abs(time.time_ns() - status.st_mtime_ns) >= NANOSECONDS_TO_SETTLE
@@ -102,14 +107,17 @@ def open_folders(
     root = places[0] if len(places) == 1 else os.path.commonpath(places)
     if not os.path.isdir(root):
         root = os.path.dirname(root)
+    folders = [place if os.path.isdir(place) else os.path.dirname(place) for place in places]
+    named = [_relative(folder, root) for folder in folders]
+    beneath = Beneath(root, follow=follow_symlinks, named=named)
     excluded = {os.path.realpath(os.fsencode(path)) for path in exclude}
     excluded_names = {os.path.basename(path) for path in (*excluded, *map(os.fsencode, exclude))}
 
     names: Iterable[bytes]
     if len(places) == 1:
-        names = walk(root, places[0], follow_symlinks)
+        names = walk(beneath, places[0])
     else:
-        names = sorted({name for place in places for name in walk(root, place, follow_symlinks)})
+        names = sorted({name for place in places for name in walk(beneath, place)})
 
     ignored: list[bytes] = []
 
@@ -126,7 +134,7 @@ def open_folders(
                 yield name
 
     found = FileList(images())  # also fills ``ignored``
-    return FolderSource(root, found, FileList(ignored), follow_symlinks=follow_symlinks)
+    return FolderSource(beneath, found, FileList(ignored))
 
 
 def locate(source: str) -> bytes:
@@ -152,20 +160,20 @@ def _cannot_read(source: str, error: OSError) -> SourceError:
     )
 
 
-def walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
-    """Paths relative to ``root`` of the visible files at or below ``place``, sorted by bytes.
+def walk(beneath: Beneath, place: bytes) -> Iterator[bytes]:
+    """Paths relative to the root of the visible files at or below ``place``, sorted by bytes.
 
     Within a folder, a subfolder sorts as its name with a slash. This makes the depth-first order
     the order of whole paths, so that memory grows with the largest folder, not with the tree.
     """
-    relative = os.path.relpath(place, root)
+    relative = _relative(place, beneath.root)
     if not os.path.isdir(place):
-        yield _posix(relative)
+        yield relative
         return
-    prefix = b"" if relative == b"." else _posix(relative) + b"/"
+    prefix = relative + b"/" if relative else b""
     # Each level holds a folder's prefix, its remaining entries, and the identities on its path.
     try:
-        levels = [(prefix, *_entries(root, prefix, follow_symlinks, ()))]
+        levels = [(prefix, *_entries(beneath, prefix, ()))]
     except OSError as error:
         raise _cannot_read(os.fsdecode(place), error) from error
     while levels:
@@ -177,53 +185,53 @@ def walk(root: bytes, place: bytes, follow_symlinks: bool) -> Iterator[bytes]:
             yield prefix + entry
         else:
             try:
-                levels.append(
-                    (prefix + entry, *_entries(root, prefix + entry, follow_symlinks, identities))
-                )
+                levels.append((prefix + entry, *_entries(beneath, prefix + entry, identities)))
             except OSError:
                 yield prefix + entry
 
 
 def _entries(
-    root: bytes, prefix: bytes, follow_symlinks: bool, ancestors: tuple[tuple[int, int], ...]
+    beneath: Beneath, prefix: bytes, ancestors: tuple[tuple[int, int], ...]
 ) -> tuple[Iterator[bytes], tuple[tuple[int, int], ...]]:
     """The sorted visible names in one folder; names of subfolders end in a slash.
 
-    With ``follow_symlinks``, also the (device, inode) pairs of the folder and its ancestors. They
+    Where links are followed, also the (device, inode) pairs of the folder and its ancestors. They
     reveal a link back to one of these folders, which has no entries when it is met again.
     """
-    folder = os.path.join(root, prefix)
-    if follow_symlinks:
-        status = os.stat(folder)
-        identity = (status.st_dev, status.st_ino)
+    folder = prefix.removesuffix(b"/")
+    if beneath.follow:
+        identity = beneath.identity(folder)
         if identity in ancestors:
             return iter(()), ancestors
         ancestors = (*ancestors, identity)
-    with os.scandir(folder) as scan:
+    with beneath.entries(folder) as found:
         names = [
             name
-            for entry in scan
-            if not entry.name.startswith(b".")
-            for name in _names(entry, follow_symlinks)
+            for entry in found
+            if not entry.name.startswith(".")
+            for name in _names(entry, beneath.follow)
         ]
     names.sort()
     return iter(names), ancestors
 
 
-def _names(entry: os.DirEntry[bytes], follow_symlinks: bool) -> tuple[bytes, ...]:
+def _names(entry: os.DirEntry[str], follow_symlinks: bool) -> tuple[bytes, ...]:
     """The entry as a file, as a folder, or as both if a folder has the name of an image."""
+    name = entry.name.encode(_ENCODING, _ERRORS)
     if not _is_folder(entry, follow_symlinks):
-        return (entry.name,)
-    folder = entry.name + b"/"
-    return (entry.name, folder) if entry.name.lower().endswith(EXTENSIONS) else (folder,)
+        return (name,)
+    folder = name + b"/"
+    return (name, folder) if name.lower().endswith(EXTENSIONS) else (folder,)
 
 
-def _is_folder(entry: os.DirEntry[bytes], follow_symlinks: bool) -> bool:
+def _is_folder(entry: os.DirEntry[str], follow_symlinks: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_symlinks)
     except OSError:  # such as a link to itself
         return False
 
 
-def _posix(path: bytes) -> bytes:
-    return path.replace(os.sep.encode(), b"/")
+def _relative(place: bytes, root: bytes) -> bytes:
+    """The path from ``root`` to ``place`` with slashes; empty if they are the same."""
+    relative = os.path.relpath(place, root).replace(os.sep.encode(), b"/")
+    return b"" if relative == b"." else relative

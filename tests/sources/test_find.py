@@ -7,6 +7,7 @@ from torchvision.datasets import ImageFolder
 
 from batchdigit import SourceError
 from batchdigit.sources.folder import open_folders
+from tests.support.samples import refuse_to_list
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -135,14 +136,7 @@ def test_folder_that_cannot_be_listed_stays_in_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "a.png", "closed/1.png", "d.png")
-    scandir = os.scandir
-
-    def refuse(folder: bytes) -> object:
-        if folder.endswith(b"closed/"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(folder)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    refuse_to_list(b"closed", monkeypatch)
     assert images_of(tmp_path) == [b"a.png", b"closed/", b"d.png"]
 
 

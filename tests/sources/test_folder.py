@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchdigit.errors import SourceError
+from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.folder import locate, walk
+from tests.support.samples import refuse_to_list
 
 # Characters whose order matters: a dash sorts before the slash, a letter after it.
 NAMES = st.text("a-Bé.", min_size=1, max_size=3).filter(lambda name: name.strip("."))
@@ -18,7 +20,8 @@ PATHS = st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), max_size
 
 
 def below(folder: Path, *, place: Path | None = None, follow_symlinks: bool = False) -> list[bytes]:
-    return list(walk(os.fsencode(folder), os.fsencode(place or folder), follow_symlinks))
+    beneath = Beneath(os.fsencode(folder), follow=follow_symlinks)
+    return list(walk(beneath, os.fsencode(place or folder)))
 
 
 def visible_files(folder: bytes) -> Iterator[bytes]:
@@ -60,14 +63,7 @@ def test_folder_that_cannot_be_listed_is_a_name_with_a_slash(
 ) -> None:
     (tmp_path / "closed").mkdir()
     (tmp_path / "closed" / "1.png").touch()
-    scandir = os.scandir
-
-    def refuse(folder: bytes) -> object:
-        if folder.rstrip(b"/").endswith(b"closed"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(folder)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    refuse_to_list(b"closed", monkeypatch)
     assert below(tmp_path) == [b"closed/"]
     with pytest.raises(SourceError, match=r"cannot read .*closed: Permission denied"):
         below(tmp_path, place=tmp_path / "closed")

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from batchdigit.backends.onnx_backend import OnnxPredictor
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.batches import blank_facts
+from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.folder import FolderSource
 
@@ -34,7 +36,19 @@ def files_in(
 ) -> FolderSource:
     """A source of files in ``folder``, which need not exist."""
     images = FileList(names)
-    return FolderSource(os.fsencode(folder), images, FileList(), follow_symlinks=follow_symlinks)
+    return FolderSource(Beneath(os.fsencode(folder), follow=follow_symlinks), images, FileList())
+
+
+def refuse_to_list(closed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deny the right to list the folder ``closed``, which root has whatever the folder says."""
+    entries = Beneath.entries
+
+    def refuse(self: Beneath, folder: bytes) -> Any:
+        if folder == closed:
+            raise PermissionError(13, "Permission denied")
+        return entries(self, folder)
+
+    monkeypatch.setattr(Beneath, "entries", refuse)
 
 
 def age(path: Path, hours: float = 1.0) -> None:

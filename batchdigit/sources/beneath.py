@@ -1,0 +1,129 @@
+"""Folders below a root, entered one by one from it, so that no link leads out of it.
+
+A path that is opened at once follows links in all its folders but the last name. Whoever may write
+to a folder could so lead a reader anywhere, even one that looks at each name before it is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+# A folder may be entered by whoever may not list it. (macOS has no such descriptors.)
+_ENTER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
+_ENTER |= getattr(os, "O_CLOEXEC", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+MAX_PATH = 4_096  # bytes
+_BY_DESCRIPTOR = os.open in os.supports_dir_fd  # not on Windows
+
+
+class Beneath:
+    """The folders below ``root``; the one that was used last stays open.
+
+    Links are followed in the paths that the user has ``named``, relative to the root, and with
+    ``follow`` everywhere. A copy in another process opens the root again, if it is the same folder.
+    """
+
+    def __init__(self, root: bytes, *, follow: bool = False, named: Iterable[bytes] = ()) -> None:
+        self.root = root
+        self.follow = follow
+        self._trusted = {start for path in named for start in _starts(path)}
+        self._identity: tuple[int, int] | None = None
+        self._root: int | None = None
+        self._folder: tuple[bytes, int] | None = None  # below the root
+
+    def place(self, name: bytes) -> tuple[bytes, int | None]:
+        """What opens the file ``name``: its path, and the descriptor of the folder it starts from.
+
+        The descriptor is good until the next call. Raises OSError where a folder cannot be entered,
+        or is a link.
+        """
+        if not _BY_DESCRIPTOR:
+            return os.path.join(self.root, name), None
+        folder, _, last = name.rpartition(b"/")
+        return last or b".", self._enter(folder)
+
+    @contextlib.contextmanager
+    def entries(self, folder: bytes) -> Iterator[Iterator[os.DirEntry[Any]]]:
+        """What lies in a folder; names are text. Raises OSError as :meth:`place` does."""
+        path, descriptor = self.place(os.path.join(folder, b""))
+        if descriptor is None:
+            with os.scandir(os.fsdecode(path)) as found:
+                yield found
+            return
+        listed = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
+        try:
+            with os.scandir(listed) as found:
+                yield found
+        finally:
+            os.close(listed)
+
+    def identity(self, folder: bytes) -> tuple[int, int]:
+        """The device and the inode of a folder. Raises OSError."""
+        path, descriptor = self.place(os.path.join(folder, b""))
+        status = os.stat(path, dir_fd=descriptor)
+        return status.st_dev, status.st_ino
+
+    def _enter(self, folder: bytes) -> int:
+        root = self._open_root()
+        if not folder:
+            return root
+        if len(self.root) + len(folder) > MAX_PATH:  # which a path has that is opened at once
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        known, nearest = self._folder or (b"", root)
+        if known == folder:
+            return nearest
+        if not folder.startswith(known + b"/"):
+            known, nearest = b"", root
+        descriptor = os.dup(nearest)
+        try:
+            for path in _starts(folder):
+                if len(path) <= len(known):
+                    continue
+                follow = self.follow or path in self._trusted
+                flags = _ENTER | (0 if follow else _NO_FOLLOW)
+                inner = os.open(path.rpartition(b"/")[2], flags, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise OSError(error.errno, "a folder on its path is a link now, or gone") from error
+            raise
+        if self._folder is not None:
+            os.close(self._folder[1])
+        self._folder = (folder, descriptor)
+        return descriptor
+
+    def _open_root(self) -> int:
+        if self._root is None:
+            descriptor = os.open(self.root, _ENTER)
+            status = os.fstat(descriptor)
+            identity = (status.st_dev, status.st_ino)
+            if self._identity not in (None, identity):
+                os.close(descriptor)
+                raise OSError(errno.ESTALE, "the folder of the source is another one now")
+            self._root, self._identity = descriptor, identity
+        return self._root
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is open in this process."""
+        return vars(self) | {"_root": None, "_folder": None}
+
+    def __del__(self) -> None:
+        for descriptor in (self._root, self._folder and self._folder[1]):
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+
+def _starts(path: bytes) -> Iterator[bytes]:
+    """A path's folders: for ``a/b/c`` they are ``a``, ``a/b`` and the path itself."""
+    end = -1
+    while (end := path.find(b"/", end + 1)) >= 0:
+        yield path[:end]
+    if path:
+        yield path
