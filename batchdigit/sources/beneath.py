@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,11 +18,12 @@ _ENTER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _ENTER |= getattr(os, "O_CLOEXEC", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 MAX_PATH = 4_096  # bytes
+MAX_OPEN = 8  # folders
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd  # not on Windows
 
 
 class Beneath:
-    """The folders below ``root``; the one that was used last stays open.
+    """The folders below ``root``; the one that was used last stays open, and those it lies in.
 
     Links are followed in the paths that the user has ``named``, relative to the root, and with
     ``follow`` everywhere. A copy in another process opens the root again, if it is the same folder.
@@ -33,7 +35,7 @@ class Beneath:
         self._trusted = {start for path in named for start in _starts(path)}
         self._identity: tuple[int, int] | None = None
         self._root: int | None = None
-        self._folder: tuple[bytes, int] | None = None  # below the root
+        self._open: deque[tuple[bytes, int]] = deque()  # each within the one before
 
     def place(self, name: bytes) -> tuple[bytes, int | None]:
         """What opens the file ``name``: its path, and the descriptor of the folder it starts from.
@@ -68,34 +70,28 @@ class Beneath:
         return status.st_dev, status.st_ino
 
     def _enter(self, folder: bytes) -> int:
+        if self._open and self._open[-1][0] == folder:  # as for most of a million images
+            return self._open[-1][1]
         root = self._open_root()
         if not folder:
             return root
         if len(self.root) + len(folder) > MAX_PATH:  # which a path has that is opened at once
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        known, nearest = self._folder or (b"", root)
-        if known == folder:
-            return nearest
-        if not folder.startswith(known + b"/"):
-            known, nearest = b"", root
-        descriptor = os.dup(nearest)
-        try:
-            for path in _starts(folder):
-                if len(path) <= len(known):
-                    continue
-                follow = self.follow or path in self._trusted
-                flags = _ENTER | (0 if follow else _NO_FOLLOW)
-                inner = os.open(path.rpartition(b"/")[2], flags, dir_fd=descriptor)
-                os.close(descriptor)
-                descriptor = inner
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise OSError(error.errno, "a folder on its path is a link now, or gone") from error
-            raise
-        if self._folder is not None:
-            os.close(self._folder[1])
-        self._folder = (folder, descriptor)
+        while self._open and not (folder + b"/").startswith(self._open[-1][0] + b"/"):
+            os.close(self._open.pop()[1])
+        known, descriptor = self._open[-1] if self._open else (b"", root)
+        for path in _starts(folder, known):
+            flags = _ENTER | (0 if self.follow or path in self._trusted else _NO_FOLLOW)
+            try:
+                descriptor = os.open(path[path.rfind(b"/") + 1 :], flags, dir_fd=descriptor)
+            except OSError as error:
+                if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    problem = "a folder on its path is a link now, or gone"
+                    raise OSError(error.errno, problem) from error
+                raise
+            self._open.append((path, descriptor))
+            if len(self._open) > MAX_OPEN:
+                os.close(self._open.popleft()[1])
         return descriptor
 
     def _open_root(self) -> int:
@@ -111,19 +107,19 @@ class Beneath:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is open in this process."""
-        return vars(self) | {"_root": None, "_folder": None}
+        return vars(self) | {"_root": None, "_open": deque()}
 
     def __del__(self) -> None:
-        for descriptor in (self._root, self._folder and self._folder[1]):
-            if descriptor is not None:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+        opened = [descriptor for _, descriptor in self._open]
+        for descriptor in opened if self._root is None else [self._root, *opened]:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
-def _starts(path: bytes) -> Iterator[bytes]:
-    """A path's folders: for ``a/b/c`` they are ``a``, ``a/b`` and the path itself."""
-    end = -1
+def _starts(path: bytes, known: bytes = b"") -> Iterator[bytes]:
+    """The folders on a path, below ``known``: for ``a/b/c``, ``a``, ``a/b`` and the path itself."""
+    end = len(known)
     while (end := path.find(b"/", end + 1)) >= 0:
         yield path[:end]
-    if path:
+    if path != known:
         yield path

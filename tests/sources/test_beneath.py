@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit.errors import ImageError
-from batchdigit.sources.beneath import Beneath
+from batchdigit.sources.beneath import MAX_OPEN, Beneath
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.folder import FolderSource, open_folders
 from batchdigit.sources.stamps import UNKNOWN
@@ -117,6 +117,12 @@ def test_few_folders_are_open_at_a_time(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     source = open_folders([str(root)])
     contents(source)
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(os.listdir("/proc/self/fd")) <= before + 3  # the root and two below it
+    deep = root / "/".join("d" * 50)
+    deep.mkdir(parents=True)
+    (deep / "a.png").touch()
+    source = open_folders([str(root)])
+    contents(source)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1 + MAX_OPEN
     del source
     assert len(os.listdir("/proc/self/fd")) == before
