@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchdigit import pipeline
@@ -68,7 +67,7 @@ def _job(source: Source, model: str | os.PathLike[str] | None, options: dict[str
     for name in _ONLY_FOR_REPORTS & options.keys():
         raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
     if model is not None:
-        options["model"] = Path(model)
+        options["model"] = model
     return Job(source, **options)  # type: ignore[arg-type]  # Job makes it text
 
 

@@ -18,6 +18,8 @@ The codes are those of BSD's sysexits.h where it has one that fits (65 EX_DATAER
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from enum import IntEnum
 
@@ -127,8 +129,20 @@ class StoppedBySignal(BaseException):
         self.exit_code = 128 + signum
 
 
+def remedy_for(error: BaseException, otherwise: str) -> str:
+    """What helps against ``error`` where this process or machine has run out of something."""
+    number = getattr(error, "errno", None)
+    if number == errno.EMFILE or os.strerror(errno.EMFILE) in str(error):
+        return "let this process open more files (ulimit -n)"
+    if number == errno.ENFILE:
+        return "let this machine open more files"
+    return otherwise
+
+
 def one_line(text: str, limit: int = 300) -> str:
     """``text`` as one line of printable characters, cut to ``limit`` of them."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
+    printable = text
+    if not text.isprintable():
+        printable = "".join(character if character.isprintable() else " " for character in text)
     line = " ".join(printable.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

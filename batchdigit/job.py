@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
 from batchdigit.places import STDOUT
+from batchdigit.system.paths import as_path, path_text
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 MODEL_VARIABLE = "BATCHDIGIT_MODEL"
@@ -23,6 +25,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 PREPROCESSING = ("auto", "exact", "fit")
 START_METHODS = ("fork", "forkserver", "spawn")
 MAX_BATCH_SIZE = 1_000_000
+MAX_WORKERS = 1_000
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 TIMEOUT = 20.0  # seconds
@@ -39,9 +42,9 @@ class Tolerance:
     @classmethod
     def parse(cls, text: str) -> Tolerance:
         """Parse ``"3"`` or ``"0.5%"``. Raises UsageError for anything else."""
-        if match := re.fullmatch(r"(\d+)", text):
+        if match := re.fullmatch(r"(\d{1,18})", text):
             return cls(count=int(match[1]))
-        if (match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text)) and Decimal(match[1]) <= 100:
+        if (match := re.fullmatch(r"(\d{1,3}(?:\.\d{1,18})?)%", text)) and Decimal(match[1]) <= 100:
             return cls(percent=Decimal(match[1]))
         raise UsageError(
             f"--max-bad {text!r} is neither a number nor a percentage", "write 3 or 0.5%"
@@ -94,8 +97,11 @@ class Reading:
             raise UsageError(
                 f"--timeout {self.timeout:g} is not between 0 and 1000000 seconds", "try 20"
             )
-        if self.workers is not None and self.workers < 0:
-            raise UsageError(f"--workers {self.workers} is negative", "0 reads in the main process")
+        if self.workers is not None and not 0 <= self.workers <= MAX_WORKERS:
+            raise UsageError(
+                f"--workers {self.workers} is not between 0 and {MAX_WORKERS}",
+                "0 reads in the main process",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +121,8 @@ class Computing:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", Path(self.model))  # the instance is frozen
+        # The instance is frozen.
+        object.__setattr__(self, "model", as_path("the model", self.model))
         _auto_is_none(self, "batch_size")
         check_batch_size("--batch-size", self.batch_size)
         check_choice("--backend", self.backend, BACKENDS)
@@ -147,6 +154,8 @@ class Reporting:
         if self.topk < 1:
             raise UsageError(f"--topk {self.topk} is less than 1", "ask for 1 label or more")
         object.__setattr__(self, "labels", check_labels(self.labels))  # the instance is frozen
+        if self.save_fitted is not None:
+            object.__setattr__(self, "save_fitted", as_path("save_fitted", self.save_fitted))
         if not isinstance(self.max_bad, Tolerance):
             object.__setattr__(self, "max_bad", Tolerance.parse(str(self.max_bad)))
         if not 0 <= self.review_below <= 1:
@@ -189,13 +198,17 @@ class Job(Resuming, Reporting, Computing, Reading):
 
     def __post_init__(self) -> None:
         given: Any = self.source
-        sources = (given,) if isinstance(given, str | os.PathLike) else tuple(given)
-        object.__setattr__(self, "source", tuple(map(os.fspath, sources)))  # frozen
-        object.__setattr__(self, "out", Path(self.out))
+        if isinstance(given, str | bytes | os.PathLike):
+            given = (given,)
+        elif not isinstance(given, Iterable):
+            raise UsageError(
+                f"the source is of type {type(given).__name__}", "give a path, or several"
+            )
+        sources = tuple(path_text("a source", one) for one in given)
+        object.__setattr__(self, "source", sources)  # the instance is frozen
+        object.__setattr__(self, "out", as_path("the output", self.out))
         if not self.source:
             raise UsageError("no source given", "name a folder of images or some image files")
-        if "" in self.source:
-            raise UsageError("a source is an empty name", "name a folder, or . for this one")
         for part in (Reading, Computing, Reporting, Resuming):
             part.__post_init__(self)
         if self.update and self.out == STDOUT:

@@ -6,12 +6,14 @@ import json
 import os
 from pathlib import Path
 
-from batchdigit.errors import UsageError, one_line
+from batchdigit.errors import UsageError, one_line, remedy_for
+from batchdigit.system.paths import as_path
 from batchdigit.system.regular import read_regular
 
 MAX_BYTES = 1 << 20
 MAX_LABELS = 1000
-_FORMULA_STARTS = ("=", "+", "-", "@")
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How formulas start in spreadsheets; the last four are the same characters in full width."""
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -21,7 +23,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     "zero", "1": "one"}``. Raises UsageError for anything else, and for what :func:`check_labels`
     refuses.
     """
-    path = Path(path)
+    path = as_path("the file of labels", path)
     try:
         data = read_regular(path, MAX_BYTES)
         text = "" if data is None else data.decode("utf-8-sig")
@@ -30,7 +32,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read the labels {path}: {getattr(error, 'strerror', None) or error}",
-            "give --labels a file with one name on each line, or JSON",
+            remedy_for(error, "give --labels a file with one name on each line, or JSON"),
         ) from error
     if data is None:
         raise UsageError(f"the labels {path} are larger than 1 MiB", "write one name on each line")
@@ -61,7 +63,7 @@ def check_labels(names: object) -> tuple[str, ...]:
             raise UsageError(
                 f"the label of class {place} is empty or not printable", "give each class a name"
             )
-        if name.startswith(_FORMULA_STARTS):
+        if name.lstrip().startswith(FORMULA_STARTS):
             raise UsageError(
                 f"a spreadsheet would take the label {one_line(name, 40)!r} for a formula",
                 "spell it out: minus, equals, ...",

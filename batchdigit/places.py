@@ -43,6 +43,16 @@ def lock_path(out: Path) -> Path:
     return beside(out, ".{}.lock")
 
 
+def own_paths(out: Path) -> dict[Path, str]:
+    """What lies beside the report ``out``, each with what it is, in words."""
+    return {
+        account_path(out): "the account of the run",
+        state_path(out): "the state of the report",
+        journal_path(out): "the journal of the run",
+        lock_path(out): "the lock of the report",
+    }
+
+
 def beside(out: Path, pattern: str) -> Path:
     """A path beside the file that ``out`` is or links to; {} in ``pattern`` becomes its name."""
     target = Path(os.path.realpath(out))

@@ -36,6 +36,8 @@ def test_names_are_read_in_the_order_of_the_classes(tmp_path: Path, text: str) -
         ("a\nb\x07\n", "not printable"),
         ("a\n-\n", "'-' for a formula"),
         ("=1+1\na\n", "for a formula"),
+        ("\uff1d1+1\na\n", "for a formula"),
+        (" \uff0b1\na\n", "for a formula"),
         ("a\nb\na\n", "'a' is given twice"),
         ('["a", 1]', "not a list of names"),
         ('["a", ["b"]]', "not a list of names"),

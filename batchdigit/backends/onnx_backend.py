@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from batchdigit.backends.ahead import predicted_in_threads
 from batchdigit.batches import Batch, Predictions
-from batchdigit.errors import BatchdigitError, DeviceError
+from batchdigit.errors import BatchdigitError, DeviceError, remedy_for
 from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.models.spec import MNIST, InputSpec
@@ -65,7 +65,8 @@ class OnnxBackend:
                 onnxruntime = import_onnxruntime()
         except Exception as error:  # whatever a damaged installation raises
             raise BatchdigitError(
-                f"cannot load ONNX Runtime: {error}", "pip install onnxruntime, or --backend torch"
+                f"cannot load ONNX Runtime: {error}",
+                remedy_for(error, "pip install onnxruntime, or --backend torch"),
             ) from error
         onnxruntime.set_default_logger_severity(ERRORS_ONLY)
         self._runtime = onnxruntime

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from io import TextIOWrapper
 from pathlib import Path
 
 from batchdigit.errors import OutputError, UsageError, one_line
@@ -78,6 +80,18 @@ class _StandardError(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
+    def _open(self) -> TextIOWrapper:
+        """Open it without waiting for anybody, as a FIFO that nobody reads would make us."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(self.baseFilename, flags, 0o666)
+        os.set_blocking(descriptor, True)
+        return TextIOWrapper(
+            open(descriptor, "ab"),
+            encoding=self.encoding,
+            errors=self.errors,
+            write_through=True,
+        )
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Do nothing, because the report matters more than the log."""
 

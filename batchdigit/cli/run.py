@@ -29,7 +29,7 @@ from batchdigit.cli.prometheus import Metrics, write_metrics
 from batchdigit.errors import UsageError
 from batchdigit.job import Job, Tolerance, default_model
 from batchdigit.labels import read_labels
-from batchdigit.places import STDOUT
+from batchdigit.places import STDOUT, own_paths
 from batchdigit.reports.formats import choose_format
 from batchdigit.system.imports import loading
 from batchdigit.system.lock import hold_output
@@ -157,11 +157,15 @@ def _log_and_metrics(
 ) -> Iterator[Metrics]:
     """Write the log and the metrics of a run. Raises UsageError if two outputs share a file."""
     options: dict[str, str] = {}
+    own = {} if out == STDOUT else {str(path): what for path, what in own_paths(out).items()}
     for name, path in (("--out", out), ("--log-file", log_file), ("--metrics", metrics)):
         if path is not None and path != STDOUT:
-            other = options.setdefault(os.path.realpath(path), name)
+            place = os.path.realpath(path)
+            other = options.setdefault(place, name)
             if other != name:
                 raise UsageError(f"{other} and {name} name one file", "give each its own file")
+            if what := own.get(place) or own.get(os.path.dirname(place)):
+                raise UsageError(f"{name} {path} is {what}", "give it another file")
     with write_metrics(metrics, out) as measured:
         if log_file is not None:
             ending.log_to(log_file, log_format)

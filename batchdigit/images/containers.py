@@ -22,6 +22,7 @@ MAX_EXIF = 1 << 20  # bytes, in all segments of a JPEG together; one has at most
 MAX_COMMENTS = 10_000  # in a PPM; Pillow looks for the end of each in all that it has read
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GIF_HEADER = struct.Struct("<6x2x2xB2x")  # of which the flags matter
 _ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # JPEG's markers that nothing follows
 _START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
 
@@ -107,10 +108,10 @@ def _check_jpeg(data: bytes) -> None:
 
 def _check_gif(data: bytes) -> None:
     """Look at all blocks before the first image (GIF 89a)."""
-    if len(data) < 13:
+    if len(data) < _GIF_HEADER.size:
         return
-    flags = data[10]
-    position = 13 + (3 * 2 ** (flags % 8 + 1) if flags & 128 else 0)
+    (flags,) = _GIF_HEADER.unpack_from(data)
+    position = _GIF_HEADER.size + (3 * 2 ** (flags % 8 + 1) if flags & 128 else 0)
     blocks = 0
     while position < len(data) and data[position : position + 1] not in (b",", b";"):
         blocks += 1

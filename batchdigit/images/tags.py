@@ -19,9 +19,9 @@ SPARE_BYTES = 1 << 20  # that may be claimed twice: broken files do so, too
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _EXIF = b"Exif\0\0"
-# Bytes of a value by the number of its type, where Python makes a number of it; and of others.
-_NUMBERS = {3: 2, 4: 4, 5: 8, 6: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-_OTHERS = {1: 1, 2: 1, 7: 1}
+# Bytes of a value by the number of its type, from 0; there are no types 0, 14 and 15.
+_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8)
+_KEPT_AS_BYTES = (1, 2, 7)  # of all others Python makes numbers
 _OFFSETS = {3: "H", 4: "L", 13: "L", 16: "Q"}
 _TILE = (322, 323)  # its width and length
 _MORE_TAGS = (34665, 34853, 40965)  # the offsets of EXIF's, GPS's, and Interoperability's
@@ -66,10 +66,10 @@ def check_tags(data: bytes | memoryview, max_tile: int | None = None) -> None:
             continue
         seen.add(place)
         for tag in _tags(data, place, layout):
-            size = tag.items * (_NUMBERS.get(tag.kind) or _OTHERS.get(tag.kind, 0))
+            size = tag.items * (_SIZES[tag.kind] if tag.kind < len(_SIZES) else 0)
             if size > len(data):  # which cannot be read
                 continue
-            values += tag.items if tag.kind in _NUMBERS else 0
+            values += tag.items if size and tag.kind not in _KEPT_AS_BYTES else 0
             claimed += size
             if values > MAX_VALUES:
                 raise ImageError("decode", f"more than {MAX_VALUES} values in its tags")

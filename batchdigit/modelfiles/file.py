@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from batchdigit.errors import BatchdigitError, CheckpointError
+from batchdigit.errors import BatchdigitError, CheckpointError, remedy_for
 from batchdigit.system.regular import NotRegularError, open_regular, read_regular
 
 MAX_HEADER_BYTES = 4 << 20  # of safetensors; the CNN's has 2 KB
@@ -137,9 +137,10 @@ def read_model_file(path: Path) -> ModelFile:
     except NotRegularError as error:
         raise CheckpointError(f"the model {path} is {error.strerror}", remedy) from error
     except (OSError, ValueError) as error:  # the latter for a null byte in its name
-        raise CheckpointError(
-            f"cannot read the model {path}: {getattr(error, 'strerror', None) or error}", remedy
-        ) from error
+        problem = f"cannot read the model {path}: {getattr(error, 'strerror', None) or error}"
+        if (other := remedy_for(error, remedy)) != remedy:  # which is no fault of the file
+            raise BatchdigitError(problem, other) from error
+        raise CheckpointError(problem, remedy) from error
     if data is None:
         raise CheckpointError(
             f"the model {path} is larger than {MAX_BYTES >> 20} MiB, which the CNN never is",

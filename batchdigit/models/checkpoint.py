@@ -17,6 +17,7 @@ from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models.cnn import CNN
 from batchdigit.models.spec import InputSpec
 from batchdigit.models.weights import BFLOAT16, Weights, read_weights
+from batchdigit.system.paths import as_path
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def load_checkpoint(path: str | os.PathLike[str], class_name: str | None = None)
 
     Raises CheckpointError for every other file, and BatchdigitError where safetensors is missing.
     """
-    weights = read_weights(read_model_file(Path(path)), class_name)
+    weights = read_weights(read_model_file(as_path("the model", path)), class_name)
     return Checkpoint(build_model(weights), weights)
 
 

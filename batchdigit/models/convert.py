@@ -21,6 +21,7 @@ from batchdigit.models.onnx_graph import INPUT, OPSET, OUTPUT, onnx_model
 from batchdigit.models.spec import InputSpec
 from batchdigit.models.weights import read_weights
 from batchdigit.system.imports import import_onnxruntime
+from batchdigit.system.paths import as_path
 from batchdigit.system.publish import Publication, writing
 
 ONNX_TOLERANCE = 1e-5  # for a probability, and for a logit relative to the largest
@@ -57,7 +58,7 @@ def convert_model(
     OutputError where ``target`` cannot be written or exists while ``force`` is false, and
     BatchdigitError where a package is missing or the check fails.
     """
-    target = Path(target)
+    target = as_path("the target", target)
     if (save := _SAVERS.get(target.suffix.lower())) is None:
         raise UsageError(
             f"{target.name!r} does not say which format to write",

@@ -6,7 +6,6 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import CheckpointError, one_line
@@ -20,6 +19,7 @@ from batchdigit.models.network import BUFFERS
 from batchdigit.models.onnx_graph import checked_onnx
 from batchdigit.models.statedict import find_weights, locate_weights, role_of, state_of
 from batchdigit.models.weights import is_finite, stored, weights_in
+from batchdigit.system.paths import as_path
 
 MAX_DEPTH = 40  # an object and its state are two
 ELEMENT_BYTES = dict(DTYPES.values())
@@ -84,9 +84,9 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
     ``class_name`` means what it means to :func:`batchdigit.load_checkpoint`. Raises CheckpointError
     only for a file that cannot be read at all; whatever else is wrong is part of the result.
     """
-    file = read_model_file(Path(path))
+    file = read_model_file(as_path("the model", path))
     known: dict[str, Any] = {
-        "path": str(path),
+        "path": str(file.path),
         "size": len(file.data),
         "sha256": file.sha256,
         "format": file.format,

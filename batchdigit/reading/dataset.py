@@ -21,8 +21,9 @@ from batchdigit.system import processes
 from batchdigit.system.stopwatch import Laps
 
 DEFAULT_READING = Reading()
-# The most that an image takes is 20 bytes for each pixel: integers of 32 bits, in TIFF.
-BYTES_OF_A_PIXEL = 22
+# An image with transparency takes 16 bytes for each pixel while it is laid over white; no other
+# takes more (benchmarks/largest_images.py).
+BYTES_OF_A_PIXEL = 18
 COPIES_OF_A_BATCH = 8  # while it is put together and sent
 SPARE_MEMORY = 64 << 20
 _OPENCV_NO_MEMORY = -4

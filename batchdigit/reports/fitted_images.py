@@ -11,10 +11,15 @@ import cv2
 
 from batchdigit.batches import Batch
 from batchdigit.errors import UsageError
+from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
+from batchdigit.system.regular import check_own_descriptor
 
 MAX_NAME = 255  # bytes
+_WRITE = os.O_WRONLY | os.O_CREAT
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _WRITE |= getattr(os, _flag, 0)
 ENDING = b".fitted.png"
 
 
@@ -23,33 +28,49 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 
     ``NAME`` is the image's path relative to the root of its source. If the result would be too long
     for a file system, it is cut and gets a digest. Subfolders are made, and what an earlier run
-    saved is replaced. Raises OutputError.
+    saved is replaced; but no link is followed, and no file of somebody else is written to. Raises
+    OutputError.
     """
-    made: set[bytes] = set()
+    with writing(folder):
+        for path in (*reversed(folder.absolute().parents), folder):
+            path.mkdir(exist_ok=True)
+    beneath = Beneath(os.fsencode(folder), make=True)
     for batch in batches:
         pixels = batch.images[:, 0]
         for index, image in zip(batch.indices.tolist(), pixels, strict=True):
-            path = os.path.join(os.fsencode(folder), _name(files, index))
             _, data = cv2.imencode(".png", image)
             with writing(folder):
-                if (parent := os.path.dirname(path)) not in made:
-                    os.makedirs(parent, exist_ok=True)
-                    made.add(parent)
-                with open(path, "wb") as file:
-                    file.write(data.tobytes())
+                _save(beneath, _name(files, index), data.tobytes())
         yield batch
+
+
+def _save(beneath: Beneath, name: bytes, data: bytes) -> None:
+    """Write a file of our own, over one that is there already; no link leads elsewhere."""
+    path, place = beneath.place(name)
+    descriptor = os.open(path, _WRITE, 0o666, dir_fd=place)
+    with open(descriptor, "wb") as file:
+        check_own_descriptor(
+            Path(os.fsdecode(os.path.join(beneath.root, name))), descriptor, private=False
+        )
+        file.truncate()  # only now, as it might have been the file of somebody else
+        file.write(data)
 
 
 def _name(files: FileList, index: int) -> bytes:
     folder, name = os.path.split(files[index])
     if len(name + ENDING) > MAX_NAME:
         # Drop a UTF-8 character that was cut in two, because some file systems refuse it.
-        name = (
-            name[:200].decode("utf-8", "ignore").encode()
-            + b"-"
-            + hashlib.sha256(name).hexdigest()[:16].encode()
-        )
-    return os.path.join(folder, name + ENDING)
+        name = name[:200].decode("utf-8", "ignore").encode() + b"-" + _digest(name)
+    # A folder may be called as the saved image of a file beside it.
+    folders = [
+        part + b"-" + _digest(part) if part.endswith(ENDING) else part
+        for part in folder.split(b"/")
+    ]
+    return os.path.join(*folders, name + ENDING)
+
+
+def _digest(name: bytes) -> bytes:
+    return hashlib.sha256(name).hexdigest()[:16].encode()
 
 
 def check_outside(folder: Path, sources: Iterable[str]) -> None:

@@ -130,7 +130,7 @@ class _CsvFormat:
         self._text = _TextStream(stream, gzipped)
         self._truths = [name for name, kind in columns.items() if kind is bool]
         self._writer = csv.writer(
-            _LineFeeds(self._text), delimiter=self.delimiter, lineterminator=_LineFeeds.CRLF
+            _LineFeeds(self._text), delimiter=self.delimiter, lineterminator=_LineFeeds.QUOTED
         )
         self._writer.writerow(columns)
 
@@ -149,19 +149,20 @@ class _TsvFormat(_CsvFormat):
 
 
 class _LineFeeds:
-    """Ends each line that ``csv`` writes with LF instead of CR LF.
+    """Ends each line that ``csv`` writes with LF instead of ``QUOTED``.
 
-    ``csv`` is told to use CR LF because, before Python 3.13, it quotes a cell that holds a CR or LF
-    only if that character is part of the line end.
+    ``csv`` quotes a cell that holds a character of the line end that it is told to use. Among those
+    are CR and LF, and what some programs take for a delimiter: where it stood outside of quotes,
+    what follows would be a cell of its own there, perhaps a formula.
     """
 
-    CRLF = "\r\n"
+    QUOTED = "\r\n,;\t|"
 
     def __init__(self, text: _TextStream) -> None:
         self._text = text
 
     def write(self, line: str) -> None:
-        self._text.write(line.removesuffix(self.CRLF) + "\n")
+        self._text.write(line.removesuffix(self.QUOTED) + "\n")
 
 
 class _JsonLinesFormat:

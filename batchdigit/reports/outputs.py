@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from batchdigit.batches import Predictions
 from batchdigit.errors import AccountingError, OutputError
@@ -18,6 +18,7 @@ from batchdigit.places import STDOUT, account_path, state_path
 from batchdigit.reports.formats import ReportFormat, choose_format
 from batchdigit.reports.summary import RunSummary
 from batchdigit.reports.table import Layout
+from batchdigit.reports.terminal import ForTerminal
 from batchdigit.reports.writer import ReportWriter
 from batchdigit.resume.journal import Journal
 from batchdigit.resume.last_report import StateWriter
@@ -42,7 +43,10 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     if job.out == STDOUT:
         if sys.stdout is None:
             raise OutputError("standard output is closed", "give --out a file")
-        yield Outputs(job, report_format, sys.stdout.buffer, None)
+        stdout: BinaryIO = sys.stdout.buffer
+        if sys.stdout.isatty():
+            stdout = cast("BinaryIO", ForTerminal(stdout))
+        yield Outputs(job, report_format, stdout, None)
         return
 
     def say_waiting(holder: str) -> None:

@@ -26,12 +26,21 @@ class Beneath:
     """The folders below ``root``; the one that was used last stays open, and those it lies in.
 
     Links are followed in the paths that the user has ``named``, relative to the root, and with
-    ``follow`` everywhere. A copy in another process opens the root again, if it is the same folder.
+    ``follow`` everywhere. With ``make``, a folder that is missing is made. A copy in another
+    process opens the root again, if it is the same folder.
     """
 
-    def __init__(self, root: bytes, *, follow: bool = False, named: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        *,
+        follow: bool = False,
+        named: Iterable[bytes] = (),
+        make: bool = False,
+    ) -> None:
         self.root = root
         self.follow = follow
+        self._make = make
         self._trusted = {start for path in named for start in _starts(path)}
         self._identity: tuple[int, int] | None = None
         self._root: int | None = None
@@ -82,8 +91,12 @@ class Beneath:
         known, descriptor = self._open[-1] if self._open else (b"", root)
         for path in _starts(folder, known):
             flags = _ENTER | (0 if self.follow or path in self._trusted else _NO_FOLLOW)
+            last = path[path.rfind(b"/") + 1 :]
+            if self._make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(last, dir_fd=descriptor)
             try:
-                descriptor = os.open(path[path.rfind(b"/") + 1 :], flags, dir_fd=descriptor)
+                descriptor = os.open(last, flags, dir_fd=descriptor)
             except OSError as error:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
                     problem = "a folder on its path is a link now, or gone"

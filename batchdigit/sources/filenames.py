@@ -5,13 +5,15 @@ below map one to the other without loss, and leave every ordinary name as it is:
 
 * a byte that is not part of valid UTF-8 is written ``\xHH`` (two lower-case hex digits);
 * a backslash before something that looks like such an escape is written ``\x5c``;
-* a name that a spreadsheet would take for a formula, because it starts with ``= + - @``, TAB or CR,
-  gets ``./`` in front, which is still its path.
+* a name that a spreadsheet would take for a formula, because it starts with ``= + - @``, also after
+  spaces and control characters, gets ``./`` in front, which is still its path.
 """
 
 from __future__ import annotations
 
 import re
+
+from batchdigit.labels import FORMULA_STARTS
 
 EXTENSIONS = (
     *(b".png", b".jpg", b".jpeg", b".jpe", b".jfif", b".bmp", b".gif"),
@@ -21,7 +23,7 @@ EXTENSIONS = (
 
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_STARTS_A_FORMULA = re.compile(f"[\\s\\x00-\\x1f\\x7f]*[{re.escape(''.join(FORMULA_STARTS))}\t\r]")
 
 
 def escape_filename(name: bytes) -> str:
@@ -29,7 +31,7 @@ def escape_filename(name: bytes) -> str:
     if b"\\" in name:
         name = _LOOKS_ESCAPED.sub(rb"\\x5c", name)
     text = name.decode("utf-8", "backslashreplace")
-    return "./" + text if text.startswith(_FORMULA_STARTS) else text
+    return "./" + text if _STARTS_A_FORMULA.match(text) else text
 
 
 def unescape_filename(text: str) -> bytes:

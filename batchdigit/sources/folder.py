@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from batchdigit.errors import ImageError, SourceError
+from batchdigit.errors import ImageError, SourceError, remedy_for
 from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.contents import read_file
 from batchdigit.sources.filelist import FileList
@@ -156,7 +156,7 @@ def locate(source: str) -> bytes:
 def _cannot_read(source: str, error: OSError) -> SourceError:
     return SourceError(
         f"cannot read {source}: {error.strerror or error}",
-        "name an existing, readable folder or image file",
+        remedy_for(error, "name an existing, readable folder or image file"),
     )
 
 

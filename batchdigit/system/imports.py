@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from batchdigit.errors import BatchdigitError
+from batchdigit.errors import BatchdigitError, remedy_for
 from batchdigit.system.working_folder import importing_elsewhere
 
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
@@ -33,7 +33,7 @@ def loading(what: str, packages: str) -> Iterator[None]:
     except (ImportError, OSError, RuntimeError) as error:
         raise BatchdigitError(
             f"cannot load {what}: {error}",
-            f"pip install {packages}, and see that memory suffices",
+            remedy_for(error, f"pip install {packages}, and see that memory suffices"),
         ) from error
     finally:
         if collecting:

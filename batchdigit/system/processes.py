@@ -186,7 +186,7 @@ def limit_memory(extra: int) -> None:
     not the gigabytes of libraries.
     """
     global memory_limit  # noqa: PLW0603
-    with contextlib.suppress(OSError, ValueError, IndexError, ImportError):
+    with contextlib.suppress(OSError, ValueError, IndexError, ImportError, OverflowError):
         import resource
 
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")

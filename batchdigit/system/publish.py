@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from batchdigit.errors import OutputError
+from batchdigit.errors import OutputError, remedy_for
 from batchdigit.places import HALF_WRITTEN, STDOUT
 from batchdigit.system.regular import check_own
 
@@ -29,8 +29,6 @@ _REMEDIES = {
     errno.ENOENT: "create its folder first",
     errno.EACCES: "let this user write there, or choose another place",
     errno.ELOOP: "remove that link",
-    errno.EMFILE: "let this process open more files (ulimit -n), then run again",
-    errno.ENFILE: "let this machine open more files, then run again",
 }
 _POSIX = os.name == "posix"
 _CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -137,9 +135,8 @@ def writing(path: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        remedy = _REMEDIES.get(
-            error.errno or 0, "make room or choose another place, then run again"
-        )
+        otherwise = "make room or choose another place, then run again"
+        remedy = remedy_for(error, _REMEDIES.get(error.errno or 0, otherwise))
         raise OutputError(f"cannot write {_describe(error, path)}", remedy) from error
 
 

@@ -108,9 +108,9 @@ def check_own(path: Path, *, folder: bool = False, private: bool = True) -> None
     _check_own(path, status, folder=folder, private=private)
 
 
-def check_own_descriptor(path: Path, descriptor: int) -> None:
+def check_own_descriptor(path: Path, descriptor: int, *, private: bool = True) -> None:
     """As :func:`check_own`, of the file that is open."""
-    _check_own(path, os.fstat(descriptor))
+    _check_own(path, os.fstat(descriptor), private=private)
 
 
 def _check_own(

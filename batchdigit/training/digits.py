@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,18 +91,34 @@ def _load_mnist(data: Path, download: bool) -> Splits:
 
     try:
         parts = [datasets.MNIST(data, train=train, download=download) for train in (True, False)]
-    except (RuntimeError, OSError) as error:
+        training = _checked(parts[0], MNIST_VALIDATION + 1)
+        test = _checked(parts[1], 1)
+    except Exception as error:  # whatever torchvision raises for files that are not MNIST's
         raise SourceError(
             f"cannot load MNIST from {data}: {error}",
             "let --download fetch it, or put its four files into MNIST/raw there",
         ) from error
-    training, test = (Digits(part.data.unsqueeze(1), part.targets) for part in parts)
     return Splits(
         training[:-MNIST_VALIDATION],
         training[-MNIST_VALIDATION:],
         test,
         f"MNIST: the training images but the last {MNIST_VALIDATION}, which are for validation",
     )
+
+
+def _checked(part: Any, least: int) -> Digits:
+    """A part of MNIST, which must have at least ``least`` images; raises ValueError for others."""
+    images, labels = part.data, part.targets
+    if len(images) < least:
+        raise ValueError(f"{len(images)} images instead of {least} or more")
+    if images.dtype != torch.uint8 or images.shape[1:] != MNIST.plane:
+        raise ValueError(f"images of {images.dtype} and the shape {tuple(images.shape)}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"{len(images)} images, but {len(labels)} labels")
+    labels = labels.to(torch.int64)
+    if not bool(((labels >= 0) & (labels < MNIST.classes)).all()):
+        raise ValueError(f"labels other than 0 to {MNIST.classes - 1}")
+    return Digits(images.unsqueeze(1), labels)
 
 
 def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:

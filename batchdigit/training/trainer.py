@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from batchdigit.models.cnn import CNN
 from batchdigit.models.spec import MNIST
 from batchdigit.system.progress import OnProgress
 from batchdigit.system.publish import Publication, writing
+from batchdigit.system.regular import open_own
 from batchdigit.training.augment import augmentation
 from batchdigit.training.digits import Digits, Splits
 from batchdigit.training.job import TrainJob
@@ -126,7 +128,7 @@ class Trainer:
         """Write the whole state to ``path``, atomically."""
         with Publication() as publication:
             with writing(path):
-                publication.create(path).write(
+                publication.create(path, own=True).write(
                     saved(
                         {
                             "settings": self._settings(),
@@ -148,27 +150,40 @@ class Trainer:
 
         Raises CheckpointError where it is damaged or belongs to another training run.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             return
         remedy = "give --fresh to start over"
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            settings = state["settings"]
+            with open_own(path) as file:
+                state = torch.load(file, map_location=self.device, weights_only=True)
+            others = state["settings"] != self._settings()
+            if not others:
+                self._restore(state)
+        except BatchdigitError:
+            raise
         except Exception as error:
             raise CheckpointError(f"{path} is damaged", remedy) from error
-        if settings != self._settings():
+        if others:
             raise CheckpointError(
-                f"{path} belongs to a training with other settings, images or versions",
-                remedy,
+                f"{path} belongs to a training with other settings, images or versions", remedy
             )
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.epoch = state["epoch"]
-        self.best_epoch = state["best_epoch"]
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state``; raises whatever comes of one that is not as it was saved."""
+        for part in ("model", "average", "optimizer", "schedule"):
+            getattr(self, part).load_state_dict(state[part])
+        history = [
+            {"loss": float(entry["loss"]), "errors": int(entry["errors"])}
+            for entry in state["history"]
+        ]
+        epoch, best_epoch = int(state["epoch"]), int(state["best_epoch"])
+        finite = all(bool(tensor.isfinite().all()) for tensor in state["best_state"].values())
+        if len(history) != epoch or not 1 <= best_epoch <= epoch or not finite:
+            raise ValueError("not as it was saved")
+        CNN().load_state_dict(state["best_state"])
+        self.epoch, self.best_epoch = epoch, best_epoch
         self.best_state = state["best_state"]
-        self.history = state["history"]
+        self.history = history
 
     def _settings(self) -> dict[str, Any]:
         settings = {name: getattr(self.job, name) for name in BINDING}

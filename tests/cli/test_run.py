@@ -201,3 +201,31 @@ def test_log_and_metrics_are_files_of_their_own(
     assert "name one file" in line
     assert (tmp_path / "out.csv").read_text() == "old"
     assert not (tmp_path / "side").exists()
+
+
+@pytest.mark.parametrize("option", ["--metrics", "--log-file"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("out.csv.run.json", "the account of the run"),
+        (".out.csv.state", "the state of the report"),
+        (".out.csv.lock", "the lock of the report"),
+        (".out.csv.journal", "the journal of the run"),
+        (".out.csv.journal/log", "the journal of the run"),
+    ],
+)
+def test_log_and_metrics_are_no_files_that_lie_beside_the_report(
+    program: Program, digits: Path, tmp_path: Path, option: str, name: str, what: str
+) -> None:
+    line = problem(program("run", digits, "-o", "out.csv", option, name), 2)
+    assert f"{option} {name} is {what}" in line
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("option", ["--labels", "--log-file", "--metrics", "--model"])
+def test_fifo_that_nobody_writes_or_reads_does_not_hang(
+    program: Program, digits: Path, tmp_path: Path, option: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    done = program("run", digits, "-o", "out.csv", option, "fifo", timeout=30)
+    assert "fifo" in problem(done, {"--labels": 2, "--model": 65}.get(option, 73))

@@ -44,3 +44,46 @@ def test_folder_that_cannot_be_written_keeps_the_old_report(
     assert (tmp_path / "out.csv").read_text() == "old"
     with pytest.raises(OutputError):
         run(Job((digits,), tmp_path / "out.csv", save_fitted=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("plant", ["fifo", "link", "hard link", "folder", "linked folder"])
+def test_what_is_planted_in_the_folder_is_not_written_to(
+    digits: Path, tmp_path: Path, plant: str
+) -> None:
+    (digits / "sub").mkdir()
+    (digits / "00.png").rename(digits / "sub" / "00.png")
+    precious, fitted = tmp_path / "precious", tmp_path / "fitted"
+    precious.mkdir()
+    (precious / "00.png.fitted.png").write_text("precious")
+    path = fitted / "sub" / "00.png.fitted.png"
+    (fitted if plant == "linked folder" else path.parent).mkdir(parents=True)
+    if plant == "fifo":
+        os.mkfifo(path)
+    elif plant == "link":
+        path.symlink_to(precious / path.name)
+    elif plant == "hard link":
+        path.hardlink_to(precious / path.name)
+    elif plant == "folder":
+        path.mkdir()
+    else:
+        path.parent.symlink_to(precious)
+    with pytest.raises(OutputError):
+        run(Job((str(digits),), tmp_path / "out.csv", save_fitted=fitted))
+    assert (precious / path.name).read_text() == "precious"
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_images_and_folders_of_one_name_are_both_saved(digits: Path, tmp_path: Path) -> None:
+    (digits / "00.png.fitted.png").mkdir()
+    (digits / "01.png").rename(digits / "00.png.fitted.png" / "01.png")
+    run(Job((str(digits),), tmp_path / "out.csv", save_fitted=tmp_path / "fitted"))
+    files = [path for path in (tmp_path / "fitted").rglob("*.png") if path.is_file()]
+    assert len(files) == 10
+
+
+def test_folder_may_be_as_deep_as_a_path_is_long(digits: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "/".join("y" * 1_200)  # more than Python's makedirs can make
+    run(Job((str(digits),), tmp_path / "out.csv", save_fitted=deep))
+    assert len(os.listdir(deep)) == 10
+    with pytest.raises(OutputError, match="File name too long"):
+        run(Job((str(digits),), tmp_path / "out.csv", save_fitted=tmp_path / "/".join("y" * 2_100)))

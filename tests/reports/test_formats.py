@@ -215,3 +215,17 @@ def test_run_finds_out_before_it_does_anything(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="which format"):
         run(Job((tmp_path / "missing",), tmp_path / "report.xls"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_cell_is_one_cell_whatever_delimiter_its_reader_expects(form: str, delimiter: str) -> None:
+    """Otherwise what follows the delimiter is a cell of its own, which may be a formula."""
+    name = f"a{delimiter}=1+1.png"
+    stream = io.BytesIO()
+    table = ReportFormat(form).open(stream, {"filename": str, "prediction": int})
+    table.write({"filename": [name], "prediction": [1]})
+    table.finish({})
+    (_, row) = csv.reader(io.StringIO(stream.getvalue().decode()), delimiter=delimiter)
+    assert not any(cell.startswith("=") for cell in row)
+    assert f'"{name}"' in stream.getvalue().decode()

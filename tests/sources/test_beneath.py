@@ -109,20 +109,25 @@ def test_path_may_be_as_long_as_one_that_is_opened_at_once(root: Path) -> None:
         beneath.place(b"d/" * 2_048 + b"a.png")
 
 
+def opened(root: Path) -> int:
+    """How many descriptors this process has of what is below ``root``."""
+    links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(link).startswith(str(root)) for link in links if os.path.islink(link))
+
+
 @needs_linux("/proc")
 def test_few_folders_are_open_at_a_time(root: Path) -> None:
     for number in range(100):
         (root / f"{number:03}").mkdir()
         (root / f"{number:03}" / "a.png").touch()
-    before = len(os.listdir("/proc/self/fd"))
     source = open_folders([str(root)])
     contents(source)
-    assert len(os.listdir("/proc/self/fd")) <= before + 3  # the root and two below it
-    deep = root / "/".join("d" * 50)
+    assert opened(root) == 3  # the root, sub, and sub/deep
+    deep = root / "/".join("x" * 50)
     deep.mkdir(parents=True)
     (deep / "a.png").touch()
-    source = open_folders([str(root)])
-    contents(source)
-    assert len(os.listdir("/proc/self/fd")) <= before + 1 + MAX_OPEN
-    del source
-    assert len(os.listdir("/proc/self/fd")) == before
+    deeper = open_folders([str(root)])
+    contents(deeper)
+    assert opened(root) == 3 + 1 + MAX_OPEN
+    del source, deeper
+    assert opened(root) == 0

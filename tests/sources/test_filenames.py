@@ -16,6 +16,14 @@ ODD_NAMES = [
     b"tab\t.png",
     b"comma,quote\"'.png",
     b"=SUM(A1).png",
+    "\uff1dSUM(A1).png".encode(),
+    "\uff20at.png".encode(),
+    b"\n=1+1.png",
+    b" =1+1.png",
+    b"\x01=1+1.png",
+    "\u00a0-1.png".encode(),
+    b"a;=1+1.png",
+    b"a|=1+1.png",
     b"+1.png",
     b"-1.png",
     b"@at.png",
@@ -53,6 +61,7 @@ def test_any_bytes_survive_the_escape(name: bytes) -> None:
     text = escape_filename(name)
     assert unescape_filename(text) == name
     assert not text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not text.strip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
 
 
 @given(st.text("\\x5cfa=./", min_size=1).map(str.encode).filter(is_relative_path))

@@ -215,3 +215,32 @@ def test_training_images_are_fitted_and_a_blank_one_is_named(tmp_path: Path) -> 
     Image.new("L", (28, 28)).save(tmp_path / "7" / "nothing.png")
     with pytest.raises(SourceError, match=r"nothing\.png: blank"):
         load_splits(tmp_path, download=False, seed=0)
+
+
+def idx(kind: int, shape: tuple[int, ...], data: bytes) -> bytes:
+    """A file of MNIST's format, of numbers of any type and shape."""
+    return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}i", *shape) + data
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train-images-idx3-ubyte", b""),
+        ("train-images-idx3-ubyte", b"another format, which nobody can read as images"),
+        ("train-images-idx3-ubyte", idx(8, (10**9, 28, 28), b"")),
+        ("train-images-idx3-ubyte", idx(8, (100, 28, 28), bytes(100 * 784))),
+        ("train-images-idx3-ubyte", idx(8, (5_040, 2, 2), bytes(5_040 * 4))),
+        ("train-images-idx3-ubyte", idx(13, (5_040, 28, 28), bytes(5_040 * 784 * 4))),
+        ("train-images-idx3-ubyte", idx(8, (5_040, 28, 28, 1), bytes(5_040 * 784))),
+        ("train-labels-idx1-ubyte", idx(8, (5_039,), bytes(5_039))),
+        ("train-labels-idx1-ubyte", idx(8, (5_041,), bytes(5_041))),
+        ("train-labels-idx1-ubyte", idx(8, (5_040,), b"M" * 5_040)),
+        ("t10k-images-idx3-ubyte", idx(8, (0, 28, 28), b"")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_mnist_that_is_not_mnist_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
+    write_mnist(tmp_path)
+    (tmp_path / "MNIST" / "raw" / name).write_bytes(content)
+    with pytest.raises(SourceError, match="cannot load MNIST"):
+        load_splits(tmp_path, download=False, seed=0, preprocess="exact")

@@ -1,5 +1,6 @@
 """A training run depends on its settings, its images and its seed, and on nothing else."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from batchdigit import BatchdigitError, CheckpointError
+from batchdigit import BatchdigitError, CheckpointError, OutputError
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.models.cnn import CNN
@@ -155,3 +156,58 @@ def test_weights_of_other_classes_are_refused(splits: Splits, tmp_path: Path) ->
     torch.save(CNN(3).state_dict(), tmp_path / "three.pt")
     with pytest.raises(CheckpointError, match="knows 3 classes, not 10"):
         trainer(splits, start=tmp_path / "three.pt")
+
+
+NOT_AS_SAVED: list[dict[str, Any]] = [
+    {"epoch": 7},
+    {"epoch": "one"},
+    {"best_epoch": 0},
+    {"best_epoch": 2},
+    {"history": []},
+    {"history": [{"loss": 1.0}]},
+    {"best_state": {}},
+    {"best_state": {"layer1.0.weight": torch.full((16, 1, 3, 3), torch.nan)}},
+    {"model": {}},
+]
+
+
+@pytest.mark.parametrize("change", NOT_AS_SAVED)
+def test_state_that_nobody_saved_is_an_error(
+    splits: Splits, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    one, path = trainer(splits), tmp_path / "state"
+    one.run_epoch(splits.train, no_progress)
+    one.judge(splits.validation)
+    one.save(path)
+    trainer(splits).load(path)
+    state = torch.load(path, weights_only=True)
+    path.write_bytes(saved(state | change))
+    with pytest.raises(CheckpointError, match="is damaged.*--fresh"):
+        trainer(splits).load(path)
+
+
+def test_state_of_nan_is_not_published(splits: Splits, tmp_path: Path) -> None:
+    one, path = trainer(splits), tmp_path / "state"
+    one.run_epoch(splits.train, no_progress)
+    one.judge(splits.validation)
+    one.best_state["fc.4.bias"][0] = torch.nan
+    one.save(path)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        trainer(splits).load(path)
+
+
+@pytest.mark.parametrize("plant", ["link", "dangling link", "fifo"])
+def test_state_that_leads_elsewhere_is_neither_read_nor_written(
+    splits: Splits, tmp_path: Path, plant: str
+) -> None:
+    path, precious = tmp_path / "state", tmp_path / "precious"
+    if plant == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(precious)
+    if plant == "link":
+        precious.write_bytes(b"precious")
+    for call in (trainer(splits).load, trainer(splits).save):
+        with pytest.raises(OutputError, match="instead of a regular file"):
+            call(path)
+    assert (precious.read_bytes() == b"precious") if plant == "link" else not precious.exists()

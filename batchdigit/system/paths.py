@@ -1,0 +1,33 @@
+"""Paths as the callers of Python functions give them, which may be anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from batchdigit.errors import UsageError
+
+
+def path_text(what: str, given: object) -> str:
+    """The path ``given`` as ``what``, as text.
+
+    Raises UsageError for what is no path, and for one that no file can have: an empty one, one with
+    a null character, one that cannot be encoded.
+    """
+    if not isinstance(given, str | bytes | os.PathLike):
+        raise UsageError(f"{what} is of type {type(given).__name__}", "give a path")
+    try:
+        text = os.fsdecode(given)
+        encoded = os.fsencode(text)
+    except (UnicodeError, TypeError) as error:  # the latter from an odd PathLike
+        raise UsageError(f"{what} is no path: {error}", "give another one") from error
+    if not text:
+        raise UsageError(f"{what} is an empty name", "name a file, or . for this folder")
+    if b"\0" in encoded:
+        raise UsageError(f"{what} has a null character in it", "give another one")
+    return text
+
+
+def as_path(what: str, given: object) -> Path:
+    """The same as a Path."""
+    return Path(path_text(what, given))
