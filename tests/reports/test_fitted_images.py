@@ -1,4 +1,5 @@
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,12 @@ def test_images_and_folders_of_one_name_are_both_saved(digits: Path, tmp_path: P
 
 
 def test_folder_may_be_as_deep_as_a_path_is_long(digits: Path, tmp_path: Path) -> None:
-    deep = tmp_path / "/".join("y" * 1_200)  # more than Python's makedirs can make
-    run(Job((str(digits),), tmp_path / "out.csv", save_fitted=deep))
-    assert len(os.listdir(deep)) == 10
-    with pytest.raises(OutputError, match="File name too long"):
-        run(Job((str(digits),), tmp_path / "out.csv", save_fitted=tmp_path / "/".join("y" * 2_100)))
+    deep = tmp_path / "y" / "/".join("y" * 1_199)  # more than Python's makedirs and rmtree manage
+    try:
+        run(Job((str(digits),), tmp_path / "out.csv", save_fitted=deep))
+        assert len(os.listdir(deep)) == 10
+        deeper = tmp_path / "/".join("y" * 2_100)
+        with pytest.raises(OutputError, match="File name too long"):
+            run(Job((str(digits),), tmp_path / "out.csv", save_fitted=deeper))
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "y"], check=True)
