@@ -254,3 +254,12 @@ def test_python_versions_agree() -> None:
     assert f'target-version = "py{oldest.replace(".", "")}"' in project
     assert f'python_version = "{oldest}"' in project
     assert f"Python {oldest} to {latest}" in README
+
+
+def test_promises_name_tests_that_there_are() -> None:
+    promises = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:tests|benchmarks)/[\w/]+\.py)`", promises))
+    assert len(named) > 20
+    assert not [name for name in named if not (REPOSITORY / name).is_file()]
+    ours = re.findall(r"`((?:models|modelfiles)/\w+\.py)`", promises)
+    assert not [name for name in ours if not (REPOSITORY / "batchdigit" / name).is_file()]

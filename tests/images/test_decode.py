@@ -20,6 +20,7 @@ from batchdigit.images.decode import (
 )
 from batchdigit.images.preprocess import ENOUGH_PIXELS
 from batchdigit.sources.contents import read_file
+from tests.support.odd_png import odd_png
 from tests.support.platforms import needs_linux
 
 GREY = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
@@ -393,3 +394,24 @@ def test_large_jpeg_is_decoded_smaller() -> None:
     Image.new("L", (6000, 10), 200).save(buffer, "JPEG")
     with strict_pillow():
         assert min(decode_image(buffer.getvalue(), enough=ENOUGH_PIXELS).size) >= 1
+
+
+@pytest.mark.parametrize("count", [3_000, pytest.param(300_000, marks=pytest.mark.slow)])
+def test_short_way_sees_what_the_long_way_sees(count: int) -> None:
+    """Canvases are used from file to file, on purpose: nothing of one may show in the next."""
+    accepted = 0
+    with strict_pillow():
+        for seed in range(count):
+            data = odd_png(seed)
+            short = decode_plain_png(data)
+            try:
+                long = decode_image(data)
+            except ImageError:
+                assert short is None, seed
+                continue
+            if short is not None:
+                accepted += 1
+                assert long.mode == "L", seed
+                assert np.array_equal(np.asarray(long), short), seed
+                assert not long.info, seed
+    assert accepted > 0.2 * count

@@ -67,15 +67,14 @@ def long_name_for_many() -> bytes:
 
 
 def nested_modules() -> bytes:
-    """Modules that all hold each other, and one of them a class that is not torch's."""
+    """Modules that all hold each other, and one more, of a class that is not torch's."""
     count = 300
     modules = b"".join(MODULE + put(number) + b"0" for number in range(count))
-    everyone = (
-        b"(" + b"".join(text(str(n)) + get(n) for n in range(count)) + b"d" + put(count) + b"0"
-    )
+    other = text("other") + b"cnets\nOther\n)R" + state(b"}", b"}")
+    all_of_them = b"".join(text(str(number)) + get(number) for number in range(count)) + other
+    everyone = b"(" + all_of_them + b"d" + put(count) + b"0"
     built = b"".join(get(n) + state(b"}", get(count)) + b"0" for n in range(count))
-    strange = b"cnets\nOther\n)R" + state(b"}", get(count))
-    return archive(b"\x80\x02" + modules + everyone + built + strange + b".")
+    return archive(b"\x80\x02" + modules + everyone + built + get(0) + b".")
 
 
 def colliding_memo() -> bytes:
@@ -91,10 +90,13 @@ def long_globals() -> bytes:
 
 
 def dictionary_in_itself() -> bytes:
-    """A dictionary that is its own model, net and state_dict, and holds much besides."""
-    many = b"".join(b"J" + struct.pack("<i", n) + b"N" for n in range(300_000))
+    """Many tensors in a dictionary that is its own model, net and state_dict."""
+    tensor = rebuild(reference(1), 0, (1,), (1,))[2:-1] + put(1) + b"0"
+    many = b"".join(text(str(number)) + b"h\x01" for number in range(250_000))
     own = b"".join(text(key) + get(0) for key in ("state_dict", "model_state_dict", "model", "net"))
-    return archive(b"\x80\x02}" + put(0) + b"(" + own + many + b"u.")
+    return archive(
+        b"\x80\x02" + tensor + b"}" + put(0) + b"(" + many + own + b"u.", {"0": bytes(4)}
+    )
 
 
 def shared_state() -> bytes:
@@ -144,7 +146,7 @@ def walk(module, depth=0):
             yield from walk(inner, depth + 1)
 
 def count(node, depth=0):
-    here = sum(value is None for value in node.values())
+    here = sum(not isinstance(value, dict) for value in node.values())
     return here + (depth < 5 and sum(count(node[key], depth + 1) for key in KEYS if key in node))
 """
 
