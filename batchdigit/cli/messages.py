@@ -7,6 +7,7 @@ ERROR is the one line that says what is wrong, and all that ``--quiet`` leaves.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -45,8 +46,9 @@ def log_to_file(path: Path, log_format: str = "text") -> Iterator[None]:
     try:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
+        unread = "it is a FIFO that nobody reads" if error.errno == errno.ENXIO else ""
         raise OutputError(
-            f"cannot write the log {path}: {error.strerror or error}",
+            f"cannot write the log {path}: {unread or error.strerror or error}",
             "choose another place for --log-file",
         ) from error
     handler.setFormatter(_Json() if log_format == "json" else _Text())

@@ -14,7 +14,7 @@ from batchdigit.errors import UsageError
 from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
-from batchdigit.system.regular import check_own_descriptor
+from batchdigit.system.regular import check_own, check_own_descriptor
 
 MAX_NAME = 255  # bytes
 _WRITE = os.O_WRONLY | os.O_CREAT
@@ -47,11 +47,14 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 def _save(beneath: Beneath, name: bytes, data: bytes) -> None:
     """Write a file of our own, over one that is there already; no link leads elsewhere."""
     path, place = beneath.place(name)
-    descriptor = os.open(path, _WRITE, 0o666, dir_fd=place)
+    whole = Path(os.fsdecode(os.path.join(beneath.root, name)))
+    try:
+        descriptor = os.open(path, _WRITE, 0o666, dir_fd=place)
+    except OSError:
+        check_own(whole, private=False)  # which says more, if it is a FIFO, for example
+        raise
     with open(descriptor, "wb") as file:
-        check_own_descriptor(
-            Path(os.fsdecode(os.path.join(beneath.root, name))), descriptor, private=False
-        )
+        check_own_descriptor(whole, descriptor, private=False)
         file.truncate()  # only now, as it might have been the file of somebody else
         file.write(data)
 
