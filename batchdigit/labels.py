@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from batchdigit.errors import UsageError, one_line, remedy_for
 from batchdigit.system.paths import as_path
-from batchdigit.system.regular import read_regular
+from batchdigit.system.regular import NotRegularError, read_regular
 
 MAX_BYTES = 1 << 20
 MAX_LABELS = 1000
 FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How formulas start in spreadsheets; the last four are the same characters in full width."""
+
+_DELIMITER = re.compile(r"[,;|\t]")  # what spreadsheets expect between cells, here or there
+_BEFORE_A_FORMULA = re.compile(
+    rf"{_DELIMITER.pattern}(?=\s*[{re.escape(''.join(FORMULA_STARTS))}])"
+)
+
+
+def without_formulas(text: str) -> str:
+    """``text`` without delimiters before what would be a formula in a cell of its own."""
+    return _BEFORE_A_FORMULA.sub(" ", text)
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -29,6 +40,10 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         text = "" if data is None else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"the labels {path} are not UTF-8 text", "save them as UTF-8") from error
+    except NotRegularError as error:
+        raise UsageError(
+            f"the labels {path} are {error.strerror}", "save the names to a file first"
+        ) from error
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read the labels {path}: {getattr(error, 'strerror', None) or error}",
@@ -49,7 +64,7 @@ def check_labels(names: object) -> tuple[str, ...]:
     """The names as a tuple. Raises UsageError unless each can stand in a cell and means one class.
 
     No name may be empty, occur twice, hold a control character, or begin as formulas do in a
-    spreadsheet.
+    spreadsheet, nor may a part of it behind a delimiter.
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise UsageError("labels are not a list of names", 'write ["zero", "one", ...]')
@@ -63,7 +78,7 @@ def check_labels(names: object) -> tuple[str, ...]:
             raise UsageError(
                 f"the label of class {place} is empty or not printable", "give each class a name"
             )
-        if name.lstrip().startswith(FORMULA_STARTS):
+        if any(part.lstrip().startswith(FORMULA_STARTS) for part in _DELIMITER.split(name)):
             raise UsageError(
                 f"a spreadsheet would take the label {one_line(name, 40)!r} for a formula",
                 "spell it out: minus, equals, ...",

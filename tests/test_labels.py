@@ -38,6 +38,8 @@ def test_names_are_read_in_the_order_of_the_classes(tmp_path: Path, text: str) -
         ("=1+1\na\n", "for a formula"),
         ("\uff1d1+1\na\n", "for a formula"),
         (" \uff0b1\na\n", "for a formula"),
+        ("one;=1+1\na\n", "for a formula"),
+        ("one, @x\na\n", "for a formula"),
         ("a\nb\na\n", "'a' is given twice"),
         ('["a", 1]', "not a list of names"),
         ('["a", ["b"]]', "not a list of names"),

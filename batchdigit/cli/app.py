@@ -17,7 +17,7 @@ from batchdigit.cli.process import give_up_stdout, occupy_standard_streams
 from batchdigit.cli.run import RUN_EXAMPLES, run
 from batchdigit.cli.train import train
 from batchdigit.errors import ExitCode, OutputError
-from batchdigit.system.working_folder import keep_children_away
+from batchdigit.system.working_folder import keep_children_out_of_it
 
 app = typer.Typer(
     help="Which digit does each image show? Batch inference with a CNN over folders of images.",
@@ -42,7 +42,7 @@ def _program(_version: VersionOption = False) -> None:
 def main() -> None:
     """Run the program and exit."""
     occupy_standard_streams()
-    keep_children_away()
+    keep_children_out_of_it()
     try:
         app(prog_name="batchdigit")
     except OSError as error:  # from --help or --version; commands report their own

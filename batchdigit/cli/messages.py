@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -18,6 +17,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from batchdigit.errors import OutputError, UsageError, one_line
+from batchdigit.system.regular import open_to_append
 
 LOG_FORMATS = ("text", "json")
 MAX_MESSAGE = 10_000
@@ -83,12 +83,9 @@ class _StandardError(logging.Handler):
 
 class _LogFile(logging.FileHandler):
     def _open(self) -> TextIOWrapper:
-        """Open it without waiting for anybody, as a FIFO that nobody reads would make us."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
-        descriptor = os.open(self.baseFilename, flags, 0o666)
-        os.set_blocking(descriptor, True)
+        """Open it without waiting for whoever reads a FIFO."""
         return TextIOWrapper(
-            open(descriptor, "ab"),
+            open(open_to_append(Path(self.baseFilename)), "ab"),
             encoding=self.encoding,
             errors=self.errors,
             write_through=True,

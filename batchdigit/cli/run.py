@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import typer
@@ -91,7 +91,12 @@ def run(
         after_signal = "the rows are incomplete"
     with (
         command(after_signal, quiet=quiet, verbose=verbose) as ending,
-        _log_and_metrics(ending, out, log_file, log_format, metrics) as measured,
+        _log_and_metrics(
+            ending,
+            {"--out": out, "--log-file": log_file, "--metrics": metrics},
+            {"--model": model or default_model(), "--labels": labels},
+            log_format,
+        ) as measured,
     ):
         job = Job(
             source=tuple(source),
@@ -153,12 +158,29 @@ def run(
 
 @contextlib.contextmanager
 def _log_and_metrics(
-    ending: Ending, out: Path, log_file: Path | None, log_format: str, metrics: Path | None
+    ending: Ending,
+    outputs: Mapping[str, Path | None],
+    inputs: Mapping[str, Path | None],
+    log_format: str,
 ) -> Iterator[Metrics]:
-    """Write the log and the metrics of a run. Raises UsageError if two outputs share a file."""
-    options: dict[str, str] = {}
+    """Write the log and the metrics of a run. Raises UsageError if they would replace other files.
+
+    ``outputs`` and ``inputs`` are the files that the options name.
+    """
+    _check_apart(outputs, inputs)
+    out, log_file = outputs["--out"] or STDOUT, outputs["--log-file"]
+    with write_metrics(outputs["--metrics"], out) as measured:
+        if log_file is not None:
+            ending.log_to(log_file, log_format)
+        yield measured
+
+
+def _check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Raise UsageError if an output is another output, an input, or lies beside the report."""
+    out = outputs["--out"] or STDOUT
     own = {} if out == STDOUT else {str(path): what for path, what in own_paths(out).items()}
-    for name, path in (("--out", out), ("--log-file", log_file), ("--metrics", metrics)):
+    options = {os.path.realpath(path): name for name, path in inputs.items() if path is not None}
+    for name, path in outputs.items():
         if path is not None and path != STDOUT:
             place = os.path.realpath(path)
             other = options.setdefault(place, name)
@@ -166,7 +188,3 @@ def _log_and_metrics(
                 raise UsageError(f"{other} and {name} name one file", "give each its own file")
             if what := own.get(place) or own.get(os.path.dirname(place)):
                 raise UsageError(f"{name} {path} is {what}", "give it another file")
-    with write_metrics(metrics, out) as measured:
-        if log_file is not None:
-            ending.log_to(log_file, log_format)
-        yield measured

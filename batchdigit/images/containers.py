@@ -18,13 +18,15 @@ from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
 from batchdigit.images.tags import check_tags
 
 MAX_PARTS = 100_000  # chunks, segments, blocks
-MAX_EXIF = 1 << 20  # bytes, in all segments of a JPEG together; one has at most 64 KB
-MAX_COMMENTS = 10_000  # in a PPM; Pillow looks for the end of each in all that it has read
+MAX_EXIF = 16 << 20  # bytes, in all segments of a JPEG together; one has at most 64 KB
+MAX_COMMENTS = 10_000  # in a plain PPM; Pillow looks for the end of each in all that it has read
 
+_PLAIN_PPM = (b"P1", b"P2", b"P3")  # whose pixels are text, with comments among them
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GIF_HEADER = struct.Struct("<6x2x2xB2x")  # of which the flags matter
-_ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # JPEG's markers that nothing follows
-_START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
+# JPEG's markers that nothing follows. Pillow goes on behind that of the image's end, 0xD9.
+_ALONE = {0x00, 0x01, *range(0xD0, 0xDA)}
+_START_OF_SCAN, _APP1, _APP2 = 0xDA, 0xE1, 0xE2
 
 
 def check_container(data: bytes, max_pixels: int) -> None:
@@ -37,7 +39,7 @@ def check_container(data: bytes, max_pixels: int) -> None:
         check_tags(data, max_pixels)
     elif data.startswith(b"GIF8"):
         _check_gif(data)
-    elif data[:1] == b"P" and data.count(b"#", 0, 4 * MAX_COMMENTS) > MAX_COMMENTS:
+    elif data[:2] in _PLAIN_PPM and data.count(b"#") > MAX_COMMENTS:
         raise ImageError("decode", f"more than {MAX_COMMENTS} comments")
 
 
@@ -71,7 +73,9 @@ def check_png(data: bytes) -> None:
 
 def check_exif(info: Mapping[Any, Any]) -> None:
     """Raise ImageError if the EXIF data that Pillow has found (``Image.info``) claims too much."""
-    exif, as_text = info.get("exif", b""), info.get("Raw profile type exif", "")
+    exif, as_text = info.get("exif"), info.get("Raw profile type exif")
+    exif = exif if isinstance(exif, bytes) else b""  # a text chunk of PNG may have that name, too
+    as_text = as_text if isinstance(as_text, str) else ""
     if max(len(exif), len(as_text) // 2) > MAX_EXIF:
         raise ImageError("decode", f"more than {MAX_EXIF} bytes of EXIF data")
     check_tags(exif)
@@ -84,7 +88,7 @@ def _check_jpeg(data: bytes) -> None:
     position, segments, exif = 2, 0, bytearray()
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         marker = data[position + 1]
-        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
+        if marker == _START_OF_SCAN:
             break
         segments += 1
         _check_count(segments, "segments")

@@ -22,7 +22,7 @@ _EXIF = b"Exif\0\0"
 # Bytes of a value by the number of its type, from 0; there are no types 0, 14 and 15.
 _SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8)
 _KEPT_AS_BYTES = (1, 2, 7)  # of all others Python makes numbers
-_OFFSETS = {3: "H", 4: "L", 13: "L", 16: "Q"}
+_INTEGERS = {3: "H", 4: "L", 6: "B", 8: "H", 9: "L", 13: "L", 16: "Q"}
 _TILE = (322, 323)  # its width and length
 _MORE_TAGS = (34665, 34853, 40965)  # the offsets of EXIF's, GPS's, and Interoperability's
 
@@ -57,7 +57,8 @@ def check_tags(data: bytes | memoryview, max_tile: int | None = None) -> None:
     forms = ("Q", "HHQ8s", "Q") if big else ("H", "HHL4s", "L")
     layout = _Layout(*(struct.Struct(order + form) for form in forms))
     start = 8 if big else 4
-    pending, seen = [_number(data[start : start + layout.offset.size], layout.offset)], set[int]()
+    first = _number(data[start : start + layout.offset.size], layout.offset)
+    pending, seen = [first], set[int]()
     values = claimed = 0
     tile: dict[int, int] = {}
     while pending:
@@ -75,12 +76,13 @@ def check_tags(data: bytes | memoryview, max_tile: int | None = None) -> None:
                 raise ImageError("decode", f"more than {MAX_VALUES} values in its tags")
             if claimed > len(data) + SPARE_BYTES:
                 raise ImageError("decode", "tags that claim the same bytes again and again")
-            if tag.number in (*_MORE_TAGS, *_TILE) and tag.kind in _OFFSETS:
-                number = _number(tag.value, struct.Struct(order + _OFFSETS[tag.kind]))
-                if tag.number in _MORE_TAGS:
-                    pending.append(number)
-                else:
-                    tile[tag.number] = number or 0
+            if tag.kind not in _INTEGERS:
+                continue
+            number = _number(tag.value, struct.Struct(order + _INTEGERS[tag.kind]))
+            if tag.number in _MORE_TAGS:
+                pending.append(number)
+            elif tag.number in _TILE and place == first:
+                tile[tag.number] = max(number or 0, tile.get(tag.number, 0))
     if max_tile is not None and tile and tile.get(_TILE[0], 1) * tile.get(_TILE[1], 1) > max_tile:
         raise ImageError("too-large", f"a tile of more than {max_tile} pixels")
 

@@ -25,7 +25,11 @@ _ENCRYPTED, _SIZES_FOLLOW = 1, 8  # flags
 
 
 class Member(NamedTuple):
-    """A member as the directory describes it; ``offset`` is the place of its header."""
+    """A member as the directory describes it; ``offset`` is the place of its header.
+
+    There is ``more`` to it if it has extra fields, which can hold another name, a comment, or
+    another disk.
+    """
 
     name: bytes
     flags: int
@@ -34,6 +38,7 @@ class Member(NamedTuple):
     packed: int
     size: int
     offset: int
+    more: bool
 
 
 class Archive(NamedTuple):
@@ -60,7 +65,7 @@ def read_archive(file: ModelFile) -> Archive:
     ends = [*(member.offset for member in members[1:]), start]
     for member, end_of_member in zip(members, ends, strict=True):
         content = _content(file, member, end_of_member)
-        name = member.name.decode().partition("/")[2]
+        name = _inner_name(member)
         if checksums and zlib.crc32(content) != member.crc:
             raise file.refusal(f"is damaged: {name} is not what was saved")
         contents[name] = content
@@ -103,13 +108,11 @@ def _read_directory(file: ModelFile, start: int, end: int) -> Iterator[Member]:
         _, flags, method, _time, crc, packed, size, length, *more, offset = _ENTRY.unpack(entry)
         position += _ENTRY.size
         name = file.data[position : position + length]
-        position += length
+        extra, comment, _disk = more
+        position += length + extra + comment
         if position > end:
             raise file.refusal("is damaged: its directory is not whole")
-        # Extra fields can hold another name, and there could be another disk or directory.
-        if any(more):
-            raise file.refusal("is an archive with more in its directory than names", SAVE_ANEW)
-        yield Member(name, flags, method, crc, packed, size, offset)
+        yield Member(name, flags, method, crc, packed, size, offset, any(more))
 
 
 def _check_kind(file: ModelFile, names: list[str]) -> None:
@@ -140,24 +143,22 @@ def _check_members(file: ModelFile, members: list[Member]) -> None:
         raise file.refusal("is a compressed archive, which torch.save never writes", SAVE_ANEW)
     if any(member.flags & _ENCRYPTED for member in members):
         raise file.refusal("is an encrypted archive", SAVE_ANEW)
+    if any(member.more or member.name.endswith(b"/") for member in members):
+        raise file.refusal("is an archive that another program has packed again", SAVE_ANEW)
     declared = sum(member.size for member in members)
-    packed = sum(member.packed for member in members)
-    if max(declared, packed) > len(file.data):
+    if declared > len(file.data) or any(member.packed != member.size for member in members):
         raise file.refusal(
             f"declares {len(members)} members of {declared} bytes in a file of {len(file.data)}"
         )
     if members[0].offset:
         raise file.refusal("is damaged: its first member does not start the file")
-    # torch's reader ignores the case of names; other readers take what is not ASCII for other text.
+    # torch's reader ignores the case of names, and some take what is not ASCII for other text. The
+    # folder may be called as the file was, if its name is the same everywhere.
     folders, _, names = zip(*(member.name.partition(b"/") for member in members), strict=True)
-    if (
-        len(set(folders)) > 1
-        or len(set(names)) < len(names)
-        or not all(
-            member.name.isascii() and member.name.decode().isprintable() for member in members
-        )
-        or not all(name and name == name.lower() for name in names)
-    ):
+    plain = all(name.isascii() and name.decode().isprintable() for name in names)
+    lower = all(name and name == name.lower() for name in names)
+    once = len(set(names)) == len(names) and len(set(folders)) == 1
+    if not (plain and lower and once) or any(byte < ord(" ") for byte in folders[0]):
         raise file.refusal("is an archive with ambiguous names")
 
 
@@ -165,9 +166,10 @@ def _content(file: ModelFile, member: Member, end: int) -> memoryview:
     """The bytes of a member, which stands between ``member.offset`` and ``end`` with all about it.
 
     What is in its header must be what is in the directory. Where its sizes follow it, the header
-    has none, and a record behind it has them.
+    has none, and a record behind it has them. The only extra field is that with which torch puts
+    the bytes at a multiple of 64.
     """
-    name = member.name.decode()
+    name = _inner_name(member)
     sizes = (member.crc, member.packed, member.size)
     follow = bool(member.flags & _SIZES_FOLLOW)
     header = file.data[member.offset : member.offset + _HEADER.size]
@@ -176,7 +178,10 @@ def _content(file: ModelFile, member: Member, end: int) -> memoryview:
     _, flags, method, _time, *said, length, extra = _HEADER.unpack(header)
     start = member.offset + _HEADER.size + length + extra
     again = file.data[member.offset + _HEADER.size : start - extra]
+    padding = file.data[start - extra : start]
     same = (flags, method, again) == (member.flags, member.method, member.name)
+    if extra and padding[:4] != b"FB" + struct.pack("<H", extra - 4):
+        raise file.refusal(f"is damaged: the header of {name} holds more than its name")
     if not same or tuple(said) != ((0, 0, 0) if follow else sizes):
         raise file.refusal(f"is damaged: {name} is described in two ways")
     behind = file.data[start + member.size : end]
@@ -185,3 +190,8 @@ def _content(file: ModelFile, member: Member, end: int) -> memoryview:
     if start + member.size > end or behind not in (*records, *marked):
         raise file.refusal(f"is damaged: {name} is not alone in its place")
     return memoryview(file.data)[start : start + member.size]
+
+
+def _inner_name(member: Member) -> str:
+    """Its name without the folder; known to be ASCII."""
+    return member.name.partition(b"/")[2].decode()

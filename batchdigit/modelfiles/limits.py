@@ -7,13 +7,11 @@ long, and whatever it does is counted. A clock would refuse good files on a slow
 from __future__ import annotations
 
 MAX_STEPS = 1_000_000  # instructions, and items given to calls; the whole model takes 3,764
-MAX_GLOBALS = (
-    1_000  # classes and functions, each of which takes kilobytes; the whole model names 13
-)
+MAX_GLOBALS = 1_000  # classes and functions, of kilobytes each; the whole model names 13
 MAX_NAME = 1_000  # characters of a class, a key or a storage
 MAX_DIMENSIONS = 8  # convolutions have 4
 MAX_TENSORS = 10_000  # with an optimizer's state, the CNN has 130
-MAX_MEMBERS = 10_000  # of an archive; each costs zipfile kilobytes, and the CNN's has 40
+MAX_MEMBERS = 10_000  # of an archive; the CNN's has 40
 MAX_DIRECTORY = 4 << 20  # bytes of an archive's directory; the CNN's has 2 KB
 
 

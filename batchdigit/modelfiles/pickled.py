@@ -18,7 +18,8 @@ from batchdigit.modelfiles.standins import Instance, Resolve
 MAX_BYTES = 4 << 20  # the CNN's state dict takes 4 KB, the whole model 10 KB
 
 
-TEXTS = {
+# Instructions whose argument is text, and how Python writes a number in it.
+_TEXTS = {
     "INT": b"%d\n",
     "LONG": b"%dL\n",
     "GET": b"%d\n",
@@ -28,7 +29,6 @@ TEXTS = {
     "BINSTRING": None,
     "SHORT_BINSTRING": None,
 }
-"""Instructions whose argument is text, and how Python writes a number in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def read_pickle(
     try:
         for opcode, argument, place in pickletools.genops(stream):
             machine.work.add(1)
-            if opcode.name in TEXTS and place is not None:
+            if opcode.name in _TEXTS and place is not None:
                 with stream.getbuffer() as text:
                     _check_text(opcode.name, argument, bytes(text[place + 1 : stream.tell()]))
             INSTRUCTIONS[opcode.name](machine, argument)
@@ -81,9 +81,9 @@ def _check_text(name: str, argument: Any, text: bytes) -> None:
     For ``I010`` one gives ten and another eight, and bytes that are not ASCII are text in one
     encoding or another.
     """
-    form = TEXTS[name]
+    form = _TEXTS[name]
     if form is None:
-        plain = text.isascii()
+        plain = argument.isascii()
     else:
         plain = text == form % argument or (name == "INT" and text in (b"00\n", b"01\n"))
     if not plain:

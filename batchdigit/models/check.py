@@ -17,6 +17,7 @@ from batchdigit.modelfiles.tensors import TENSOR_DATA
 from batchdigit.models.network import BUFFERS, COUNTER, Layer, cnn
 from batchdigit.models.spec import MNIST
 from batchdigit.models.statedict import (
+    DATA_PARALLEL,
     LAST_WEIGHT,
     MAX_CLASSES,
     MAX_NAMED,
@@ -86,7 +87,7 @@ def check_fit(file: ModelFile, weights: Located) -> State:
     expected = cnn(MNIST.with_classes(classes))
     problem = _misfit(state, expected.state_shapes())
     if not problem and weights.class_name:
-        problem = next(_differences(weights.node, expected), "")
+        problem = _wrapped(weights) or next(_differences(weights.node, expected), "")
     if problem:
         raise file.refusal(
             f"does not fit the CNN: {problem}",
@@ -129,11 +130,8 @@ def _differences(module: Instance, expected: Layer, name: str = "") -> Iterator[
     """
     theirs, ours = submodules(module), expected.layers
     place = name or "it"
-    if module.args:
-        yield f"{place} was made with arguments, which other readers would use"
-    hidden = {"forward", *theirs, *expected.tensors} & module.attributes.keys()
-    if own := hidden | set(filter(partial(_acts, module), module.attributes)):
-        yield f"{place} has an attribute of its own instead of {few(sorted(own, key=str))}"
+    if problem := _own_behaviour(module, expected):
+        yield f"{place} {problem}"
     if list(theirs) != list(ours):
         other = [key for key in [*theirs, *ours] if (key in theirs) != (key in ours)]
         yield f"{place} has other layers ({few(other or theirs)})"
@@ -149,6 +147,27 @@ def _differences(module: Instance, expected: Layer, name: str = "") -> Iterator[
             found = getattr(theirs[key], "global_name", "nothing").rpartition(".")[2]
             yield f"{inner} is {found} instead of {layer.kind.rpartition('.')[2]}"
         yield from _differences(theirs[key], layer, inner)
+
+
+def _wrapped(weights: Located) -> str:
+    """How the modules around a whole model do more than hand images on, or nothing."""
+    for wrapper in weights.wrappers:
+        problem = _own_behaviour(wrapper, Layer(DATA_PARALLEL))
+        if not problem and wrapper.attributes.get("dim", 0) != 0:
+            problem = "divides something else than batches"
+        if problem:
+            return f"its DataParallel {problem}"
+    return ""
+
+
+def _own_behaviour(module: Instance, expected: Layer) -> str:
+    """How a module could compute otherwise than its class does, or nothing."""
+    if module.args:
+        return "was made with arguments, which other readers would use"
+    hidden = {"forward", *submodules(module), *expected.tensors} & module.attributes.keys()
+    if own := hidden | set(filter(partial(_acts, module), module.attributes)):
+        return f"has an attribute of its own instead of {few(sorted(own, key=str))}"
+    return ""
 
 
 def _acts(module: Instance, name: Any) -> bool:

@@ -46,10 +46,14 @@ State = Mapping[str, StoredTensor]
 
 @dataclass(frozen=True)
 class Located:
-    """Where the weights are in a file: ``where`` leads to ``node``, a dictionary or a module."""
+    """Where the weights are in a file: ``where`` leads to ``node``, a dictionary or a module.
+
+    ``wrappers`` are the modules around it that only hand images on (``nn.DataParallel``).
+    """
 
     node: Any
     where: tuple[str, ...] = ()
+    wrappers: tuple[Instance, ...] = ()
 
     @property
     def class_name(self) -> str:
@@ -90,29 +94,29 @@ def find_weights(file: ModelFile, root: Any) -> Located:
 
 def locate_weights(root: Any) -> list[Located]:
     """Every place in what a file holds that has a state dict or a whole model."""
-    return list(_locate(root, (), 0, {}))
+    return list(_locate(Located(root), 0, {}))
 
 
-def _locate(
-    node: Any, where: tuple[str, ...], depth: int, known: dict[int, bool]
-) -> Iterator[Located]:
+def _locate(place: Located, depth: int, known: dict[int, bool]) -> Iterator[Located]:
     """``known`` says of what was seen whether it is weights: a dictionary may hold itself."""
+    node = place.node
     if depth > MAX_NESTING:
         return
     if id(node) in known:
         if known[id(node)]:
-            yield Located(node, where)
+            yield place
         return
     parallel = is_module(node) and node.global_name == DATA_PARALLEL
     known[id(node)] = not parallel and (is_module(node) or _is_state_dict(node))
     if known[id(node)]:
-        yield Located(node, where)
+        yield place
     elif parallel:
-        yield from _locate(submodules(node).get("module"), where, depth + 1, known)
+        inner = submodules(node).get("module")
+        yield from _locate(Located(inner, place.where, (*place.wrappers, node)), depth + 1, known)
     elif isinstance(node, Mapping):
         for key in NESTING_KEYS:
             if key in node:
-                yield from _locate(node[key], (*where, key), depth + 1, known)
+                yield from _locate(Located(node[key], (*place.where, key)), depth + 1, known)
 
 
 def is_module(node: Any) -> bool:

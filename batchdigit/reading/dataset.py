@@ -132,8 +132,8 @@ class DigitImages:
 
 def _out_of_memory() -> tuple[str, str]:
     """What is wrong with an image, if this process has too little memory for it."""
-    if (limit := processes.memory_limit) is not None:
-        return "too-large", f"takes more than {limit >> 20} MiB of memory"
+    if processes.memory_limited:
+        return "too-large", "needs more memory than the limits on bytes and pixels allow for"
     return "read", "not enough memory"  # next time there may be more
 
 

@@ -76,7 +76,11 @@ class LoneReader:
             if self._pipe is not None:
                 return self._pipe
             self._start()
-        raise WorkerError("worker processes end as soon as they start", "run again")
+        raise WorkerError(
+            "worker processes end as soon as they start",
+            "run again; in a program of your own, put what it does below "
+            '`if __name__ == "__main__":`, in a file',
+        )
 
     def _start(self) -> None:
         check_left_behind()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -11,15 +12,15 @@ import cv2
 
 from batchdigit.batches import Batch
 from batchdigit.errors import UsageError
+from batchdigit.places import HALF_WRITTEN
 from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
-from batchdigit.system.regular import check_own, check_own_descriptor
 
 MAX_NAME = 255  # bytes
-_WRITE = os.O_WRONLY | os.O_CREAT
-for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
-    _WRITE |= getattr(os, _flag, 0)
+_TEMPORARY = HALF_WRITTEN.replace("*", "fitted").encode()
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_WRITE |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 ENDING = b".fitted.png"
 
 
@@ -28,10 +29,10 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
 
     ``NAME`` is the image's path relative to the root of its source. If the result would be too long
     for a file system, it is cut and gets a digest. Subfolders are made, and what an earlier run
-    saved is replaced; but no link is followed, and no file of somebody else is written to. Raises
-    OutputError.
+    saved is replaced; but no link is followed. Raises OutputError.
     """
     with writing(folder):
+        # One by one, because Path.mkdir calls itself for each parent.
         for path in (*reversed(folder.absolute().parents), folder):
             path.mkdir(exist_ok=True)
     beneath = Beneath(os.fsencode(folder), make=True)
@@ -39,24 +40,26 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
         pixels = batch.images[:, 0]
         for index, image in zip(batch.indices.tolist(), pixels, strict=True):
             _, data = cv2.imencode(".png", image)
-            with writing(folder):
-                _save(beneath, _name(files, index), data.tobytes())
+            name = _name(files, index)
+            with writing(folder / os.fsdecode(name)):
+                _save(beneath, name, data.tobytes())
         yield batch
 
 
 def _save(beneath: Beneath, name: bytes, data: bytes) -> None:
-    """Write a file of our own, over one that is there already; no link leads elsewhere."""
-    path, place = beneath.place(name)
-    whole = Path(os.fsdecode(os.path.join(beneath.root, name)))
+    """Put a file in its place by a rename: neither a link there is followed, nor a file changed."""
+    path, folder = beneath.place(name)
+    temporary = os.path.join(os.path.dirname(path), _TEMPORARY)
+    with contextlib.suppress(FileNotFoundError):  # left by a killed run
+        os.unlink(temporary, dir_fd=folder)
+    descriptor = os.open(temporary, _WRITE, 0o666, dir_fd=folder)
     try:
-        descriptor = os.open(path, _WRITE, 0o666, dir_fd=place)
-    except OSError:
-        check_own(whole, private=False)  # which says more, if it is a FIFO, for example
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(temporary, dir_fd=folder)
         raise
-    with open(descriptor, "wb") as file:
-        check_own_descriptor(whole, descriptor, private=False)
-        file.truncate()  # only now, as it might have been the file of somebody else
-        file.write(data)
 
 
 def _name(files: FileList, index: int) -> bytes:

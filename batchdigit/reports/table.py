@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from batchdigit.batches import Predictions, Treatment
 from batchdigit.errors import AccountingError
 from batchdigit.job import REVIEW_BELOW, Reporting
+from batchdigit.labels import without_formulas
 from batchdigit.reports.formats import Cells, Columns
 from batchdigit.sources.filelist import FileList
 
@@ -104,7 +105,9 @@ class Tabulator:
 
     def tabulate(self, predictions: Predictions) -> Columns:
         """The rows of one batch, column by column; an empty cell is None."""
-        failures = {failure.index: failure.text for failure in predictions.failures}
+        failures = {
+            failure.index: without_formulas(failure.text) for failure in predictions.failures
+        }
         places = predictions.indices.tolist()
         indices = sorted([*places, *failures])
         if indices != list(range(self.rows, self.rows + len(indices))):

@@ -23,6 +23,7 @@ from batchdigit.resume.update import Comparison, compare
 from batchdigit.sources.base import Source
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
+from batchdigit.system.regular import OpenToOthersError
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,6 +106,9 @@ def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
     path = state_path(out)
     try:
         state = read_state(path)
+    except OpenToOthersError as error:
+        _LOG.warning("%s: every image is predicted", error.problem)
+        return None
     except (OSError, DamagedFrameError) as error:
         why = f" ({error})" if str(error) else ""
         _LOG.warning("%s is damaged or from another version%s: every image is predicted", path, why)

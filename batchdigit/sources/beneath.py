@@ -49,8 +49,8 @@ class Beneath:
     def place(self, name: bytes) -> tuple[bytes, int | None]:
         """What opens the file ``name``: its path, and the descriptor of the folder it starts from.
 
-        The descriptor is good until the next call. Raises OSError where a folder cannot be entered,
-        or is a link.
+        The descriptor is good until the next call, from whatever thread. Raises OSError where a
+        folder cannot be entered, or is a link.
         """
         if not _BY_DESCRIPTOR:
             return os.path.join(self.root, name), None
@@ -99,7 +99,7 @@ class Beneath:
                 descriptor = os.open(last, flags, dir_fd=descriptor)
             except OSError as error:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                    problem = "a folder on its path is a link now, or gone"
+                    problem = "a folder on its path is a link, or no folder"
                     raise OSError(error.errno, problem) from error
                 raise
             self._open.append((path, descriptor))

@@ -29,6 +29,9 @@ _PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _left_behind: list[BaseProcess] = []
 
+memory_limited = False
+"""Whether this process may take only so much memory (:func:`limit_memory`)."""
+
 Result = TypeVar("Result")
 
 
@@ -185,7 +188,7 @@ def limit_memory(extra: int) -> None:
     On Linux only, whose limit counts what the process itself may write to (``RLIMIT_DATA``), and
     not the gigabytes of libraries.
     """
-    global memory_limit  # noqa: PLW0603
+    global memory_limited  # noqa: PLW0603
     with contextlib.suppress(OSError, ValueError, IndexError, ImportError, OverflowError):
         import resource
 
@@ -195,11 +198,7 @@ def limit_memory(extra: int) -> None:
         limit = taken + extra
         if most == resource.RLIM_INFINITY or limit <= most:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
-            memory_limit = extra
-
-
-memory_limit: int | None = None
-"""How many bytes this process may take beyond those that it began with, if that is limited."""
+            memory_limited = True
 
 
 def discard_output() -> None:

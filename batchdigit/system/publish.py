@@ -29,8 +29,11 @@ _REMEDIES = {
     errno.ENOENT: "create its folder first",
     errno.EACCES: "let this user write there, or choose another place",
     errno.ELOOP: "remove that link",
+    errno.ENOTDIR: "remove what stands in its way",
+    errno.EISDIR: "remove what stands in its way",
 }
 _POSIX = os.name == "posix"
+MAX_STEPS_TO_RESOLVE = 10_000  # links that lead in a circle are an error of realpath's
 _CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
@@ -60,7 +63,7 @@ class Publication:
         (renaming over ``/dev/null`` would destroy it).
         """
         if own:
-            check_own(path)
+            check_own(path, private=False)  # it is only replaced
         check_target(path)
         with writing(self._part_of or path):
             target = Path(os.path.realpath(path.parent), path.name) if own else resolve(path)
@@ -77,12 +80,12 @@ class Publication:
                 )
             temporary = folder / HALF_WRITTEN.replace("*", secrets.token_hex(8))
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
-            permissions = None if own else _permissions_of_old(target)
             descriptor = os.open(temporary, flags, 0o600 if own else 0o666)
             handle = os.fdopen(descriptor, "w+b")
             self._files.append((handle, temporary, target))
-            if permissions is not None:
-                os.chmod(temporary, permissions)
+            if not own:
+                with contextlib.suppress(FileNotFoundError):
+                    os.chmod(temporary, _permissions(os.fstat(descriptor), os.stat(target)))
         return handle
 
     def flush(self) -> None:
@@ -204,16 +207,27 @@ def resolve(path: Path) -> Path:
     """The file that ``path`` is or links to.
 
     Raises OutputError for a link that another user may have planted in a folder that is everybody's
-    (as Linux refuses to follow it with ``fs.protected_symlinks``).
+    (as Linux refuses to follow it with ``fs.protected_symlinks``), wherever on the way it is met.
     """
-    for place in (path.absolute(), *path.absolute().parents):
-        with contextlib.suppress(FileNotFoundError):
-            status = os.lstat(place)
-            if _POSIX and stat.S_ISLNK(status.st_mode) and _is_planted(place, status):
+    place, *pending = path.absolute().parts
+    for _ in range(MAX_STEPS_TO_RESOLVE if _POSIX else 0):
+        if not pending:
+            break
+        step = os.path.join(place, pending.pop(0))
+        try:
+            status = os.lstat(step)
+        except OSError:  # there is nothing there yet, or nothing that this user may see
+            break
+        if stat.S_ISLNK(status.st_mode):
+            if _is_planted(Path(step), status):
                 raise OutputError(
-                    f"cannot write {path}: {place} is a link of another user",
-                    "choose another name",
+                    f"cannot write {path}: {step} is a link of another user", "choose another name"
                 )
+            target = os.path.join(os.path.dirname(step), os.readlink(step))
+            place, *more = Path(target).parts
+            pending = [*more, *pending]
+        else:
+            place = step
     return Path(os.path.realpath(path))
 
 
@@ -241,14 +255,13 @@ def _is_mount_point(target: Path) -> bool:
     return False
 
 
-def _permissions_of_old(target: Path) -> int | None:
-    """Those of the file that is replaced, if it is this user's; never to run as this user."""
-    try:
-        status = os.stat(target)
-        mine = not _POSIX or status.st_uid == os.geteuid()
-        return status.st_mode & 0o777 if mine else None
-    except FileNotFoundError:
-        return None
+def _permissions(new: os.stat_result, old: os.stat_result) -> int:
+    """Those of the file that is replaced, but never to run as this user.
+
+    If it is another user's, they give no right that the new file would not have anyway.
+    """
+    mine = not _POSIX or old.st_uid == os.geteuid()
+    return old.st_mode & (0o777 if mine else new.st_mode & 0o777)
 
 
 def flush_folder(folder: Path) -> None:

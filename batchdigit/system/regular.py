@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from batchdigit.errors import OutputError
+from batchdigit.places import HALF_WRITTEN
 
 _KINDS = {
     stat.S_IFREG: "a regular file",
@@ -79,11 +81,16 @@ def read_regular(path: Path, limit: int) -> bytes | None:
     return data if len(data) <= limit else None
 
 
+class OpenToOthersError(OutputError):
+    """A file of ours that others may have changed, or that has another name."""
+
+
 @contextlib.contextmanager
 def open_own(path: Path) -> Iterator[BinaryIO]:
     """A file of ours beside a report, to read; nobody else can have put it there.
 
-    Raises FileNotFoundError and other OSErrors, and OutputError for a file that is not ours.
+    Raises FileNotFoundError and other OSErrors, OpenToOthersError, and OutputError for a file that
+    is not ours.
     """
     try:
         descriptor, status = open_regular(path, follow=False)
@@ -98,8 +105,9 @@ def open_own(path: Path) -> Iterator[BinaryIO]:
 def check_own(path: Path, *, folder: bool = False, private: bool = True) -> None:
     """Raise OutputError if there is something at ``path`` that this program has not put there.
 
-    It must be a regular file, or a ``folder``, with a single name, of this user. If it is
-    ``private``, others must not be able to write to it, and must have no right to a folder at all.
+    It must be a regular file, or a ``folder``, of this user. What is ``private`` must also be such
+    that nobody else can have changed it: a file with a single name that others may not write to, or
+    a folder to which they have no right at all. Otherwise OpenToOthersError is raised.
     """
     try:
         status = os.lstat(path)
@@ -108,28 +116,62 @@ def check_own(path: Path, *, folder: bool = False, private: bool = True) -> None
     _check_own(path, status, folder=folder, private=private)
 
 
-def check_own_descriptor(path: Path, descriptor: int, *, private: bool = True) -> None:
+def check_own_descriptor(path: Path, descriptor: int) -> None:
     """As :func:`check_own`, of the file that is open."""
-    _check_own(path, os.fstat(descriptor), private=private)
+    _check_own(path, os.fstat(descriptor))
 
 
 def _check_own(
     path: Path, status: os.stat_result, *, folder: bool = False, private: bool = True
 ) -> None:
-    remedy = f"see who has put {path} there, and remove it"
+    remedy = "see who has put it there, and remove it"
     wanted = stat.S_ISDIR if folder else stat.S_ISREG
     if not wanted(status.st_mode):
         what = "a folder" if folder else "a regular file"
         raise OutputError(f"{path} is {kind_of(status)} instead of {what} of this program", remedy)
     if os.name != "posix":
         return
-    if status.st_uid != os.geteuid():
-        raise OutputError(f"{path} belongs to another user, with number {status.st_uid}", remedy)
-    if not folder and status.st_nlink > 1:
-        raise OutputError(f"{path} is a file that has another name, too", remedy)
     forbidden = 0o077 if folder else _OTHERS_MAY_WRITE
-    if private and status.st_mode & forbidden:
-        raise OutputError(
-            f"{path} is open to other users, who may have changed it",
-            f"{remedy}, or take their rights away if it is yours",
-        )
+    foreign, shared = status.st_uid != os.geteuid(), bool(status.st_mode & forbidden)
+    if foreign or (private and shared):
+        owner, rights = _of_a_new_file(path.parent)
+        if foreign and status.st_uid != owner:
+            number = status.st_uid
+            raise OutputError(f"{path} belongs to another user, with number {number}", remedy)
+        if private and status.st_mode & forbidden & ~rights:
+            raise OpenToOthersError(
+                f"{path} is open to other users, who may have changed it",
+                "chmod go-w it if they have not" if not folder else remedy,
+            )
+    if private and not folder and status.st_nlink > 1:
+        raise OpenToOthersError(f"{path} is a file that has another name, too", "remove it")
+
+
+def _of_a_new_file(folder: Path) -> tuple[int, int]:
+    """The owner and the rights that a file gets which this user makes for himself in a folder.
+
+    Some file systems have neither owners nor rights of their own, such as those of Windows; some
+    give the files of root to somebody else.
+    """
+    path = folder / HALF_WRITTEN.replace("*", secrets.token_hex(8))
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | _PLAIN, 0o600)
+    except OSError:  # nothing can be made there, so that nothing shows that they are others
+        return os.geteuid(), 0o600
+    try:
+        status = os.fstat(descriptor)
+        return status.st_uid, status.st_mode
+    finally:
+        os.close(descriptor)
+        os.unlink(path)
+
+
+def open_to_append(path: Path) -> int:
+    """The descriptor of a file at whose end to write; it is made if it is not there.
+
+    Opening it waits for nobody, as a FIFO that nobody reads would make us. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _PLAIN | _NO_WAIT, 0o666)
+    if _NO_WAIT:
+        os.set_blocking(descriptor, True)
+    return descriptor

@@ -20,6 +20,7 @@ from batchdigit.system.shared_setting import SharedSetting
 OURS = Path(__file__).parents[1]
 _SAFE_PATH = "-P" if sys.version_info >= (3, 11) else "-I"
 _LIBRARY_PATH = "LD_LIBRARY_PATH"
+_children_stay_out = False
 
 
 def python(module: str, arguments: Sequence[str]) -> list[str]:
@@ -74,7 +75,7 @@ def _library_path_without_gaps() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _children_in_our_folder() -> Iterator[None]:
-    if not _children_stay_away:
+    if not _children_stay_out:
         yield
         return
     from multiprocessing import spawn
@@ -114,10 +115,11 @@ def importing_elsewhere() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _in_our_folder() -> Iterator[None]:
-    if os.name != "posix":
+    try:
+        here = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+    except OSError:  # on Windows; and what this user may not enter, its loader cannot search
         yield
         return
-    here = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
     try:
         os.chdir(OURS)
         yield
@@ -126,13 +128,10 @@ def _in_our_folder() -> Iterator[None]:
         os.close(here)
 
 
-def keep_children_away() -> None:
+def keep_children_out_of_it() -> None:
     """Let the spawned processes of this program stay in a folder of our own.
 
     It is not for the programs of others, whose modules a spawned process imports, too.
     """
-    global _children_stay_away  # noqa: PLW0603
-    _children_stay_away = True
-
-
-_children_stay_away = False
+    global _children_stay_out  # noqa: PLW0603
+    _children_stay_out = True

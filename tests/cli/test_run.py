@@ -229,3 +229,16 @@ def test_fifo_that_nobody_writes_or_reads_does_not_hang(
     os.mkfifo(tmp_path / "fifo")
     done = program("run", digits, "-o", "out.csv", option, "fifo", timeout=30)
     assert "fifo" in problem(done, {"--labels": 2, "--model": 65}.get(option, 73))
+
+
+@pytest.mark.parametrize("output", ["--out", "--log-file", "--metrics"])
+@pytest.mark.parametrize("given", ["--model", "--labels"])
+def test_inputs_are_not_outputs(
+    program: Program, digits: Path, tmp_path: Path, output: str, given: str
+) -> None:
+    path = tmp_path / "input.csv"
+    path.write_text("precious")
+    options = ["--out", "out.csv", "--out", path] if output == "--out" else [output, path]
+    line = problem(program("run", digits, "-o", "out.csv", given, path, *options[-2:]), 2)
+    assert f"{given} and {output} name one file" in line
+    assert path.read_text() == "precious"

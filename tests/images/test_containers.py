@@ -43,10 +43,14 @@ TOO_MUCH = {
     "chunks": (lambda: png(chunks=many(chunk(b"prVt", b""))), "more than 100000 chunks"),
     "texts": (lambda: png(chunks=many(chunk(b"tEXt", b"k\0"))), "more than 100000 chunks"),
     "segments": (lambda: jpeg(segments=many(segment(0xE5, b""))), "more than 100000 segments"),
+    "segments behind an end": (
+        lambda: jpeg(segments=b"\xff\xd9" + many(segment(0xFE, b""))),
+        "more than 100000 segments",
+    ),
     "fill bytes": (lambda: jpeg(segments=many(b"\xff") + segment(0xE5, b"")), "100000 segments"),
     "blocks": (lambda: gif(MAX_PARTS + 1), "more than 100000 blocks"),
     "junk": (lambda: b"GIF89a" + bytes(7) + many(b"x"), "more than 100000 blocks"),
-    "EXIF data": (lambda: jpeg(bytes(MAX_EXIF + 1)), "1048576 bytes of EXIF data"),
+    "EXIF data": (lambda: jpeg(bytes(MAX_EXIF + 1)), "16777216 bytes of EXIF data"),
     "values": (lambda: jpeg(tagged(6, 400_000)), "values in its tags"),
     "values of TIFF": (lambda: tagged(3, 400_000, pixels=bytes(784)), "values in its tags"),
     "one place": (lambda: jpeg(overlapping(300, 60_000)), "claim the same bytes"),
@@ -59,6 +63,10 @@ TOO_MUCH = {
         "a tile of more than",
     ),
     "comments": (lambda: b"P1\n1000 1000\n" + many(b"#\n", MAX_COMMENTS + 1), "10000 comments"),
+    "comments far behind": (
+        lambda: b"P2\n300 300\n255\n" + b" " * 100_000 + many(b"#\n", MAX_COMMENTS + 1),
+        "10000 comments",
+    ),
 }
 
 
@@ -116,6 +124,7 @@ def test_exif_data_that_pillow_found_are_looked_through(name: str) -> None:
 
 
 def test_text_that_is_no_exif_data_is_left_to_pillow() -> None:
+    check_exif({"exif": "a text chunk of that name"})
     check_exif({"Raw profile type exif": "\n\n\nnot hexadecimal"})
 
 

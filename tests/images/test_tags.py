@@ -89,3 +89,26 @@ def test_what_pillow_writes_passes() -> None:
     exif[0x010E] = "a digit"
     check_tags(exif.tobytes())
     check_tags(saved("TIFF", exif=exif.tobytes()), 784)
+
+
+@pytest.mark.parametrize("kind", [3, 4, 6, 8, 9, 13])
+def test_directory_below_is_found_whatever_type_its_place_has(kind: int) -> None:
+    """Pillow takes any integer for the place of a directory."""
+    data = bytearray(tagged(3, MAX_VALUES + 1, below=34665))
+    assert data[10 + 2 : 10 + 4] == struct.pack("<H", 4)
+    data[10 + 2 : 10 + 4] = struct.pack("<H", kind)
+    with pytest.raises(ImageError, match="values in its tags"):
+        check_tags(bytes(data))
+
+
+def test_largest_of_several_sizes_of_a_tile_counts() -> None:
+    tags = [(322, 3, 1, 32_000), (323, 3, 1, 32_000), (322, 3, 1, 16), (323, 3, 1, 16)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with pytest.raises(ImageError, match="a tile of more than"):
+        check_tags(data, 100_000_000)
+    inner = struct.pack("<H", 2) + entries[24:]
+    outer = [*tags[:2], (34665, 4, 1, 8 + 2 + 36 + 4)]
+    first = struct.pack("<H", 3) + b"".join(struct.pack("<HHII", *tag) for tag in outer) + bytes(4)
+    with pytest.raises(ImageError, match="a tile of more than"):
+        check_tags(b"II*\0\x08\0\0\0" + first + inner, 100_000_000)

@@ -101,11 +101,19 @@ def test_only_objects_and_dictionaries_have_a_state(built: bytes) -> None:
         b"U\x01\xe9",  # é in one encoding, and no text in another
         b"T\x01\0\0\0\xe9",
         b"S'\xe9'\n",
+        b"U\xc8" + 199 * b"a" + b"\xe9",
     ],
 )
 def test_text_that_readers_could_take_for_different_things_is_an_error(text: bytes) -> None:
     with pytest.raises(PickleError):
         read_pickle(text + b".")
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 200, 255])
+def test_text_of_python_2_is_read(length: int) -> None:
+    text = b"a" * length
+    assert read_pickle(b"\x80\x02U" + bytes([length]) + text + b".").root == text.decode()
+    assert read_pickle(b"T" + length.to_bytes(4, "little") + text + b".").root == text.decode()
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2])

@@ -206,3 +206,19 @@ def test_careless_reader_computes_something_else() -> None:
         except RuntimeError:  # shapes that no longer fit
             same = False
         assert not same
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda wrapper: vars(wrapper).update(forward=nn.ReLU()),
+        lambda wrapper: vars(wrapper).update(module=nn.ReLU()),
+        lambda wrapper: wrapper.register_forward_hook(nn.ReLU()),
+        lambda wrapper: vars(wrapper).update(dim=1),
+    ],
+)
+def test_what_is_around_a_whole_model_must_hand_images_on(tmp_path: Path, change: Any) -> None:
+    wrapper = nn.DataParallel(oracle.CNN())
+    assert load_checkpoint(saved(tmp_path / "CNN.pt", wrapper)).classes == 10
+    change(wrapper)
+    assert "its DataParallel " in refusal(saved(tmp_path / "CNN.pt", wrapper))

@@ -1,9 +1,11 @@
 """What others have planted beside a report, or at its name, is named, left alone, and not used."""
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,8 +64,8 @@ PLANTS: list[tuple[str, Callable[[Path, Path], None], str]] = [
     *((name, link, "is a symbolic link instead of") for name in ("lock", "state", "account")),
     *((name, fifo, "is a FIFO instead of") for name in ("lock", "state", "account", "journal")),
     *((name, folder, "is a folder instead of") for name in ("lock", "state", "account")),
-    *((name, hard_link, "has another name, too") for name in ("lock", "state", "account")),
-    *((name, open_to_others, "is open to other users") for name in ("lock", "state")),
+    ("lock", hard_link, "has another name, too"),
+    ("lock", open_to_others, "is open to other users"),
     ("journal", link, "is a symbolic link instead of a folder"),
     ("journal", file, "is a regular file instead of a folder"),
     ("journal", open_folder, "is open to other users"),
@@ -89,6 +91,54 @@ def test_what_this_program_did_not_put_there_is_named(
     assert out.read_text() == "the old report"
     assert victim.read_text() == "precious"
     assert os.lstat(path).st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("change", [hard_link, open_to_others])
+def test_state_that_others_may_have_changed_is_replaced_but_not_read(
+    digits: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Any
+) -> None:
+    """It costs a night without reuse, and not the night: the new state is private again."""
+    out, victim = tmp_path / "out.csv", tmp_path / "victim"
+    run(Job((str(digits),), out))
+    forged = state_path(out).read_bytes()
+    state_path(out).unlink()
+    victim.write_bytes(forged)
+    change(state_path(out), victim)
+    state_path(out).write_bytes(forged)
+    for update, reused in ((True, 0), (True, 10)):
+        summary = run(Job((str(digits),), out, update=update))
+        assert (summary.reused, summary.predicted) == (reused, 10 - reused)
+    assert f"{state_path(out)} is " in caplog.text
+    assert "every image is predicted" in caplog.text
+    assert stat.S_IMODE(state_path(out).stat().st_mode) == 0o600
+    assert victim.read_bytes() == forged
+
+
+def test_copies_by_hard_links_do_not_end_the_next_run(digits: Path, tmp_path: Path) -> None:
+    """As ``cp -al`` makes them of a whole folder."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    run(Job((str(digits),), folder / "out.csv", save_fitted=folder / "fitted"))
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy, copy_function=os.link)
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    run(Job((str(digits),), folder / "out.csv", save_fitted=folder / "fitted", fresh=True))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("name", ["journal", "lock"])
+def test_file_system_without_rights_of_its_own_is_fine(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """There all files have the same owner and rights, whoever makes them, and with which."""
+    out = tmp_path / "out.csv"
+    (open_folder if name == "journal" else open_to_others)(places(out)[name], out)
+    with pytest.raises(OutputError, match="is open to other users"):
+        run(Job((str(digits),), out))
+    everything = (os.geteuid(), 0o777)
+    monkeypatch.setattr("batchdigit.system.regular._of_a_new_file", lambda _folder: everything)
+    run(Job((str(digits),), out))
+    assert out.exists()
 
 
 @as_root
@@ -131,7 +181,18 @@ def test_report_does_not_take_over_the_rights_of_somebody_elses_file(
         publication.create(out)
         publication.publish()
     assert out.stat().st_uid == 0
-    assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~_umask()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~_umask() & mode
+
+
+@as_root
+def test_report_of_somebody_else_that_was_private_stays_so(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.touch(mode=0o600)
+    os.chown(out, SOMEBODY, SOMEBODY)
+    with Publication() as publication:
+        publication.create(out)
+        publication.publish()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
 def test_report_takes_over_the_rights_of_ours_but_never_to_run_as_us(tmp_path: Path) -> None:
@@ -164,6 +225,10 @@ def test_what_is_planted_in_everybodys_folder_is_not_replaced(tmp_path: Path, ki
         out = planted if kind == "link" else planted / "out.csv"
     with pytest.raises(OutputError, match="another user"):
         check_target(out)
+    if kind != "file":
+        (tmp_path / "mine").symlink_to(out)  # a link of ours that leads to it
+        with pytest.raises(OutputError, match="another user"):
+            check_target(tmp_path / "mine")
     os.chown(shared, SOMEBODY, SOMEBODY)  # then that user could do it anyway
     check_target(out)
     assert (private / "out.csv").read_text() == "precious"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchdigit import AccountingError, Failure, Predictions
-from batchdigit.batches import Treatment
+from batchdigit.batches import Batch, Treatment
 from batchdigit.reports.formats import ReportFormat
 from batchdigit.reports.table import Layout, Tabulator, needs_review
 from batchdigit.reports.writer import ReportWriter
@@ -187,3 +187,13 @@ def test_review_is_needed_below_a_confidence_or_of_a_crowd() -> None:
         facts=facts_of([0, 0, 0, Treatment.CROWDED], [0.0] * 4),
     )
     assert needs_review(predictions, 0.5).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+@pytest.mark.parametrize("start", ["=1+1", " @x", "\uff1d1"])
+def test_error_cannot_be_split_into_a_formula(delimiter: str, start: str) -> None:
+    text = f"chunk a{delimiter}{start}"
+    failed = Batch.failed(Failure(0, "decode", text))
+    predictions = Predictions.of(failed, np.zeros((0, 2), np.int64), np.zeros((0, 2), np.float32))
+    rows = Tabulator(FileList([b"a.png"]), Layout(10)).tabulate(predictions)
+    assert rows["error"] == [f"decode: chunk a {start}"]
