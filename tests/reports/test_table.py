@@ -194,6 +194,8 @@ def test_review_is_needed_below_a_confidence_or_of_a_crowd() -> None:
 def test_error_cannot_be_split_into_a_formula(delimiter: str, start: str) -> None:
     text = f"chunk a{delimiter}{start}"
     failed = Batch.failed(Failure(0, "decode", text))
-    predictions = Predictions.of(failed, np.zeros((0, 2), np.int64), np.zeros((0, 2), np.float32))
+    predictions = Predictions.of(
+        failed, np.zeros((0, 2), np.int64), np.zeros((0, 2), np.float32), {}
+    )
     rows = Tabulator(FileList([b"a.png"]), Layout(10)).tabulate(predictions)
     assert rows["error"] == [f"decode: chunk a {start}"]
