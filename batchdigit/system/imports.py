@@ -46,7 +46,7 @@ def import_onnxruntime() -> Any:
     It would tell its makers that it is used, and write an identifier of this machine below the
     user's home for that.
     """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with importing_elsewhere():
         import onnxruntime
 
