@@ -129,9 +129,8 @@ class _CsvFormat:
 
         self._text = _TextStream(stream, gzipped)
         self._truths = [name for name, kind in columns.items() if kind is bool]
-        self._writer = csv.writer(
-            _LineFeeds(self._text), delimiter=self.delimiter, lineterminator=_LineFeeds.QUOTED
-        )
+        lines = _LineFeeds(self._text, self.delimiter)
+        self._writer = csv.writer(lines, delimiter=self.delimiter, lineterminator=lines.line_end)
         self._writer.writerow(columns)
 
     def write(self, columns: Columns) -> None:
@@ -149,20 +148,20 @@ class _TsvFormat(_CsvFormat):
 
 
 class _LineFeeds:
-    """Ends each line that ``csv`` writes with LF instead of ``QUOTED``.
+    """Ends each line that ``csv`` writes with LF instead of ``line_end``.
 
     ``csv`` quotes a cell that holds a character of the line end that it is told to use. Among those
     are CR and LF, and what some programs take for a delimiter: where it stood outside of quotes,
     what follows would be a cell of its own there, perhaps a formula.
     """
 
-    QUOTED = "\r\n,;\t|"
-
-    def __init__(self, text: _TextStream) -> None:
+    def __init__(self, text: _TextStream, delimiter: str) -> None:
         self._text = text
+        # Since Python 3.13 the delimiter itself, which is quoted anyway, may not be among them.
+        self.line_end = "\r\n,;\t|".replace(delimiter, "")
 
     def write(self, line: str) -> None:
-        self._text.write(line.removesuffix(self.QUOTED) + "\n")
+        self._text.write(line.removesuffix(self.line_end) + "\n")
 
 
 class _JsonLinesFormat:
