@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 
 from batchdigit.errors import UsageError, one_line, remedy_for
+from batchdigit.system.json_objects import load_json
 from batchdigit.system.paths import as_path
 from batchdigit.system.regular import NotRegularError, read_regular
 
@@ -95,16 +95,9 @@ def _lines(text: str) -> list[str]:
     return text.rstrip().splitlines()
 
 
-def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; the json module alone would keep the last of several equal keys."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a class is named twice")
-    return dict(pairs)
-
-
 def _json_names(text: str, path: Path) -> object:
     try:
-        names = json.loads(text, object_pairs_hook=_each_once)
+        names = load_json(text, doubled="a class is named twice")
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"the labels {path} begin like JSON, but are not JSON: {error}",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import struct
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import BatchdigitError, CheckpointError, remedy_for
+from batchdigit.system.json_objects import load_json
 from batchdigit.system.regular import NotRegularError, open_regular, read_regular
 
 MAX_HEADER_BYTES = 4 << 20  # of safetensors; the CNN's has 2 KB
@@ -157,14 +157,7 @@ def safetensors_header(data: bytes) -> dict[str, Any] | None:
     if length > min(len(data) - 8, MAX_HEADER_BYTES):
         return None
     try:
-        header = json.loads(data[8 : 8 + length], object_pairs_hook=_each_once)
+        header = load_json(data[8 : 8 + length], doubled="a name that stands twice")
     except (ValueError, RecursionError):
         return None
     return header if isinstance(header, dict) else None
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two equal keys, one reader would take the first and another the last."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name that stands twice")
-    return dict(pairs)

@@ -17,7 +17,6 @@ from batchdigit.modelfiles.standins import Instance, Resolve
 
 MAX_BYTES = 4 << 20  # the CNN's state dict takes 4 KB, the whole model 10 KB
 
-
 # Instructions whose argument is text, and how Python writes a number in it.
 _TEXTS = {
     "INT": b"%d\n",

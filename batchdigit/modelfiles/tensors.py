@@ -28,7 +28,7 @@ DTYPES = {  # for each of torch's storage classes: the name of its type, the byt
 }
 _REBUILD_TENSOR = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 _REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
-MAX_OTHERS = 2  # arguments
+_MAX_OTHERS = 2  # arguments
 
 TENSOR_DATA = frozenset(
     {
@@ -172,7 +172,7 @@ def _check_others(arguments: tuple[Any, ...]) -> None:
     negated. (torch/_utils.py)
     """
     gradient, *more = arguments or (False,)
-    if not isinstance(gradient, bool) or len(more) > MAX_OTHERS or any(map(_is_something, more)):
+    if not isinstance(gradient, bool) or len(more) > _MAX_OTHERS or any(map(_is_something, more)):
         raise ValueError("with metadata")
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _OBEYED = "\n\t"  # the end of a row, and the delimiter of TSV
+_WITHOUT_OBEYED = str.maketrans("", "", _OBEYED)
 
 
 class ForTerminal(io.RawIOBase):
@@ -30,7 +31,7 @@ class ForTerminal(io.RawIOBase):
         """Pass on what is whole; half a character waits for its rest."""
         raw = bytes(data)
         text = self._decoder.decode(raw)
-        if not text.translate(_SEEN).isprintable():
+        if not text.translate(_WITHOUT_OBEYED).isprintable():
             text = "".join(map(_spelled, text))
         self._stream.write(text.encode())
         return len(raw)
@@ -38,9 +39,6 @@ class ForTerminal(io.RawIOBase):
     def flush(self) -> None:
         """Flush the stream."""
         self._stream.flush()
-
-
-_SEEN = str.maketrans("", "", _OBEYED)
 
 
 def _spelled(character: str) -> str:

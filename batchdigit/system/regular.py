@@ -51,18 +51,18 @@ def open_regular(
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket cannot be opened at all
             with contextlib.suppress(NotImplementedError):
-                check_regular(os.stat(path, dir_fd=folder, follow_symlinks=follow))
+                _check_regular(os.stat(path, dir_fd=folder, follow_symlinks=follow))
         raise
     try:
         status = os.fstat(descriptor)
-        check_regular(status)
+        _check_regular(status)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor, status
 
 
-def check_regular(status: os.stat_result) -> None:
+def _check_regular(status: os.stat_result) -> None:
     """Raise NotRegularError unless it is what is known about a regular file."""
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularError(errno.EINVAL, f"not a regular file but {kind_of(status)}")

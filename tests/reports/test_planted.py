@@ -11,8 +11,9 @@ import pytest
 
 from batchdigit import Job, OutputError, run
 from batchdigit.places import account_path, journal_path, lock_path, state_path
-from batchdigit.system.publish import Publication, check_target
+from batchdigit.system.publish import check_target
 from tests.support.programs import problem
+from tests.support.reports import replaced_mode
 from tests.support.samples import Program
 
 SOMEBODY = 54321
@@ -177,11 +178,8 @@ def test_report_does_not_take_over_the_rights_of_somebody_elses_file(
     out.touch()
     os.chown(out, SOMEBODY, SOMEBODY)
     out.chmod(mode)
-    with Publication() as publication:
-        publication.create(out)
-        publication.publish()
+    assert replaced_mode(out) == 0o666 & ~_umask() & mode
     assert out.stat().st_uid == 0
-    assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~_umask() & mode
 
 
 @as_root
@@ -189,20 +187,14 @@ def test_report_of_somebody_else_that_was_private_stays_so(tmp_path: Path) -> No
     out = tmp_path / "out.csv"
     out.touch(mode=0o600)
     os.chown(out, SOMEBODY, SOMEBODY)
-    with Publication() as publication:
-        publication.create(out)
-        publication.publish()
-    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert replaced_mode(out) == 0o600
 
 
 def test_report_takes_over_the_rights_of_ours_but_never_to_run_as_us(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.touch()
     out.chmod(0o4640)
-    with Publication() as publication:
-        publication.create(out)
-        publication.publish()
-    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    assert replaced_mode(out) == 0o640
 
 
 @as_root

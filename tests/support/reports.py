@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from batchdigit.reports.formats import choose_format
 from batchdigit.reports.table import Layout
 from batchdigit.reports.writer import ReportWriter
 from batchdigit.sources.filelist import FileList
+from batchdigit.system.publish import Publication
 
 FORMATS = [*NAMES, *(f"{name}.gz" for name in NAMES if name != "parquet")]
 
@@ -77,3 +79,11 @@ def _cell(name: str, value: Any) -> Any:
     if name in ("needs_review", "fitted"):
         return {"true": True, "false": False}.get(value, value)
     return float(np.float32(value))
+
+
+def replaced_mode(out: Path) -> int:
+    """The permissions of ``out`` once an empty file has been published in its place."""
+    with Publication() as publication:
+        publication.create(out)
+        publication.publish()
+    return stat.S_IMODE(out.stat().st_mode)

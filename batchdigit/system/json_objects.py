@@ -1,0 +1,23 @@
+"""JSON from files that others wrote."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def load_json(text: str | bytes, doubled: str) -> Any:
+    """What the JSON ``text`` says.
+
+    Of several equal names in an object, the json module alone would keep the last, where another
+    reader takes the first. Here, they raise ValueError with the message ``doubled``. Raises
+    ValueError for what is not JSON, too, and RecursionError for what is nested too deeply.
+    """
+
+    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(doubled)
+        return found
+
+    return json.loads(text, object_pairs_hook=each_once)
