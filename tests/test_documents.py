@@ -168,6 +168,20 @@ def test_options_of_a_run_are_those_of_their_page_with_their_defaults() -> None:
             assert told.strip(" `") == default, option
 
 
+def test_options_stand_under_the_heading_of_their_group_in_the_help() -> None:
+    import typer
+
+    run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    groups = {
+        parameter.opts[0]: getattr(parameter, "rich_help_panel", "") for parameter in run.params
+    }
+    parts = re.split(r"^## (.*)$", PAGES["docs/options.md"], flags=re.MULTILINE)
+    for heading, part in zip(parts[1::2], parts[2::2], strict=True):
+        options = re.findall(r"^\| `(--[\w-]+)`", part, re.MULTILINE)
+        assert options
+        assert {groups[option] for option in options} == {heading}
+
+
 def test_options_that_rows_depend_on_are_those_of_the_page(workplace: Path) -> None:
     shell("batchdigit run sample_images --out preds.csv", workplace)
     state = read_state(workplace / ".preds.csv.state")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from batchdigit.cli.bench import benches
+from batchdigit.cli.commands import Command, CommandGroup, GroupedCommand
 from batchdigit.cli.doctor import doctor
 from batchdigit.cli.model import models
 from batchdigit.cli.options import (
@@ -20,6 +21,7 @@ from batchdigit.errors import ExitCode, OutputError
 from batchdigit.system.working_folder import keep_children_out_of_it
 
 app = typer.Typer(
+    cls=CommandGroup,
     help="Which digit does each image show? Batch inference with a CNN over folders of images.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -27,11 +29,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command(epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)(run)
-app.command(epilog=TRAIN_EXIT_CODES, no_args_is_help=True)(train)
+app.command(cls=GroupedCommand, epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)(run)
+app.command(cls=Command, epilog=TRAIN_EXIT_CODES, no_args_is_help=True)(train)
 app.add_typer(benches, name="bench")
 app.add_typer(models, name="model")
-app.command(epilog=DOCTOR_EXIT_CODES)(doctor)
+app.command(cls=Command, epilog=DOCTOR_EXIT_CODES)(doctor)
 
 
 @app.callback()

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from batchdigit.bench.job import BenchJob
 from batchdigit.cli.bench_compare import EXIT_CODES as COMPARE_EXIT_CODES
 from batchdigit.cli.bench_compare import compare
+from batchdigit.cli.commands import Command, CommandGroup
 from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
@@ -38,7 +38,7 @@ Examples:
 """
 
 
-class _MeasureUnlessCompare(TyperGroup):
+class _MeasureUnlessCompare(CommandGroup):
     """A group of commands that runs ``measure`` unless another one is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -52,15 +52,16 @@ benches = typer.Typer(
     help="Measure how fast runs are on this machine, and compare two measurements.",
     rich_markup_mode=None,
 )
-benches.command(epilog=COMPARE_EXIT_CODES, no_args_is_help=True)(compare)
+benches.command(cls=Command, epilog=COMPARE_EXIT_CODES, no_args_is_help=True)(compare)
 
 
-@benches.command(epilog=BENCH_EXAMPLES)
+@benches.command(cls=Command, epilog=BENCH_EXAMPLES)
 def measure(
     source: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders of images or image files.  [default: the thousand packaged digits]"
+            metavar="SOURCE",
+            help="Folders of images or image files.  [default: the thousand packaged digits]",
         ),
     ] = None,
     seconds: Annotated[

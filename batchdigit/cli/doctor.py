@@ -25,7 +25,9 @@ from batchdigit.reports.formats import choose_format
 def doctor(
     source: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders of images or image files that a run would read."),
+        typer.Argument(
+            metavar="SOURCE", help="Folders of images or image files that a run would read."
+        ),
     ] = None,
     out: Annotated[
         Path,

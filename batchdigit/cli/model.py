@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from batchdigit.cli.commands import Command, CommandGroup
 from batchdigit.cli.lines import conversion_lines, inspection_lines
 from batchdigit.cli.options import (
     MODEL_EXIT_CODES,
@@ -22,6 +23,7 @@ from batchdigit.errors import ExitCode
 from batchdigit.system.imports import loading
 
 models = typer.Typer(
+    cls=CommandGroup,
     help="Inspect model files, and convert them.",
     epilog=MODEL_EXIT_CODES,
     no_args_is_help=True,
@@ -29,7 +31,7 @@ models = typer.Typer(
 )
 
 
-@models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+@models.command(cls=Command, epilog=MODEL_EXIT_CODES, no_args_is_help=True)
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The model file.")],
     class_name: ClassNameOption = None,
@@ -51,7 +53,7 @@ def inspect(
         raise typer.Exit(ExitCode.OK if inspection.usable else ExitCode.MODEL_REFUSED)
 
 
-@models.command(epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+@models.command(cls=Command, epilog=MODEL_EXIT_CODES, no_args_is_help=True)
 def convert(
     source: Annotated[
         Path, typer.Argument(metavar="IN", readable=False, help="A model file that a run accepts.")

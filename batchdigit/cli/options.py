@@ -11,6 +11,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from batchdigit.cli.commands import MESSAGES, MODEL
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
 from batchdigit.job import MODEL_VARIABLE
 from batchdigit.version import __version__
@@ -51,13 +52,18 @@ def _print_version(wanted: bool) -> None:
 VersionOption = Annotated[
     bool,
     typer.Option(
-        "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        rich_help_panel=MESSAGES,
+        help="Print the version and exit.",
     ),
 ]
 ClassNameOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
+        rich_help_panel=MODEL,
         help="The name of the class of a whole pickled model, if not CNN.",
     ),
 ]
@@ -68,11 +74,14 @@ ModelOption = Annotated[
         "-m",
         metavar="FILE",
         readable=False,
+        rich_help_panel=MODEL,
         help="A CNN's weights: a state dict, a whole model, safetensors, or converted to ONNX.  "
         f"[default: ${MODEL_VARIABLE}, else the packaged one]",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", rich_help_panel=MESSAGES, help="Print one JSON object.")
+]
 
 
 def source_paths(source: Iterable[str]) -> tuple[Path, ...]:

@@ -76,7 +76,7 @@ def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
         "from batchdigit.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "assert not {'torch', 'pandas', 'torchvision', 'numpy'} & set(sys.modules)"
+        "assert not {'torch', 'pandas', 'torchvision', 'numpy', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
