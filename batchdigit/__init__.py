@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from batchdigit.errors import CheckpointError as CheckpointError
     from batchdigit.errors import DeviceError as DeviceError
     from batchdigit.errors import ExitCode as ExitCode
+    from batchdigit.errors import GoneError as GoneError
     from batchdigit.errors import OutputBusyError as OutputBusyError
     from batchdigit.errors import OutputError as OutputError
     from batchdigit.errors import SourceError as SourceError
@@ -52,7 +53,14 @@ _EXPORTS = {
     "models.convert": ("Conversion", "convert_model"),
     "errors": (
         *("AccountingError", "BatchdigitError", "CheckpointError", "DeviceError", "ExitCode"),
-        *("OutputBusyError", "OutputError", "SourceError", "UsageError", "WorkerError"),
+        *(
+            "GoneError",
+            "OutputBusyError",
+            "OutputError",
+            "SourceError",
+            "UsageError",
+            "WorkerError",
+        ),
     ),
     "sources.filenames": ("escape_filename", "unescape_filename"),
     "models.inspection": ("Inspection", "inspect_model"),

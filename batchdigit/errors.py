@@ -5,6 +5,7 @@
     ├── CheckpointError       65    a model file that cannot or must not be loaded
     ├── SourceError           66    no images to read
     ├── OutputError           73    the report cannot be written
+    ├── GoneError             74    too many files of the last report are gone
     ├── OutputBusyError       75    another run is writing the report
     ├── DeviceError            1    the device that was asked for is not there
     ├── WorkerError            1    processes that read cannot be started, or cannot be ended
@@ -13,7 +14,7 @@
     StoppedBySignal        128+N    SIGINT, SIGTERM or SIGHUP asked the program to end
 
 The codes are those of BSD's sysexits.h where it has one that fits (65 EX_DATAERR, 66 EX_NOINPUT,
-73 EX_CANTCREAT, 75 EX_TEMPFAIL).
+73 EX_CANTCREAT, 74 EX_IOERR, 75 EX_TEMPFAIL).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Mapping
 from enum import IntEnum
 
 MAX_PROBLEM = 5_000  # characters; a path alone may have 4,096 bytes
@@ -36,6 +38,7 @@ class ExitCode(IntEnum):
     MODEL_REFUSED = 65
     NO_IMAGES = 66
     CANNOT_WRITE = 73
+    FILES_GONE = 74
     BUSY = 75
 
 
@@ -47,6 +50,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.MODEL_REFUSED: "the model file is missing, or was refused",
     ExitCode.NO_IMAGES: "no images found, or a source is missing",
     ExitCode.CANNOT_WRITE: "an output cannot be written",
+    ExitCode.FILES_GONE: "more files of the last report are gone than --max-gone allows",
     ExitCode.BUSY: "another run is writing this output",
 }
 
@@ -87,6 +91,22 @@ class OutputError(BatchdigitError):
     """The report cannot be written; what was there before is untouched."""
 
     exit_code = ExitCode.CANNOT_WRITE
+
+
+class GoneError(BatchdigitError):
+    """Too many files of the last report are gone; nothing is published.
+
+    ``counts`` says how the images that were found compare with those of the last report, as far as
+    that is known: how many are ``unchanged``, ``new``, ``changed``, ``gone`` and ``retried``.
+    """
+
+    exit_code = ExitCode.FILES_GONE
+
+    def __init__(
+        self, problem: str, remedy: str = "", counts: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__(problem, remedy)
+        self.counts = dict(counts or {})
 
 
 class OutputBusyError(BatchdigitError):

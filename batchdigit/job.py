@@ -34,30 +34,33 @@ REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How many images may fail before a finished run counts as bad: a number or a percentage."""
+    """How many of some images are tolerated, of those that fail, say: a number or a percentage."""
 
     count: int = 0
     percent: Decimal | None = None  # exactly as written: 32.3% of 1,000 is 323
 
     @classmethod
-    def parse(cls, text: str) -> Tolerance:
-        """Parse ``"3"`` or ``"0.5%"``. Raises UsageError for anything else."""
+    def parse(cls, text: str, option: str = "--max-bad") -> Tolerance:
+        """Parse ``"3"`` or ``"0.5%"``. Raises UsageError, naming the ``option``, for all else."""
         if match := re.fullmatch(r"(\d{1,18})", text):
             return cls(count=int(match[1]))
         if (match := re.fullmatch(r"(\d{1,3}(?:\.\d{1,18})?)%", text)) and Decimal(match[1]) <= 100:
             return cls(percent=Decimal(match[1]))
         raise UsageError(
-            f"--max-bad {text!r} is neither a number nor a percentage", "write 3 or 0.5%"
+            f"{option} {text!r} is neither a number nor a percentage", "write 3 or 0.5%"
         )
 
     def __str__(self) -> str:
         return str(self.count) if self.percent is None else f"{self.percent}%"
 
-    def allows(self, failed: int, found: int) -> bool:
-        """Whether ``failed`` out of ``found`` images are few enough."""
+    def allows(self, count: int, total: int) -> bool:
+        """Whether ``count`` out of ``total`` images are few enough."""
         if self.percent is None:
-            return failed <= self.count
-        return failed * 100 <= found * self.percent
+            return count <= self.count
+        return count * 100 <= total * self.percent
+
+
+MAX_GONE = Tolerance(percent=Decimal(50))
 
 
 def default_model() -> Path:
@@ -156,8 +159,7 @@ class Reporting:
         object.__setattr__(self, "labels", check_labels(self.labels))  # the instance is frozen
         if self.save_fitted is not None:
             object.__setattr__(self, "save_fitted", as_path("save_fitted", self.save_fitted))
-        if not isinstance(self.max_bad, Tolerance):
-            object.__setattr__(self, "max_bad", Tolerance.parse(str(self.max_bad)))
+        _as_tolerance(self, "max_bad", "--max-bad")
         if not 0 <= self.review_below <= 1:
             raise UsageError(
                 f"--review-below {self.review_below:g} is not a probability", "try 0.97"
@@ -169,18 +171,27 @@ class Resuming:
     """How to treat earlier runs and concurrent ones.
 
     ``update`` reuses the rows of the last report at ``out`` for images that have not changed;
-    ``retry_errors`` excludes error rows. ``fresh`` forgets what an unfinished run has done.
-    ``wait`` is how many seconds to wait for another run that writes ``out``.
+    ``retry_errors`` excludes error rows. If more files of the last report are gone than
+    ``max_gone`` allows (a number, or text as the command line has it; MAX_GONE if it is None),
+    nothing is published. ``fresh`` forgets what an unfinished run has done. ``wait`` is how many
+    seconds to wait for another run that writes ``out``.
     """
 
     update: bool = False
     retry_errors: bool = False
+    max_gone: Tolerance | None = None
     fresh: bool = False
     wait: float = 0.0
 
     def __post_init__(self) -> None:
         if self.retry_errors and not self.update:
             raise UsageError("--retry-errors has no effect without --update", "add --update")
+        if self.max_gone is not None and not self.update:
+            raise UsageError("--max-gone has no effect without --update", "add --update")
+        if self.update and self.max_gone is None:
+            object.__setattr__(self, "max_gone", MAX_GONE)  # the instance is frozen
+        if self.max_gone is not None:
+            _as_tolerance(self, "max_gone", "--max-gone")
         if not 0 <= self.wait < 1e9:
             raise UsageError(f"--wait {self.wait:g} is not a time in seconds", "try 3600")
 
@@ -238,6 +249,13 @@ def check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> No
     """Raise UsageError unless ``value`` is one of ``choices``, or None."""
     if value is not None and value not in choices:
         raise UsageError(f"{option} {value!r} is unknown", f"choose from {', '.join(choices)}")
+
+
+def _as_tolerance(part: object, name: str, option: str) -> None:
+    """Make a field a Tolerance that is given as a number or as text. Raises UsageError."""
+    given = getattr(part, name)
+    if not isinstance(given, Tolerance):
+        object.__setattr__(part, name, Tolerance.parse(str(given), option))
 
 
 def _auto_is_none(part: object, name: str) -> None:

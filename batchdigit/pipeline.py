@@ -48,9 +48,10 @@ def run(
     ``job.out`` with ``.run.json`` added, except for a report on standard output. A run that does
     not finish leaves a journal, from which the same job continues.
 
-    Raises UsageError, CheckpointError, SourceError, OutputError, OutputBusyError, DeviceError,
-    WorkerError or AccountingError. In each case ``job.out`` is as it was before. The one exception:
-    if the disk fails after the final rename, ``job.out`` is the new report, complete.
+    Raises UsageError, CheckpointError, SourceError, OutputError, GoneError, OutputBusyError,
+    DeviceError, WorkerError or AccountingError. In each case ``job.out`` is as it was before. The
+    one exception: if the disk fails after the final rename, ``job.out`` is the new report,
+    complete.
     """
     started = datetime.now(timezone.utc)
     stopwatch = Stopwatch()
@@ -79,7 +80,7 @@ def stream(job: Job) -> Iterator[Predictions]:
 
     The options of ``job`` that concern a report in a file (``out``, ``format``, ``max_bad``, those
     of resuming) are ignored. Raises what :func:`run` raises, but OutputError only if images cannot
-    be saved (``save_fitted``), and never OutputBusyError.
+    be saved (``save_fitted``), and never GoneError or OutputBusyError.
     """
     with open_session(job, Stopwatch()) as session:
         for predictions in session.predictions():

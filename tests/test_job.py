@@ -76,6 +76,24 @@ def test_senseless_tolerance_of_a_job_is_an_error(given: Any) -> None:
         Job("images", max_bad=given)
 
 
+def test_half_of_the_files_may_be_gone_unless_the_job_says_otherwise() -> None:
+    assert Job("images", out=Path("a.csv"), update=True).max_gone == Tolerance.parse("50%")
+    other: Any = 3
+    assert Job("images", out=Path("a.csv"), update=True, max_gone=other).max_gone == Tolerance(3)
+    assert Job("images").max_gone is None
+
+
+@pytest.mark.parametrize("given", [-1, 0.5, "many"])
+def test_senseless_number_of_files_that_may_be_gone_is_an_error(given: Any) -> None:
+    with pytest.raises(UsageError, match="--max-gone"):
+        Job("images", out=Path("a.csv"), update=True, max_gone=given)
+
+
+def test_only_an_update_knows_which_files_are_gone() -> None:
+    with pytest.raises(UsageError, match="add --update"):
+        Job("images", max_gone=Tolerance(3))
+
+
 def test_training_on_variants_takes_fitting() -> None:
     with pytest.raises(UsageError, match="--variants 0"):
         TrainJob(Path("data"), Path("CNN.pt"), preprocess="exact")

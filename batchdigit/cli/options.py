@@ -31,8 +31,8 @@ def _exit_codes_without(*codes: ExitCode) -> str:
 
 
 EXIT_CODES = _exit_codes(EXIT_CODE_MEANINGS)
-TRAIN_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES)
-MODEL_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES, ExitCode.NO_IMAGES)
+TRAIN_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES, ExitCode.FILES_GONE)
+MODEL_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES, ExitCode.FILES_GONE, ExitCode.NO_IMAGES)
 DOCTOR_EXIT_CODES = _exit_codes(
     {
         ExitCode.OK: "no problem, though there may be warnings",

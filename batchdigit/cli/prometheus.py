@@ -5,19 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from batchdigit.errors import OutputError
+from batchdigit.errors import GoneError, OutputError
 from batchdigit.reports.summary import RunSummary
 from batchdigit.system.publish import Publication, writing
 
 
 class Metrics:
-    """What is known about a run; ``summary`` is set once there is one."""
+    """What is known about a run; ``summary`` is set once there is one.
+
+    ``update`` says how the images compare with those of the last report, if it was looked at.
+    """
 
     def __init__(self) -> None:
         self.summary: RunSummary | None = None
+        self.refused: Mapping[str, int] | None = None
+
+    @property
+    def update(self) -> Mapping[str, int]:
+        """How many files are unchanged, new, changed, gone, retried; empty if that is unknown."""
+        return (self.summary.update if self.summary else self.refused) or {}
 
 
 @contextlib.contextmanager
@@ -25,8 +34,8 @@ def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
     """Write the metrics of the run in the block to ``path``, however it ends.
 
     The file appears by one rename. For a run that fails, it holds the exit code, time and
-    duration, but no counts. Raises OutputError if the file cannot be written, before the block
-    where possible.
+    duration, but no counts of rows. Raises OutputError if the file cannot be written, before the
+    block where possible.
     """
     metrics = Metrics()
     if path is None:
@@ -40,13 +49,15 @@ def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
     except BaseException as error:
         broken_pipe = 128 + 13 if isinstance(error, BrokenPipeError) else 1
         exit_code = int(getattr(error, "exit_code", broken_pipe))
+        if isinstance(error, GoneError):
+            metrics.refused = error.counts
         try:
-            _write(path, _exposition(metrics.summary, exit_code, time.monotonic() - start, out))
+            _write(path, _exposition(metrics, exit_code, time.monotonic() - start, out))
         except OutputError:
             if metrics.summary is not None:  # otherwise the run's own failure says more
                 raise
         raise
-    _write(path, _exposition(metrics.summary, 0, time.monotonic() - start, out))
+    _write(path, _exposition(metrics, 0, time.monotonic() - start, out))
 
 
 def _write(path: Path, text: bytes) -> None:
@@ -55,8 +66,9 @@ def _write(path: Path, text: bytes) -> None:
         publication.publish()
 
 
-def _exposition(summary: RunSummary | None, exit_code: int, seconds: float, out: Path) -> bytes:
+def _exposition(metrics: Metrics, exit_code: int, seconds: float, out: Path) -> bytes:
     """The metrics in Prometheus' text format."""
+    summary = metrics.summary
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
@@ -74,6 +86,10 @@ def _exposition(summary: RunSummary | None, exit_code: int, seconds: float, out:
     gauge("exit_code", "Exit code of the last run, 0 when all is well.").labels(report).set(
         exit_code
     )
+    if metrics.update:
+        files = gauge("files", "Files of the last run against the report before it.", ("change",))
+        for change, count in metrics.update.items():
+            files.labels(report, change).set(count)
     if summary is not None:
         images = gauge("images", "Images of the last run by outcome.", ("outcome",))
         for outcome in ("predicted", "reused", "failed"):

@@ -72,6 +72,7 @@ def run(
     max_bad: option.MaxBad = str(RUN.max_bad),
     update: option.Update = RUN.update,
     retry_errors: option.RetryErrors = RUN.retry_errors,
+    max_gone: option.MaxGone = None,
     fresh: option.Fresh = RUN.fresh,
     wait: option.Wait = RUN.wait,
     log_file: option.LogFile = None,
@@ -123,6 +124,7 @@ def run(
             max_bad=Tolerance.parse(max_bad),
             update=update,
             retry_errors=retry_errors,
+            max_gone=None if max_gone is None else Tolerance.parse(max_gone, "--max-gone"),
             fresh=fresh,
             wait=wait,
         )

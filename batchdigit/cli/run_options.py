@@ -12,7 +12,7 @@ import typer
 
 from batchdigit.cli.commands import MESSAGES, READING, REPORT, SPEED, UNATTENDED
 from batchdigit.cli.messages import LOG_FORMATS
-from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING
+from batchdigit.job import BACKENDS, MAX_GONE, PRECISIONS, PREPROCESSING
 from batchdigit.reports.formats import FORMATS
 
 Source = Annotated[
@@ -172,6 +172,16 @@ RetryErrors = Annotated[
         "--retry-errors",
         rich_help_panel=UNATTENDED,
         help="With --update, but do not reuse its error rows.",
+    ),
+]
+MaxGone = Annotated[
+    str | None,
+    typer.Option(
+        "--max-gone",
+        metavar="N|P%",
+        rich_help_panel=UNATTENDED,
+        help="With --update, how many of the last report's files may be gone; otherwise nothing "
+        f"is published, and the exit code is 74.  [default: {MAX_GONE}]",
     ),
 ]
 Fresh = Annotated[

@@ -98,14 +98,15 @@ class Outputs:
     def recall(self, source: Source, binding: Mapping[str, Any], batch_size: int) -> Past:
         """What earlier runs with the same ``binding`` (JSON data) have done of ``source``.
 
-        An unfinished run is resumed by whole batches of ``batch_size``.
+        An unfinished run is resumed by whole batches of ``batch_size``. Raises GoneError, with all
+        left as it is, if more files of the last report are gone than the job tolerates.
         """
         if self._beside is None:
             return Past.nothing(source)
         job = self._job
         past = Past.of(source, binding)
         if job.update:
-            past = past.with_report(job.out, retry_errors=job.retry_errors)
+            past = past.with_report(job, source)
         return past.with_journal(self._beside.journal, batch_size, fresh=job.fresh)
 
     @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Predictions
-from batchdigit.places import state_path
+from batchdigit.errors import GoneError
+from batchdigit.job import Job
+from batchdigit.places import account_path, state_path
 from batchdigit.resume.frames import DamagedFrameError
 from batchdigit.resume.journal import Journal, differences
 from batchdigit.resume.last_report import State, read_state
@@ -23,7 +27,9 @@ from batchdigit.resume.update import Comparison, compare
 from batchdigit.sources.base import Source
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
-from batchdigit.system.regular import OpenToOthersError
+from batchdigit.system.regular import OpenToOthersError, read_regular
+
+MAX_ACCOUNT = 16 << 20  # bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,12 +64,29 @@ class Past:
             source.images, np.arange(count, dtype=np.int64), source.stamps(range(count)), binding
         )
 
-    def with_report(self, out: Path, *, retry_errors: bool = False) -> Past:
-        """Add the rows of the last report that still hold; logs why if there are none to reuse."""
-        state = _read_last_state(out, self.binding)
+    def with_report(self, job: Job, source: Source) -> Past:
+        """Add the rows of the last report that still hold; logs why if there are none to reuse.
+
+        Raises GoneError if more of its files are gone than ``job`` tolerates, whether its rows can
+        be reused or not.
+        """
+        state = _read_last_state(job.out)
         if state is None:
+            _check_number(job, len(self.files))
             return self
-        comparison = compare(state, self.files, self.stamps, retry_errors=retry_errors)
+        comparison = compare(state, self.files, self.stamps, retry_errors=job.retry_errors)
+        if _is_about(state, source):
+            _check_gone(job, comparison.counts(), len(state.files))
+        if others := differences(self.binding, state.binding):
+            _LOG.warning(
+                "the last report was made with other %s: every image is predicted",
+                ", ".join(others),
+            )
+            return self
+        if not _is_as_published(job.out, state):
+            _LOG.warning(
+                "%s is not as it was published: the reused rows come from %s", job.out, state.path
+            )
         taken = comparison.index_of[comparison.index_of >= 0]
         places = np.delete(self.places, taken)
         return replace(self, places=places, state=state, comparison=comparison)
@@ -101,8 +124,8 @@ class Past:
         return self.state.rows(self.comparison.index_of)
 
 
-def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
-    """The state of the last report if it has this binding; otherwise logs why not."""
+def _read_last_state(out: Path) -> State | None:
+    """The state of the last report; if there is none to be used, logs why not."""
     path = state_path(out)
     try:
         state = read_state(path)
@@ -115,15 +138,45 @@ def _read_last_state(out: Path, binding: Mapping[str, Any]) -> State | None:
         return None
     if state is None:
         _LOG.info("%s does not exist: no report to update, every image is predicted", path)
-        return None
-    if others := differences(binding, state.binding):
-        _LOG.warning(
-            "the last report was made with other %s: every image is predicted", ", ".join(others)
-        )
-        return None
-    if not _is_as_published(out, state):
-        _LOG.warning("%s is not as it was published: the reused rows come from %s", out, path)
     return state
+
+
+def _is_about(state: State, source: Source) -> bool:
+    """Whether the names of a state and of ``source`` are those of the same files.
+
+    What an option changes about a source, such as whether links are followed, may hide some of its
+    files, but gives none of them another name.
+    """
+    return all(
+        state.binding.get(key) == value
+        for key, value in source.binding.items()
+        if not key.startswith("--")
+    )
+
+
+def _check_gone(job: Job, counts: Mapping[str, int], before: int, *, least: str = "") -> None:
+    """Raise GoneError if too many of the files of the last report, ``before``, are gone."""
+    gone = counts["gone"]
+    if job.max_gone is not None and not job.max_gone.allows(gone, before):
+        raise GoneError(
+            f"{least}{gone} of the {before} files of the last report {job.out} "
+            f"{'is' if gone == 1 else 'are'} gone, more than --max-gone {job.max_gone} allows",
+            f"see whether all of {', '.join(job.source)} is there, and mounted; if they are meant "
+            "to be gone, add --max-gone 100%",
+            counts,
+        )
+
+
+def _check_number(job: Job, found: int) -> None:
+    """Raise GoneError if so many files fewer are found than before that too many must be gone.
+
+    The account still tells their number where the state, which has their names, is of no use.
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
+        account = json.loads(read_regular(account_path(job.out), MAX_ACCOUNT) or b"")
+        before = int(account["found"])
+        if account["options"]["source"] == list(job.source) and found < before:
+            _check_gone(job, {"gone": before - found}, before, least="at least ")
 
 
 def _is_as_published(out: Path, state: State) -> bool:

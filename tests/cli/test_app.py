@@ -23,7 +23,7 @@ def test_installed_command_is_the_module(program: Program) -> None:
     assert done.stdout == program("--version").stdout == f"batchdigit {batchdigit.__version__}\n"
 
 
-ALL_CODES = ["0", "3", "1", "2", "65", "66", "73", "75", "128+N"]
+ALL_CODES = ["0", "3", "1", "2", "65", "66", "73", "74", "75", "128+N"]
 MODEL_CODES = ["0", "1", "2", "65", "73", "75", "128+N"]
 
 

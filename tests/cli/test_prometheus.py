@@ -7,7 +7,7 @@ import pytest
 import typer
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchdigit import Job, OutputError, run
+from batchdigit import GoneError, Job, OutputError, run
 from batchdigit.cli.prometheus import write_metrics
 from batchdigit.errors import StoppedBySignal
 
@@ -24,7 +24,7 @@ def read(path: Path) -> dict[tuple[str, ...], float]:
 
 
 def sorted_labels(labels: dict[str, str]) -> list[str]:
-    return [labels[name] for name in ("report", "outcome", "stage") if name in labels]
+    return [labels[name] for name in ("report", "outcome", "stage", "change") if name in labels]
 
 
 def test_outcome_of_a_run(tmp_path: Path, digits: Path) -> None:
@@ -58,6 +58,30 @@ def test_run_that_fails_leaves_its_exit_code(
     values = read(path)
     assert values["exit_code", os.path.abspath("out.csv")] == code
     assert not any(name[0] == "images" for name in values)
+
+
+def test_files_are_counted_against_the_last_report(tmp_path: Path, digits: Path) -> None:
+    out, path = tmp_path / "out.csv", tmp_path / "run.prom"
+    with write_metrics(path, out) as metrics:
+        metrics.summary = run(Job((digits,), out, workers=0))
+    assert not any(name[0] == "files" for name in read(path))
+    (digits / "00.png").unlink()
+    (digits / "01.png").rename(digits / "new.png")
+    os.utime(digits / "02.png", (1e9, 1e9))
+    with write_metrics(path, out) as metrics:
+        metrics.summary = run(Job((digits,), out, workers=0, update=True))
+    assert {name[2]: count for name, count in read(path).items() if name[0] == "files"} == {
+        "unchanged": 7, "new": 1, "changed": 1, "gone": 2, "retried": 0,
+    }  # fmt: skip
+
+
+def test_run_that_misses_files_leaves_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "run.prom"
+    with pytest.raises(GoneError), write_metrics(path, Path("out.csv")):
+        raise GoneError("gone", counts={"gone": 7})
+    values = read(path)
+    report = os.path.abspath("out.csv")
+    assert (values["exit_code", report], values["files", report, "gone"]) == (74, 7)
 
 
 def test_metrics_that_cannot_be_written_do_not_hide_why_the_run_ended(

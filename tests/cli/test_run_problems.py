@@ -94,6 +94,36 @@ class TestBadInput:
         assert "no images in in" in problem(program("run", "in", "--out", "out.csv"), 66)
         assert os.listdir(tmp_path) == ["in"]
 
+    @pytest.mark.parametrize("kind", ["empty", "missing"])
+    def test_share_that_is_not_mounted_costs_no_row(
+        self, program: Program, digits: Path, tmp_path: Path, kind: str
+    ) -> None:
+        update = ("run", digits, "--out", "out.csv", "--update", "--quiet")
+        assert program(*update).returncode == 0
+        report = (tmp_path / "out.csv").read_bytes()
+        digits.rename(tmp_path / "elsewhere")
+        if kind == "empty":
+            digits.mkdir()
+        problem(program(*update), 66)
+        assert (tmp_path / "out.csv").read_bytes() == report
+
+    def test_share_that_is_half_mounted_costs_no_row(
+        self, program: Program, digits: Path, tmp_path: Path
+    ) -> None:
+        for number in range(7):
+            (digits / "b").mkdir(exist_ok=True)
+            (digits / f"{number:02}.png").rename(digits / "b" / f"{number}.png")
+        update = ("run", digits, "--out", "out.csv", "--update", "--quiet")
+        assert program(*update).returncode == 0
+        report = (tmp_path / "out.csv").read_bytes()
+        (digits / "b").rename(tmp_path / "elsewhere")
+        line = problem(program(*update), 74)
+        assert "7 of the 10 files" in line
+        assert "--max-gone 100%" in line
+        assert (tmp_path / "out.csv").read_bytes() == report
+        assert program(*update, "--max-gone", "70%").returncode == 0
+        assert (tmp_path / "out.csv").read_bytes().count(b"\n") == 4
+
     def test_missing_model(self, program: Program, digits: Path) -> None:
         line = problem(program("run", digits, "--out", "out.csv", "--model", "CNN.pt"), 65)
         assert "CNN.pt" in line

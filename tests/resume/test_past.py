@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from batchdigit import Job, run
+from batchdigit import GoneError, Job, run
 from batchdigit.backends.onnx_backend import OnnxBackend
 from batchdigit.engines import local
 from batchdigit.job import PACKAGED_WEIGHTS
@@ -180,6 +180,138 @@ def test_journal_of_an_update_is_bound_to_the_report_that_it_updates(
     shutil.move(tmp_path / "kept", tmp_path / ".out.csv.journal")
     assert run(update).resumed == 0
     assert "last report" in caplog.text
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    """All files of the folder, the hidden ones too."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def take_away(digits: Path, count: int) -> None:
+    """As if a share were not mounted: the first ``count`` files are hidden."""
+    for path in sorted(digits.iterdir())[:count]:
+        path.rename(path.with_name(f".{path.name}"))
+
+
+@pytest.mark.parametrize(
+    ("gone", "max_gone", "refused"),
+    [
+        (5, None, False),
+        (6, None, True),
+        (6, "60%", False),
+        (6, "59.9%", True),
+        (3, 3, False),
+        (3, 2, True),
+        (1, 0, True),
+        (9, "100%", False),
+    ],
+)
+def test_update_refuses_if_more_files_are_gone_than_tolerated(
+    tmp_path: Path, digits: Path, monkeypatch: Patch, gone: int, max_gone: Any, refused: bool
+) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    job = Job((digits,), reports / "out.csv", workers=0, update=True, max_gone=max_gone)
+    run(job)
+    before = bytes_below(reports)
+    take_away(digits, gone)
+    if not refused:
+        summary = run(job)
+        assert summary.update is not None
+        assert (summary.found, summary.update["gone"]) == (10 - gone, gone)
+        return
+    monkeypatch.setattr(OnnxBackend, "predictor", lambda *_: pytest.fail("computes"))
+    with pytest.raises(GoneError, match=f"{gone} of the 10 files") as caught:
+        run(job)
+    assert "--max-gone 100%" in caught.value.remedy
+    assert caught.value.exit_code == 74
+    assert caught.value.counts == {
+        "unchanged": 10 - gone, "new": 0, "changed": 0, "gone": gone, "retried": 0,
+    }  # fmt: skip
+    assert bytes_below(reports) == before
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_unfinished_update_does_not_get_files_past_the_check(
+    tmp_path: Path, digits: Path, fresh: bool
+) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    options = options_of(digits) | {"out": reports / "out.csv", "update": True}
+    run(Job(**options))
+    for number in range(6, 10):
+        os.utime(digits / f"{number:02}.png", (1e9, 1e9))
+    take_away(digits, 6)
+    run_and_stop(Job(**options, max_gone="100%"))  # as it would have been before there was a check
+    before = bytes_below(reports)
+    assert any(name.endswith(".part") for name in before)
+    with pytest.raises(GoneError):
+        run(Job(**options, fresh=fresh))
+    assert bytes_below(reports) == before
+    assert run(Job(**options, max_gone="100%")).resumed >= 2
+
+
+@pytest.mark.parametrize("name", ["topk", "model", "versions", "follow-symlinks"])
+def test_files_are_missed_though_no_row_can_be_reused(
+    tmp_path: Path, digits: Path, monkeypatch: Patch, name: str
+) -> None:
+    options = options_of(digits) | {"out": tmp_path / "out.csv", "update": True}
+    run(Job(**options))
+    options |= CHANGES[name][1](tmp_path, digits, monkeypatch)
+    take_away(digits, 6)
+    with pytest.raises(GoneError, match="6 of the 10 files"):
+        run(Job(**options))
+
+
+def test_files_of_another_folder_are_not_missed(
+    tmp_path: Path, digits: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(digits, other)
+    run(Job((digits,), tmp_path / "out.csv", workers=0))
+    take_away(other, 9)
+    assert run(Job((other,), tmp_path / "out.csv", workers=0, update=True)).found == 1
+    assert "other folder" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["lost", "damaged", "open to others"])
+@pytest.mark.parametrize(("gone", "refused"), [(5, False), (6, True)])
+def test_files_are_counted_where_their_names_are_lost(
+    tmp_path: Path, digits: Path, damage: str, gone: int, refused: bool
+) -> None:
+    job = Job((digits,), tmp_path / "out.csv", workers=0, update=True)
+    run(job)
+    state = tmp_path / ".out.csv.state"
+    if damage == "lost":
+        state.unlink()
+    elif damage == "damaged":
+        os.truncate(state, 100)
+    else:
+        os.link(state, tmp_path / "another name")
+    take_away(digits, gone)
+    if refused:
+        with pytest.raises(GoneError, match="at least 6 of the 10 files"):
+            run(job)
+    else:
+        assert run(job).found == 5
+
+
+@pytest.mark.parametrize(
+    "account", ["", "[]", "{}", '{"found": "many"}', '{"found": 10}', "[" * 100_000]
+)
+def test_account_that_tells_nothing_is_no_hindrance(
+    tmp_path: Path, digits: Path, account: str
+) -> None:
+    job = Job((digits,), tmp_path / "out.csv", workers=0, update=True)
+    run(job)
+    (tmp_path / ".out.csv.state").unlink()
+    (tmp_path / "out.csv.run.json").write_text(account)
+    take_away(digits, 9)
+    assert run(job).found == 1
 
 
 def test_other_versions_are_the_only_difference_that_is_named() -> None:

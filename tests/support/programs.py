@@ -12,6 +12,8 @@ WRONG_USAGE = [
     ["--workers", "x"],
     ["--topk", "0"],
     ["--max-bad", "few"],
+    ["--max-gone", "3"],
+    ["--out", "out.csv", "--update", "--max-gone", "few"],
     ["--precision", "fp8"],
     ["--preprocess", "magic"],
     ["--review-below", "2"],
