@@ -24,3 +24,14 @@ def versions(backend: str = "torch") -> dict[str, str]:
         "numpy": numpy.__version__,
         "opencv": cv2.__version__,
     }
+
+
+def heif_version() -> str:
+    """The version of pillow-heif, which decodes HEIC images; empty if it is not installed."""
+    # Imported here: few runs ask.
+    from importlib import metadata
+
+    try:
+        return metadata.version("pillow-heif")
+    except metadata.PackageNotFoundError:
+        return ""

@@ -16,7 +16,7 @@ import pytest
 from batchdigit import errors
 from batchdigit.cli.app import app
 from batchdigit.resume.last_report import read_state
-from batchdigit.sources.filenames import EXTENSIONS
+from batchdigit.sources.endings import EXTENSIONS
 from tests.support import oracle
 from tests.support.samples import REPOSITORY, SAMPLES
 

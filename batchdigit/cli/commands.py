@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from batchdigit.errors import ExitCode, UsageError
-from batchdigit.sources.filenames import EXTENSIONS
+from batchdigit.sources.endings import EXTENSIONS
 
 READING = "What to read"
 MODEL = "Model"

@@ -9,6 +9,7 @@ from batchdigit.errors import ExitCode, one_line
 from batchdigit.job import Job
 from batchdigit.places import STDOUT
 from batchdigit.reports.summary import RunSummary
+from batchdigit.sources.endings import left_out
 from batchdigit.sources.filenames import escape_filename
 from batchdigit.training.job import TrainJob
 
@@ -49,8 +50,8 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     )
     if job.precision != "fp32":
         yield _precision(summary.account["computed"])
-    if ignored := len(summary.ignored):
-        yield f"{_count(ignored, 'other file')} ignored (--verbose names them)"
+    if said := left_out(summary.left_out):
+        yield f"{said} (--verbose names them)"
 
 
 def _count(number: int, noun: str) -> str:
@@ -67,9 +68,9 @@ def _precision(computed: Mapping[str, Any]) -> str:
 
 
 def run_details(summary: RunSummary) -> Iterator[str]:
-    """Ignored files, settings, and seconds by stage."""
+    """Files that were left out, settings, and seconds by stage."""
     for name in summary.ignored:
-        yield f"ignored: {escape_filename(name)}"
+        yield f"left out: {escape_filename(name)}"
     settings = summary.account["computed"] | summary.account["reader"]
     yield "settings: " + ", ".join(f"{key} {value}" for key, value in settings.items())
     times = summary.seconds.items()

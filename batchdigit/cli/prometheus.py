@@ -100,6 +100,9 @@ def _exposition(metrics: Metrics, exit_code: int, seconds: float, out: Path) -> 
         failures = gauge("failures", "Error rows of the last run by what failed.", ("stage",))
         for stage, count in summary.failures_by_stage.items():
             failures.labels(report, stage).set(count)
+        left_out = gauge("left_out", "Files in the sources that are no images.", ("ending",))
+        for ending, count in summary.left_out.items():
+            left_out.labels(report, ending).set(count)
         gauge("images_per_second", "Images of the last run over its duration.").labels(report).set(
             summary.images_per_second
         )

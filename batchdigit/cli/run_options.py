@@ -236,6 +236,6 @@ Verbose = Annotated[
         "--verbose",
         "-v",
         rich_help_panel=MESSAGES,
-        help="Also print settings, times and ignored files.",
+        help="Also print settings, times, and the files left out.",
     ),
 ]

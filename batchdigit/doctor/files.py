@@ -21,6 +21,7 @@ from batchdigit.system.publish import Publication
 from batchdigit.system.signals import signals_held
 
 MIN_SPACE = 100 << 20
+SHOWN = 3  # names of files that a run would leave out
 
 
 def model(job: Job, _earlier: Earlier) -> list[Finding]:
@@ -56,11 +57,16 @@ def source(job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _source(job: Job) -> Iterator[Finding]:
+    from batchdigit.sources.endings import count_endings, left_out
     from batchdigit.sources.find import find_images
 
     source = find_images(job)
     images = source.images
-    text = f"{len(images)} images, {len(source.ignored)} other files"
+    text = f"{len(images)} images"
+    if said := left_out(count_endings(source.ignored)):
+        names = [source.ignored.filename(index) for index in range(len(source.ignored))[:SHOWN]]
+        more = ", …" if len(source.ignored) > SHOWN else ""
+        text += f"; {said} ({', '.join(names)}{more})"
     if closed := sum(name.endswith(b"/") for name in images):
         text = f"{len(images) - closed} images, {closed} folders that cannot be listed"
         remedy = "let this user read them; otherwise each becomes an error row"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode
+from batchdigit.sources.endings import count_endings
 
 if TYPE_CHECKING:
     from batchdigit.sources.filelist import FileList
@@ -29,7 +31,8 @@ class RunSummary:
     reused ones. ``update`` says how the images compare with those of the last report
     (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``); it is None without ``--update``.
     ``resumed`` counts rows that an unfinished run had done. ``to_review`` counts predictions that
-    need a person's review. ``notes`` name folders in which nearly all images are inverted or blank.
+    need a person's review. ``ignored`` are the names of the files that were left out. ``notes``
+    name folders in which nearly all images are inverted or blank.
 
     ``seconds`` holds wall-clock seconds of the main thread by stage and in ``total``: ``import``,
     ``load``, ``list``, ``start`` (of worker processes), ``read``, ``save``, ``predict``,
@@ -56,6 +59,11 @@ class RunSummary:
     exit_code: ExitCode
     account: dict[str, Any]
 
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """How many files were left out, by the endings of their names."""
+        return count_endings(self.ignored)
+
     @property
     def images_per_second(self) -> float:
         """Images found, divided by the total seconds of the run."""
@@ -71,6 +79,7 @@ class RunSummary:
             "resumed": self.resumed,
             "update": self.update,
             "ignored": len(self.ignored),
+            "left_out": self.left_out,
             "failures_by_stage": self.failures_by_stage,
             "to_review": self.to_review,
             "notes": [asdict(note) for note in self.notes],

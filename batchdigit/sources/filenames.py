@@ -15,12 +15,6 @@ import re
 
 from batchdigit.labels import FORMULA_STARTS
 
-EXTENSIONS = (
-    *(b".png", b".jpg", b".jpeg", b".jpe", b".jfif", b".bmp", b".gif"),
-    *(b".tif", b".tiff", b".webp", b".pgm", b".ppm"),
-)
-"""The endings of the names of images, in lower or upper case."""
-
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 _STARTS_A_FORMULA = re.compile(f"[\\s\\x00-\\x1f\\x7f]*[{re.escape(''.join(FORMULA_STARTS))}\t\r]")

@@ -8,7 +8,7 @@ from batchdigit.errors import SourceError
 from batchdigit.job import Job
 from batchdigit.places import STDOUT, account_path
 from batchdigit.sources.base import Source
-from batchdigit.sources.filenames import EXTENSIONS
+from batchdigit.sources.endings import EXTENSIONS, count_endings, left_out
 from batchdigit.sources.folder import FolderSource, open_folders
 
 
@@ -38,7 +38,8 @@ def check_images(source: Source, names: Iterable[object]) -> None:
     """Raise SourceError if ``source``, found under ``names``, has no images."""
     if not len(source):
         endings = ", ".join(ending.decode() for ending in EXTENSIONS)
+        said = left_out(count_endings(source.ignored))
         raise SourceError(
-            f"no images in {', '.join(map(str, names))} ({len(source.ignored)} other files)",
-            f"the name of an image must end in one of {endings}",
+            f"no images in {', '.join(map(str, names))} ({said or 'no other files'})",
+            f"name a file, or a folder of images; their names end in {endings}",
         )

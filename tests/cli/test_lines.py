@@ -72,14 +72,14 @@ def test_failures_reused_rows_reviews_and_ignored_files_are_counted() -> None:
         "since the last report: 4 unchanged, 6 new",
         "7 predictions to review (the column needs_review)",
     ]
-    assert said[-1] == "2 other files ignored (--verbose names them)"
+    assert said[-1] == "left out: 2 .txt (--verbose names them)"
 
 
 def test_one_of_a_kind_is_not_many() -> None:
     said = lines(summary(found=1, predicted=1, to_review=1, ignored=FileList([b"a.txt"])))
     assert said[0] == "1 image found = 1 predicted + 0 failed"
     assert said[1] == "1 prediction to review (the column needs_review)"
-    assert said[-1] == "1 other file ignored (--verbose names them)"
+    assert said[-1] == "left out: 1 .txt (--verbose names them)"
 
 
 def test_few_folders_of_one_kind_are_named_and_more_are_counted() -> None:
@@ -113,7 +113,7 @@ def test_precision_that_was_asked_for_is_said(computed: dict[str, Any], line: st
 def test_details_name_ignored_files_settings_and_times() -> None:
     details = list(run_details(summary(ignored=FileList([b"\xff.txt"]))))
     assert details == [
-        "ignored: \\xff.txt",
+        "left out: \\xff.txt",
         "settings: precision fp32, batch_size 256",
         "seconds: read 1.00, total 4.00",
     ]

@@ -24,11 +24,14 @@ def read(path: Path) -> dict[tuple[str, ...], float]:
 
 
 def sorted_labels(labels: dict[str, str]) -> list[str]:
-    return [labels[name] for name in ("report", "outcome", "stage", "change") if name in labels]
+    names = ("report", "outcome", "stage", "change", "ending")
+    return [labels[name] for name in names if name in labels]
 
 
 def test_outcome_of_a_run(tmp_path: Path, digits: Path) -> None:
     (digits / "03.png").write_bytes(b"damaged")
+    for name in ("a.pdf", "b.pdf", "README"):
+        (digits / name).touch()
     out = tmp_path / 'a "report"\\.csv'
     path = tmp_path / "run.prom"
     with pytest.raises(typer.Exit), write_metrics(path, out) as metrics:
@@ -39,6 +42,8 @@ def test_outcome_of_a_run(tmp_path: Path, digits: Path) -> None:
     for outcome, count in (("predicted", 9), ("reused", 0), ("failed", 1)):
         assert values["images", str(out), outcome] == count
     assert values["failures", str(out), "decode"] == 1
+    assert values["left_out", str(out), ".pdf"] == 2
+    assert values["left_out", str(out), "none"] == 1
     assert 0 < values["duration_seconds", str(out)] < 600
     assert values["images_per_second", str(out)] > 0
     assert path.stat().st_mtime == pytest.approx(values["timestamp_seconds", str(out)], abs=60)

@@ -141,7 +141,7 @@ def test_summary_as_json(program: Program, digits: Path) -> None:
 def test_verbose_names_ignored_files(program: Program, digits: Path) -> None:
     (digits / "notes.txt").touch()
     done = program("run", digits, "--out", "out.csv", "--verbose")
-    assert "ignored: notes.txt" in done.stderr
+    assert "left out: notes.txt" in done.stderr
     assert "settings: " in done.stderr
     assert "seconds: " in done.stderr
 

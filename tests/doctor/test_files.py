@@ -160,10 +160,20 @@ def test_source_without_images(program: Program, tmp_path: Path) -> None:
     code, findings = examined(program, ".")
     assert code == 1
     assert faults_of(findings)["source"].status == PROBLEM
-    assert faults_of(findings)["source"].found == "no images in . (1 other files)"
+    assert faults_of(findings)["source"].found == "no images in . (left out: 1 .txt)"
     (missing,) = check("source", tmp_path / "none")
     assert missing.status == PROBLEM
     assert "No such file or directory" in missing.found
+
+
+def test_files_that_a_run_would_leave_out_are_named(digits: Path) -> None:
+    for name in ("a.pdf", "b.pdf", "c.zip", "README"):
+        (digits / name).write_bytes(b"words")
+    (finding,) = check("source", digits)
+    assert finding.status == OK
+    assert finding.found == (
+        "10 images; left out: 2 .pdf, 1 .zip, 1 without ending (README, a.pdf, b.pdf, …)"
+    )
 
 
 @needs_linux("checks run in forks, which inherit what is patched")

@@ -43,6 +43,7 @@ def test_outcome_is_json_data_with_the_account() -> None:
         "resumed": 2,
         "update": {"unchanged": 3, "new": 7},
         "ignored": 2,
+        "left_out": {".txt": 2},
         "failures_by_stage": {"decode": 1},
         "to_review": 4,
         "notes": [{"folder": "a", "images": 9, "kind": "inverted", "count": 9}],

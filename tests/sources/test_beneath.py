@@ -93,6 +93,35 @@ def test_links_that_the_user_names_are_followed_to_where_they_lead(root: Path) -
         assert not any(isinstance(content, str) for content in found.values()), sources
 
 
+def test_link_to_a_file_that_the_user_names_is_followed_and_no_other(root: Path) -> None:
+    (root / "link.png").symlink_to(root.parent / "outside" / "b.png")
+    (root / "other.png").symlink_to(root.parent / "outside" / "b.png")
+    source = pickle.loads(pickle.dumps(open_folders([str(root / "link.png"), str(root)])))
+    found = contents(source)
+    assert found[b"link.png"] == b"outside"
+    assert found[b"other.png"] == "a symbolic link, which is read only with --follow-symlinks"
+    place = list(source.images).index(b"link.png")
+    assert source.stamps([place]).sizes.tolist() == [len("outside")]
+    assert contents(open_folders([str(root / "link.png")])) == {b"link.png": b"outside"}
+    (chosen,) = source.at([place]).contents([0], max_bytes=100)
+    assert chosen == b"outside"
+
+
+def test_file_that_the_user_names_is_not_followed_once_it_becomes_a_link(root: Path) -> None:
+    source = open_folders([str(root / "a.png")])
+    swap(root / "a.png", root.parent / "outside" / "b.png")
+    assert contents(source) == {
+        b"a.png": "a symbolic link, which is read only with --follow-symlinks"
+    }
+
+
+def test_named_link_to_what_is_no_file_is_refused(root: Path) -> None:
+    os.mkfifo(root / "fifo")
+    (root / "link.png").symlink_to("fifo")
+    found = contents(open_folders([str(root / "link.png")]))
+    assert found == {b"link.png": "not a regular file but a FIFO"}
+
+
 def test_links_below_them_are_not(root: Path) -> None:
     (root / "sub" / "link").symlink_to(root.parent / "outside")
     (root / "link.png").symlink_to(root.parent / "outside" / "b.png")

@@ -42,14 +42,25 @@ def test_order_is_that_of_the_bytes_of_whole_paths(tmp_path: Path) -> None:
     assert images_of(tmp_path) == sorted(os.fsencode(name) for name in names)
 
 
-@pytest.mark.parametrize(
-    "extension", ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "pgm", "ppm"]
+LISTED = (
+    "png jpg jpeg bmp gif tif tiff webp pgm ppm "
+    "heic heif avif jp2 j2k pbm pnm dib apng ico tga psd dng"
 )
+
+
+@pytest.mark.parametrize("extension", LISTED.split())
 def test_extension_counts_in_any_case(tmp_path: Path, extension: str) -> None:
     touch(tmp_path, f"a.{extension}", f"b.{extension.upper()}", f"c.{extension}x")
     listing = open_folders([tmp_path])
     assert len(listing.images) == 2
     assert list(listing.ignored) == [b"c.%bx" % extension.encode()]
+
+
+def test_file_that_is_named_is_tried_whatever_its_name(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt", "a/.hidden", "a/other.txt", "README")
+    assert images_of(tmp_path / "notes.txt") == [b"notes.txt"]
+    found = images_of(tmp_path / "README", tmp_path / "a", tmp_path / "a" / ".hidden")
+    assert found == [b"README", b"a/.hidden"]
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
@@ -112,8 +123,8 @@ def test_linked_folder_is_entered_only_when_asked(tmp_path: Path) -> None:
     touch(tmp_path, "outside/1.png", "in/2.png")
     os.symlink(tmp_path / "outside", tmp_path / "in" / "link")
     listing = open_folders([tmp_path / "in"])
-    assert list(listing.images) == [b"2.png"]
-    assert list(listing.ignored) == [b"link"]
+    assert list(listing.images) == [b"2.png", b"link"]
+    assert list(listing.ignored) == []
     assert images_of(tmp_path / "in", follow_symlinks=True) == [b"2.png", b"link/1.png"]
 
 
