@@ -44,6 +44,7 @@ class Treatment(IntFlag):
     FITTED = 1  # made to look like MNIST's digits
     DARK = 2  # its ink is darker than its background
     CROWDED = 4  # there is more on it than the network saw
+    FAINT = 8  # its strokes are darker than any of MNIST's, and were not fitted
 
 
 class Digit(NamedTuple):

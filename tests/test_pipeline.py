@@ -177,6 +177,17 @@ def test_summary_counts_what_needs_review_and_names_folders_of_one_kind(
     assert everything.to_review > summary.to_review
 
 
+def test_faint_images_are_read_and_with_exact_the_folder_is_named(
+    tmp_path: Path, digits: Path
+) -> None:
+    labels = [row["prediction"] for row in run_to(tmp_path / "out.csv", digits)]
+    for path in digits.iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 10).save(path)
+    assert [row["prediction"] for row in run_to(tmp_path / "out.csv", digits)] == labels
+    summary = run(Job((digits,), tmp_path / "out.csv", preprocess="exact"))
+    assert summary.notes == (FolderNote(".", 10, "faint", 10),)
+
+
 def test_limits_of_the_job_reach_the_reader(tmp_path: Path, digits: Path) -> None:
     size = (digits / "00.png").stat().st_size
     rows = run_to(tmp_path / "out.csv", digits, max_bytes=size - 1)

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from batchdigit.training.train import TrainSummary
 
 MAX_NOTES = 5
-_MEANING = {"blank": "are blank", "inverted": "are dark ink on a light ground"}
+_MEANING = {
+    "blank": "are blank",
+    "inverted": "are dark ink on a light ground",
+    "faint": "are fainter than any of MNIST's",
+}
 
 
 def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:

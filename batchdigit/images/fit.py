@@ -52,8 +52,10 @@ MIN_SIDE = 5  # pixels; nobody can tell what a smaller picture shows
 MIN_FRAME = 50  # grey levels by which a frame differs from the paper
 
 
-def fit(grey: Pixels) -> Digit:
+def fit(grey: Pixels, tries: int = 3) -> Digit:
     """Find the digit of a grey picture uint8[H, W] and bring it to 28x28.
+
+    Specks are taken out and the picture is looked at again, in at most so many ``tries``.
 
     Raises ImageError (``blank``) where there are no strokes.
     """
@@ -73,15 +75,37 @@ def fit(grey: Pixels) -> Digit:
             return fit(_cut_out(grey, strokes.shape, (x, y, w, h)))
     share = cv2.countNonZero(strokes) / strokes.size
 
-    if page is not grey and max(w, h) < CLOSE:
-        ink, strokes = _look_closer(grey, dark, strokes, (x, y, w, h))
+    as_bright = cv2.compare(ink, max(floor, INK * contrast), cv2.CMP_GT)
+    side, scale = max(w, h), max(grey.shape) / max(page.shape)
+    if page is not grey and side < CLOSE:
+        ink, strokes, scale = _look_closer(grey, dark, strokes, (x, y, w, h))
         base, contrast = 0.0, brightness(ink, strokes)
         x, y, w, h = cv2.boundingRect(strokes)
+    if max(w, h) * scale < MIN_SIDE:
+        if tries == 1:
+            raise blank()
+        return fit(_without_specks(grey, page, as_bright, max(side, MIN_SIDE - 1)), tries - 1)
     around = cv2.dilate(strokes, _BOX3)  # keeps the soft edges of the strokes
     ink = cv2.copyTo(ink, around)[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1]
     gain = 255 / (0.75 * max(contrast - base, 1.0))
     stretched = cv2.convertScaleAbs(cv2.subtract(ink, base + 0.1 * (contrast - base)), None, gain)
     return Digit(normalise(stretched, max(w, h)), _TREATMENTS[dark, crowded], share)
+
+
+def _without_specks(grey: Pixels, page: Pixels, mask: Pixels, side: int) -> Pixels:
+    """The picture without the specks that may hide fainter strokes.
+
+    Each part of ``mask``, which is one of the page, whose larger side has at most ``side`` pixels
+    is replaced by its surroundings.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    small = stats[:, cv2.CC_STAT_WIDTH : cv2.CC_STAT_HEIGHT + 1].max(axis=1) <= side
+    small[0] = False  # what is around the parts
+    specks = cv2.dilate(small[labels].astype(np.uint8), _BOX3)
+    around = cv2.medianBlur(page, 2 * side + 3)
+    size = grey.shape[1], grey.shape[0]
+    there = cv2.resize(specks, size, interpolation=cv2.INTER_NEAREST)
+    return np.where(there, cv2.resize(around, size), grey)
 
 
 def _rim(page: Pixels) -> int:
@@ -129,8 +153,11 @@ def _cut_out(grey: Pixels, page: tuple[int, ...], box: tuple[int, int, int, int]
 
 def _look_closer(
     grey: Pixels, dark: bool, strokes: Pixels, box: tuple[int, int, int, int]
-) -> tuple[Pixels, Pixels]:
-    """Ink and strokes of a small digit, from the picture before it was reduced."""
+) -> tuple[Pixels, Pixels, float]:
+    """Ink and strokes of a small digit, from the picture before it was reduced.
+
+    And how many pixels of the picture, in a row, one of them stands for.
+    """
     x, y, w, h = box
     height, width = strokes.shape
     margin = max(4, max(w, h) // 4)
@@ -141,6 +168,7 @@ def _look_closer(
         int(top * factor) : int(np.ceil(bottom * factor)),
         int(left * factor) : int(np.ceil(right * factor)),
     ]
+    whole = max(part.shape)
     part = shrink(np.ascontiguousarray(part), int(CLOSE * max(part.shape) / factor / max(w, h)))
     ink = without_background(~part if dark else part)
     size = part.shape[1], part.shape[0]
@@ -153,7 +181,7 @@ def _look_closer(
     if not bright.any():
         raise blank()
     strokes = cv2.compare(ink, INK * brightness(ink, bright), cv2.CMP_GT)
-    return cv2.copyTo(ink, near), near & strokes
+    return cv2.copyTo(ink, near), near & strokes, whole / max(part.shape)
 
 
 _TREATMENTS = {

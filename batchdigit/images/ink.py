@@ -13,6 +13,11 @@ from batchdigit.images.strokes import SMALL, TINY, Pixels, blank, border, percen
 THUMBNAIL = 64
 SURFACE = 32  # the side of the grid on which the background's surface is fitted
 SEPARATION = 3.2  # standard deviations between ink and background; two halves of noise have 2.6
+CLEAR = 14  # the same, from which on it is no noise; noise that was cut off at black has up to 13
+# How much of its spread ink keeps when it is blurred. Noise keeps a third, and up to 0.47 by chance
+# in a small box. Digits that are not clear, because of noise as strong as 1/3 of them, have 0.45
+# at least, and nearly all 0.55.
+GRAIN = 0.44
 MIN_CONTRAST = 8  # grey levels between ink and background
 
 
@@ -65,7 +70,8 @@ def find_ink(light: Pixels) -> tuple[Pixels, float, float]:
     threshold, _ = cv2.threshold(ink, 0, 255, cv2.THRESH_OTSU)
     below = cv2.compare(ink, threshold, cv2.CMP_LE)
     mean, spread = (value.item() for value in cv2.meanStdDev(ink, mask=below))
-    if small and cv2.mean(ink, ~below)[0] - mean < SEPARATION * spread:
+    apart = cv2.mean(ink, ~below)[0] - mean
+    if small and (apart < SEPARATION * spread or (apart < CLEAR * spread and _is_grain(ink))):
         raise blank()  # a threshold between values that belong together
     base = min(percentile(ink, 0.5), mean)
     peak = float(cv2.minMaxLoc(ink if small else cv2.blur(ink, (3, 3)))[1])
@@ -73,6 +79,14 @@ def find_ink(light: Pixels) -> tuple[Pixels, float, float]:
     if peak <= floor + MIN_CONTRAST / 2:
         raise blank()
     return ink, base, floor
+
+
+def _is_grain(ink: Pixels) -> bool:
+    """Whether pixels have nothing to do with their neighbours, as those of strokes have."""
+    x, y, w, h = cv2.boundingRect(ink)
+    part = ink[y : y + h, x : x + w]
+    blurred = cv2.meanStdDev(cv2.blur(part, (3, 3)))[1].item()
+    return blurred < GRAIN * cv2.meanStdDev(part)[1].item()
 
 
 def _noise(image: Pixels) -> float:

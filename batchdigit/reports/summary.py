@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FolderNote:
-    """A folder in which ``count`` of ``images`` are of one ``kind``, ``inverted`` or ``blank``."""
+    """A folder in which ``count`` of ``images`` are of one ``kind``.
+
+    Kinds are ``blank``, ``inverted`` (dark ink on a light ground), and ``faint`` (darker than any
+    of MNIST's images, and not fitted).
+    """
 
     folder: str
     images: int
@@ -32,7 +36,7 @@ class RunSummary:
     (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``); it is None without ``--update``.
     ``resumed`` counts rows that an unfinished run had done. ``to_review`` counts predictions that
     need a person's review. ``ignored`` are the names of the files that were left out. ``notes``
-    name folders in which nearly all images are inverted or blank.
+    name folders in which nearly all images are of one kind.
 
     ``seconds`` holds wall-clock seconds of the main thread by stage and in ``total``: ``import``,
     ``load``, ``list``, ``start`` (of worker processes), ``read``, ``save``, ``predict``,

@@ -20,25 +20,28 @@ class Survey:
 
     files: FileList
     inverted: Counter[bytes] = field(default_factory=Counter)
+    faint: Counter[bytes] = field(default_factory=Counter)
     blank: Counter[bytes] = field(default_factory=Counter)
 
     def count(self, predictions: Predictions) -> None:
         """Count one batch."""
-        dark = (predictions.treatments & Treatment.DARK) > 0
-        for index in predictions.indices[dark].tolist():
-            self.inverted[self._folder(index)] += 1
+        for count, sign in ((self.inverted, Treatment.DARK), (self.faint, Treatment.FAINT)):
+            there = (predictions.treatments & sign) > 0
+            for index in predictions.indices[there].tolist():
+                count[self._folder(index)] += 1
         for failure in predictions.failures:
             if failure.stage == "blank":
                 self.blank[self._folder(failure.index)] += 1
 
     def notes(self) -> tuple[FolderNote, ...]:
-        """Folders in which nearly all images are blank, then those dark on light, each by name."""
-        if not self.inverted and not self.blank:
+        """Folders in which nearly all images are of one kind, by kind and name."""
+        kinds = {"blank": self.blank, "inverted": self.inverted, "faint": self.faint}
+        if not any(kinds.values()):
             return ()
         images = Counter(self._folder(index) for index in range(len(self.files)))
         return tuple(
             FolderNote(escape_filename(folder) or ".", number, kind, count[folder])
-            for kind, count in (("blank", self.blank), ("inverted", self.inverted))
+            for kind, count in kinds.items()
             for folder, number in sorted(images.items())
             if number >= MIN_IMAGES and count[folder] >= NEARLY_ALL * number
         )

@@ -159,7 +159,19 @@ def with_another_pen(digit: Pixels, random: np.random.Generator) -> Image.Image:
     return through_a_file(Image.fromarray(~drawn))
 
 
+def faint(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    return through_a_file(Image.fromarray(ink_on_paper(digit, random.uniform(15, 145), 0)))
+
+
+def faint_behind_a_speck(digit: Pixels, random: np.random.Generator) -> Image.Image:
+    """A pixel of dust, or a hot one of the camera, outshines the strokes."""
+    image = ink_on_paper(digit, random.uniform(20, 60), 0)
+    image[tuple(random.integers(4, 24, 2))] = 255
+    return through_a_file(Image.fromarray(image))
+
+
 CHANGES = [
+    faint, faint_behind_a_speck,
     inverted, any_grey, scaled, small_on_a_page, off_centre, turned_by_exif, dark_on_transparent,
     white_on_transparent, of_16_bits, of_few_bits_in_16, in_a_palette, in_cmyk, through_jpeg,
     in_a_shadow, on_a_slope_of_light, on_ruled_paper, tiny_on_a_noisy_page, in_a_printed_box,
@@ -329,3 +341,28 @@ def test_noise_is_blank(shape: tuple[int, int], noise: float) -> None:
         paper = (180 + random.normal(0, noise, shape)).clip(0, 255).astype(np.uint8)
         with pytest.raises(ImageError, match="no strokes found"):
             fit(paper)
+
+
+@pytest.mark.parametrize("noise", [2.0, 4.0, 8.0, 30.0])
+@pytest.mark.parametrize("rim", [0, 4])
+def test_noise_on_black_is_blank(noise: float, rim: int) -> None:
+    """Also where it has the place and the size of a digit of MNIST's."""
+    random = np.random.default_rng(12)
+    for _ in range(40):
+        black = np.zeros((28, 28), np.uint8)
+        there = black[rim : 28 - rim, rim : 28 - rim]
+        there[:] = random.normal(0, noise, there.shape).clip(0, 255)
+        with pytest.raises(ImageError, match="no strokes found"):
+            to_model_input(Image.fromarray(black))
+
+
+@pytest.mark.parametrize("side", [28, 40, 100, 1000])
+@pytest.mark.parametrize("paper", [0, 255])
+def test_specks_alone_are_blank(side: int, paper: int) -> None:
+    random = np.random.default_rng(13)
+    for speck in (1, 2, 3):
+        page = np.full((side, side), paper, np.uint8)
+        for y, x in random.integers(2, side - 6, (speck, 2)):
+            page[y : y + speck, x : x + speck] = 255 - paper
+        with pytest.raises(ImageError, match="no strokes found"):
+            fit(page)

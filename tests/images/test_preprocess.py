@@ -10,7 +10,7 @@ from torchvision.transforms import ToTensor, v2
 from batchdigit.batches import Treatment
 from batchdigit.errors import ImageError
 from batchdigit.images.preprocess import look_like_mnist, to_model_input
-from tests.support.pictures import Pixels, labels, through_a_file
+from tests.support.pictures import Pixels, ink_on_paper, labels, through_a_file
 
 RNG = np.random.default_rng(0)
 
@@ -182,6 +182,25 @@ def test_exact_tells_that_an_image_seems_inverted(thousand: Pixels) -> None:
     assert not to_model_input(Image.fromarray(thousand[0]), "exact").treatment
 
 
+@pytest.mark.parametrize("peak", [1, 25, 128, 255])
+def test_exact_tells_that_an_image_is_fainter_than_those_of_mnist(
+    peak: int, thousand: Pixels
+) -> None:
+    image = Image.fromarray(ink_on_paper(thousand[0], peak, 0))
+    seen = to_model_input(image, "exact")
+    assert np.array_equal(seen.pixels, np.asarray(image))
+    assert seen.treatment == (Treatment.FAINT if peak < 255 else Treatment.AS_IT_IS)
+
+
+@pytest.mark.parametrize("peak", [25, 40, 80, 128])
+def test_faint_digit_of_the_size_and_place_of_mnists_is_fitted(peak: int, thousand: Pixels) -> None:
+    faint = [ink_on_paper(digit, peak, 0) for digit in thousand[:300]]
+    seen = [to_model_input(Image.fromarray(image)) for image in faint]
+    assert {digit.treatment for digit in seen} == {Treatment.FITTED}
+    read = labels([digit.pixels for digit in seen])
+    assert (read == np.arange(300) % 10).mean() >= 0.99
+
+
 def test_page_in_a_transparent_frame_keeps_its_ink(thousand: Pixels) -> None:
     page = cv2.copyMakeBorder(~thousand[0], 10, 10, 10, 10, cv2.BORDER_CONSTANT, value=255)
     alpha = np.zeros((88, 88), np.uint8)
@@ -225,7 +244,8 @@ def test_look_like_mnist_is_what_opencv_says(kind: str, thousand: Pixels) -> Non
         share = cv2.countNonZero(image & 128) / image.size
         assert ink == share
         right = max(width, height) in (19, 20) and all(13.4 < place < 14.6 for place in centre)
-        assert mnist == (right and share < 0.45)
+        brightness = cv2.norm(image, cv2.NORM_L2SQR) / max(moments["m00"], 1)
+        assert mnist == (right and share < 0.45 and brightness >= 150)
     if kind != "digits":
         assert 0 < seen.mnist.sum() < len(images)
 

@@ -6,10 +6,16 @@ from batchdigit.reports.survey import Survey
 from batchdigit.sources.filelist import FileList
 
 
-def surveyed(names: list[bytes], dark: set[int] = frozenset(), blank: set[int] = frozenset()):
+def surveyed(
+    names: list[bytes],
+    dark: set[int] = frozenset(),
+    blank: set[int] = frozenset(),
+    faint: set[int] = frozenset(),
+):
     good = np.array([index for index in range(len(names)) if index not in blank], np.int64)
     facts = blank_facts(len(good))
     facts["treatment"][np.isin(good, list(dark))] = Treatment.DARK | Treatment.FITTED
+    facts["treatment"][np.isin(good, list(faint))] = Treatment.FAINT
     failures = tuple(Failure(index, "blank", "no strokes found") for index in sorted(blank))
     nothing = np.zeros((len(good), 1))
     survey = Survey(FileList(names))
@@ -23,6 +29,7 @@ def test_folder_of_one_kind_is_named_and_others_are_not() -> None:
     assert surveyed(names, dark=set(range(9))) == (FolderNote("a", 10, "inverted", 9),)
     assert surveyed(names, dark=set(range(8))) == ()
     assert surveyed(names, blank=set(range(10, 20))) == (FolderNote("b", 10, "blank", 10),)
+    assert surveyed(names, faint=set(range(10))) == (FolderNote("a", 10, "faint", 10),)
     assert [note.folder for note in surveyed(names, dark=set(range(20)))] == ["a", "b"]
 
 
