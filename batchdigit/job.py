@@ -5,6 +5,7 @@ Importing this module must stay cheap, because ``batchdigit --help`` reads the d
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ MAX_WORKERS = 1_000
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 TIMEOUT = 20.0  # seconds
+MAX_NORMALISED = 100_000.0  # pixels of 16 bits come to 65,535
 REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
 
 
@@ -114,6 +116,11 @@ class Computing:
     ``class_name`` is a name that the class of a whole pickled model may have instead of ``CNN``. If
     ``backend``, ``device`` or ``precision`` is ``auto``, or ``batch_size`` is None, the program
     chooses (see :mod:`batchdigit.backends.choice` and :mod:`batchdigit.auto`).
+
+    ``mean`` and ``std`` are what the model was trained with: it gets (pixel / 255 - mean) / std,
+    white strokes on black. Without them it gets pixels from 0 to 1. With ``model_check``, a model
+    of ten digits that reads known digits badly is warned of (see
+    :mod:`batchdigit.backends.known_digits`).
     """
 
     model: Path = field(default_factory=default_model)
@@ -122,10 +129,14 @@ class Computing:
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int | None = None
+    mean: float | None = None
+    std: float | None = None
+    model_check: bool = True
 
     def __post_init__(self) -> None:
         # The instance is frozen.
         object.__setattr__(self, "model", as_path("the model", self.model))
+        check_normalisation(self.mean, self.std)
         _auto_is_none(self, "batch_size")
         check_batch_size("--batch-size", self.batch_size)
         check_choice("--backend", self.backend, BACKENDS)
@@ -236,6 +247,26 @@ def check_device_name(name: str) -> None:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
         raise UsageError(
             f"--device {name!r} is unknown", "choose from auto, cpu, cuda, cuda:0, ..., mps"
+        )
+
+
+def check_normalisation(mean: float | None, std: float | None) -> None:
+    """Raise UsageError for a mean or a standard deviation that pixels cannot be scaled by."""
+    if (mean is None) != (std is None):
+        raise UsageError(
+            "--mean and --std go together, and only one is given",
+            "give both; --mean 0 subtracts nothing, --std 1 divides by nothing",
+        )
+    if mean is None or std is None:
+        return
+    if not math.isfinite(mean) or abs(mean) > MAX_NORMALISED:
+        raise UsageError(
+            f"--mean {mean:g} is no mean of pixels from 0 to 1", "divide a mean of 0 to 255 by 255"
+        )
+    if not 1 / MAX_NORMALISED <= abs(std) <= MAX_NORMALISED:
+        raise UsageError(
+            f"--std {std:g} is no standard deviation of pixels from 0 to 1",
+            "divide one of 0 to 255 by 255; a negative one inverts",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from batchdigit.errors import UsageError, one_line, remedy_for
@@ -16,6 +17,8 @@ MAX_LABELS = 1000
 FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How formulas start in spreadsheets; the last four are the same characters in full width."""
 
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DIGITS = {name: digit for digit, word in enumerate(_WORDS) for name in (word, str(digit))}
 _DELIMITER = re.compile(r"[,;|\t]")  # what spreadsheets expect between cells, here or there
 _BEFORE_A_FORMULA = re.compile(
     rf"{_DELIMITER.pattern}(?=\s*[{re.escape(''.join(FORMULA_STARTS))}])"
@@ -58,6 +61,12 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         return check_labels(names)
     except UsageError as error:
         raise UsageError(f"the labels {path}: {error.problem}", error.remedy) from error
+
+
+def digits_named(names: Sequence[str]) -> tuple[int, ...]:
+    """The digits that ten labels name, as ``7``, ``07`` or ``seven``; none if one names another."""
+    digits = tuple(_DIGITS.get(name.strip().lower().lstrip("0") or "0", -1) for name in names)
+    return digits if sorted(digits) == list(range(len(_WORDS))) else ()
 
 
 def check_labels(names: object) -> tuple[str, ...]:

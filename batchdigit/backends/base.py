@@ -6,15 +6,25 @@ from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
 from batchdigit.batches import Batch, Predictions
+from batchdigit.job import Computing
 from batchdigit.modelfiles.file import ModelFile
+from batchdigit.models.spec import InputSpec
 
 
 class Model(Protocol):
     """A model that a backend has loaded."""
 
     @property
+    def spec(self) -> InputSpec:
+        """What the model takes and gives."""
+
+    @property
     def classes(self) -> int:
         """Number of classes K."""
+
+    @property
+    def carried(self) -> tuple[float, float] | None:
+        """A mean and a deviation that the file holds beside the weights; nothing applies them."""
 
     @property
     def sha256(self) -> str:
@@ -31,6 +41,9 @@ class Model(Protocol):
 
 class Predictor(Protocol):
     """A model, ready to label batches."""
+
+    def taking(self, spec: InputSpec) -> Predictor:
+        """The same model, given its pixels as ``spec`` declares; of the same size and channels."""
 
     def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order."""
@@ -52,8 +65,8 @@ class Backend(Protocol):
     def processor(self) -> str:
         """The kind of processor, which results depend on."""
 
-    def load(self, file: ModelFile, class_name: str | None) -> Any:
-        """The model in a file; raises CheckpointError."""
+    def load(self, file: ModelFile, job: Computing) -> Any:
+        """The model in a file, read as ``job`` says; raises CheckpointError."""
 
     def batch_size(self, model: Any, /) -> tuple[int, str]:
         """A good number of images for a batch, and where that number comes from."""

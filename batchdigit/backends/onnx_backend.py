@@ -5,6 +5,7 @@ B batch, K classes, k labels reported for each image.
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 from collections.abc import Callable, Generator, Iterable
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from batchdigit.backends.ahead import predicted_in_threads
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import BatchdigitError, DeviceError, remedy_for
+from batchdigit.job import Computing
 from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
 from batchdigit.models.spec import MNIST, InputSpec
@@ -32,13 +34,17 @@ ERRORS_ONLY = 3
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """A model that is ready to open; ``spec`` is what it takes and gives."""
+    """A model that is ready to open; ``spec`` is what it takes and gives.
+
+    ``carried`` is a mean and a deviation that the file holds beside the weights.
+    """
 
     sha256: str
     kind: str
     format: str
     spec: InputSpec
     open: Callable[[], Any]
+    carried: tuple[float, float] | None = None
 
     @property
     def classes(self) -> int:
@@ -82,7 +88,7 @@ class OnnxBackend:
         found = config.get("SIMD Extensions", {}).get("found", [])
         return " ".join([platform.machine(), *found])
 
-    def load(self, file: ModelFile, class_name: str | None) -> OnnxModel:
+    def load(self, file: ModelFile, job: Computing) -> OnnxModel:
         """The model in a file that :func:`batchdigit.load_checkpoint` takes, or in an ONNX file.
 
         Raises CheckpointError for any other file.
@@ -93,16 +99,17 @@ class OnnxBackend:
                 sha256=file.sha256,
                 kind="ONNX graph",
                 format=ONNX,
-                spec=MNIST.with_classes(network.classes),
+                spec=network.spec.normalised(job.mean, job.std),
                 open=lambda: self._session(file.data),
             )
-        weights = read_weights(file, class_name)
+        weights = read_weights(file, job.class_name).normalised(job.mean, job.std)
         return OnnxModel(
             sha256=weights.sha256,
             kind=weights.kind,
             format=weights.format,
             spec=weights.spec,
             open=lambda: self._session(onnx_model(weights)),
+            carried=weights.carried,
         )
 
     def _session(self, data: bytes) -> Any:
@@ -137,6 +144,12 @@ class OnnxPredictor:
         self._spec = spec
         self._k = k
         self._threads = threads
+
+    def taking(self, spec: InputSpec) -> OnnxPredictor:
+        """The same session, given its pixels as ``spec`` declares."""
+        other = copy.copy(self)
+        other._spec = spec
+        return other
 
     def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order, computed ahead while the caller handles one."""

@@ -12,6 +12,7 @@ from batchdigit.backends.torch_device import choose_device, describe_device
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.backends.tuning import best_batch_size, remembered
 from batchdigit.batches import Batch
+from batchdigit.job import Computing
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.checkpoint import Checkpoint, build_model
 from batchdigit.models.digits import packaged_digits
@@ -50,9 +51,9 @@ class TorchBackend:
         """The kind of processor, which results depend on."""
         return str(torch.backends.cpu.get_cpu_capability())
 
-    def load(self, file: ModelFile, class_name: str | None) -> Checkpoint:
+    def load(self, file: ModelFile, job: Computing) -> Checkpoint:
         """The model in a file; see :func:`batchdigit.load_checkpoint`."""
-        weights = read_weights(file, class_name)
+        weights = read_weights(file, job.class_name).normalised(job.mean, job.std)
         checkpoint = Checkpoint(build_model(weights), weights)
         if self.precision == "auto":
             self.precision, self._flips = self._choose_precision(checkpoint)
@@ -110,7 +111,11 @@ class TorchBackend:
 
     def _key(self, what: str, precision: str, checkpoint: Checkpoint) -> str:
         hardware = f"{self.device} {self.processor}"
-        return " | ".join([what, hardware, precision, str(torch.__version__), checkpoint.sha256])
+        spec = checkpoint.spec
+        version = str(torch.__version__)
+        return " | ".join(
+            [what, hardware, precision, version, checkpoint.sha256, f"{spec.mean} {spec.std}"]
+        )
 
     def predictor(self, checkpoint: Checkpoint, k: int) -> Predictor:
         """A predictor that gives the ``k`` likeliest labels of each image."""

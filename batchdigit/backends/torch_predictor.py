@@ -65,6 +65,12 @@ class Predictor:
                 "free its memory, or choose --device cpu",
             ) from error
 
+    def taking(self, spec: InputSpec) -> Predictor:
+        """The same model, given its pixels as ``spec`` declares."""
+        other = copy.copy(self)
+        other._spec = spec
+        return other
+
     def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order.
 

@@ -1,8 +1,8 @@
-"""Settings that are measured once and remembered, and the measurements.
+"""What is measured once and remembered, and the measurements.
 
 They are kept in ``batchdigit/tuning.json`` in the user's cache folder (``XDG_CACHE_HOME`` of the
 XDG base directory specification, else ``~/.cache``). The file is only a cache: if it is missing or
-cannot be written, settings are measured again.
+cannot be written, all is measured again.
 """
 
 from __future__ import annotations
@@ -13,20 +13,40 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+Value = TypeVar("Value")
+
+MAX_REMEMBERED = 1_000  # values; a model that is trained every night would add one each time
 MIN_BATCH_SIZE, MAX_BATCH_SIZE = 256, 65_536  # images in a batch
 MIN_GAIN = 1.03  # in throughput, for twice the batch
 
 
-def remembered(key: str, measure: Callable[[], int]) -> tuple[int, str]:
-    """The value for ``key``, and whether it was ``measured`` now or ``cached``."""
-    known = _read()
-    if type(value := known.get(key)) is int and value >= 0:
-        return value, "cached"
+def is_count(value: Any) -> bool:
+    """Whether a value from the file is a number of things."""
+    return type(value) is int and value >= 0
+
+
+def remembered(
+    key: str,
+    measure: Callable[[], Value],
+    is_value: Callable[[Any], bool] = is_count,
+    *,
+    write: bool = True,
+) -> tuple[Value, str]:
+    """The value for ``key``, JSON data, and whether it was ``measured`` now or ``cached``.
+
+    What the file holds counts only if ``is_value`` of it. Without ``write``, what is measured is
+    not remembered.
+    """
+    cached: Any = _read().get(key)
+    if is_value(cached):
+        return cached, "cached"
     value = measure()
-    with contextlib.suppress(OSError):
-        _write({**_read(), key: value})
+    if write:
+        with contextlib.suppress(OSError):
+            others = {name: other for name, other in _read().items() if name != key}
+            _write(dict([*others.items(), (key, value)][-MAX_REMEMBERED:]))
     return value, "measured"
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from batchdigit.auto import choose_batch_size, choose_reader, choose_workers, seconds_to_read
 from batchdigit.backends.base import Predictor
 from batchdigit.backends.choice import open_backend
+from batchdigit.backends.known_digits import KnownDigits, check_model, warn
 from batchdigit.batches import Batch, Predictions
 from batchdigit.job import Job
 from batchdigit.modelfiles.file import read_model_file
@@ -38,7 +39,7 @@ class LocalEngine:
         with stopwatch.stage("import"):
             self._backend = open_backend(job, file)
         with stopwatch.stage("load"):
-            self._model = self._backend.load(file, job.class_name)
+            self._model = self._backend.load(file, job)
         self.classes: int = self._model.classes
         self.backend = self._backend.name
         self.device = self._backend.device
@@ -47,6 +48,7 @@ class LocalEngine:
         self._seconds = 0.0
         self._batch_size, self._batch_size_by = 0, ""
         self._reader: Reader | None = None
+        self._known_digits: KnownDigits | None = None
 
     @property
     def binding(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class LocalEngine:
             # Another kind of processor adds in another order, and so rounds differently.
             "processor": self._backend.processor,
             "--precision": self._backend.precision,
+            "--mean and --std": [*self._model.spec.mean, *self._model.spec.std],
             "--topk or --probs": self._k,
         }
 
@@ -103,9 +106,16 @@ class LocalEngine:
                 reader = reading.enter_context(self.reader(source, places))
             with self._stopwatch.stage("load"):
                 predictor = self.predictor()
+                # While the workers read the first images: computing first could start threads.
+                self._check(predictor)
             yield self._computed(self._read(reader), source, predictor)
             with self._stopwatch.stage("end"):
                 reading.close()
+
+    def _check(self, predictor: Predictor) -> None:
+        """Warn of a model that reads known digits badly."""
+        self._known_digits = check_model(self._job, self._backend, self._model, predictor)
+        warn(self._job, self._model, self._known_digits)
 
     def _computed(
         self, batches: Iterator[Batch], source: Source, predictor: Predictor
@@ -134,6 +144,9 @@ class LocalEngine:
                 "kind": self._model.kind,
                 "format": self._model.format,
                 "classes": self.classes,
+                "mean": list(self._model.spec.mean),
+                "std": list(self._model.spec.std),
+                "known_digits": self._known_digits.as_json() if self._known_digits else None,
             },
             "computed": {
                 "backend": self.backend,

@@ -57,6 +57,11 @@ class Checkpoint:
         return self.weights.spec
 
     @property
+    def carried(self) -> tuple[float, float] | None:
+        """A mean and a deviation that a whole model holds as attributes; nothing applies them."""
+        return self.weights.carried
+
+    @property
     def classes(self) -> int:
         """Number of classes K."""
         return self.spec.classes

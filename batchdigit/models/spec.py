@@ -46,6 +46,21 @@ class InputSpec:
         """The same input for a network with ``classes`` outputs."""
         return replace(self, classes=classes)
 
+    def normalised(self, mean: float | None, std: float | None) -> InputSpec:
+        """The same with another mean and deviation for every channel; None leaves both as is."""
+        if mean is None or std is None:
+            return self
+        return replace(self, mean=(mean,) * self.channels, std=(std,) * self.channels)
+
+    @property
+    def inverted(self) -> InputSpec:
+        """The same for images of the other polarity: a pixel p counts as ``scale`` - p."""
+        return replace(
+            self,
+            mean=tuple(1 - mean for mean in self.mean),
+            std=tuple(-std for std in self.std),
+        )
+
     def scale_pixels(self, pixels_BCHW: Any) -> None:
         """Turn pixels into what the network takes, in place.
 

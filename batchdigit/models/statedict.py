@@ -19,6 +19,7 @@ from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SE
 MAX_CLASSES = 1000
 MAX_NESTING = 4
 MAX_NAMED = 4  # names in a message
+MAX_CARRIED = 1e5  # for a mean or a deviation of pixels
 
 NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
@@ -204,6 +205,23 @@ def _module_state(module: Instance) -> Iterator[tuple[str, StoredTensor]]:
                 for name, tensor in tensors.items():
                     if is_tensor(tensor):
                         yield f"{start}{name}", tensor
+
+
+def carried_normalisation(weights: Located) -> tuple[float, float] | None:
+    """The mean and the deviation that a whole model holds as plain attributes, if it holds both."""
+    if not isinstance(weights.node, Instance):
+        return None
+    mean, std = (_number(weights.node.attributes.get(name)) for name in ("mean", "std"))
+    return None if mean is None or not std else (mean, std)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, alone or in a list of one; None for anything else."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        (value,) = value
+    if type(value) not in (int, float) or not abs(value) < MAX_CARRIED:
+        return None
+    return float(value)
 
 
 def few(names: Iterable[Any]) -> str:

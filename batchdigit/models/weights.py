@@ -8,7 +8,7 @@ from bytes whose place has been checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from batchdigit.modelfiles.tensors import StoredTensor
 from batchdigit.models.check import check_fit, check_globals
 from batchdigit.models.network import CONV, COUNTER, LINEAR, Layer, cnn
 from batchdigit.models.spec import MNIST, InputSpec
-from batchdigit.models.statedict import LAST_WEIGHT, find_weights
+from batchdigit.models.statedict import LAST_WEIGHT, carried_normalisation, find_weights
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
 NUMBERS_AT_ONCE = 1 << 20  # bounds the memory that looking at them takes
@@ -38,7 +38,9 @@ class Weights:
     ``kind`` says how it was saved (``state dict``, ``whole model __main__.CNN``, ...), ``format``
     in which file format. ``stored`` are its numbers as they are in the file, under the CNN's names
     and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types. Where possible
-    the arrays are views of the file's bytes, so copy one before you change it.
+    the arrays are views of the file's bytes, so copy one before you change it. ``input`` is how
+    images are given to the network. ``carried`` is a mean and a deviation that a whole model holds
+    as attributes; its ``forward`` may have applied them, but nothing does here.
     """
 
     path: Path
@@ -47,11 +49,17 @@ class Weights:
     kind: str
     stored: Mapping[str, NDArray[Any]]
     dtypes: Mapping[str, str]
+    input: InputSpec = MNIST
+    carried: tuple[float, float] | None = None
 
     @property
     def spec(self) -> InputSpec:
         """What the network takes and gives; the number of classes is that of the last layer."""
-        return MNIST.with_classes(int(self.stored[LAST_WEIGHT].shape[0]))
+        return self.input.with_classes(int(self.stored[LAST_WEIGHT].shape[0]))
+
+    def normalised(self, mean: float | None, std: float | None) -> Weights:
+        """The same, declared to take pixels with this mean and deviation (InputSpec)."""
+        return replace(self, input=self.input.normalised(mean, std))
 
     @property
     def classes(self) -> int:
@@ -107,6 +115,7 @@ def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> W
             for name, array in stored(file, contents, declared)
         },
         dtypes={name: tensor.dtype for name, tensor in declared.items()},
+        carried=carried_normalisation(found),
     )
     for name, count in weights.counts.items():
         if not 0 <= count < 1 << 53:
@@ -119,6 +128,32 @@ def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> W
     check_finite(file, weights.folded)
     check_finite(file, fold_batchnorm(cnn(weights.spec), weights.single, np.float32))
     return weights
+
+
+def fold_input(weights: Weights) -> Weights:
+    """The same network for pixels from 0 to 1: mean μ and deviation σ are in its first convolution.
+
+    W' = W/σ, b' = b - ΣW·μ/σ, for each channel, computed in float64. That is exact, because the
+    convolution has no padding: zeros around the image would not be (0 - μ)/σ. What changes is
+    stored in single precision, if not in double.
+    """
+    spec = weights.spec
+    first = next(name for name, layer in cnn(spec).leaves() if layer.kind == CONV)
+    stored, dtypes = dict(weights.stored), dict(weights.dtypes)
+    weight, bias = (
+        as_double(stored[name], dtypes[name]) for name in (f"{first}.weight", f"{first}.bias")
+    )
+    mean_C, std_C = (np.array(numbers)[:, None, None] for numbers in (spec.mean, spec.std))
+    folded = {
+        f"{first}.weight": weight / std_C,
+        f"{first}.bias": bias - (weight * mean_C / std_C).sum(axis=(1, 2, 3)),
+    }
+    for name, array in folded.items():
+        dtypes[name] = "float64" if dtypes[name] == "float64" else "float32"
+        with np.errstate(over="ignore"):
+            stored[name] = array.astype(dtypes[name])
+    plain = weights.input.normalised(MNIST.mean[0], MNIST.std[0])
+    return replace(weights, stored=stored, dtypes=dtypes, input=plain)
 
 
 def fold_batchnorm(network: Layer, arrays: Arrays, precision: type[np.floating[Any]]) -> Arrays:
@@ -176,6 +211,11 @@ def as_single(array: NDArray[Any], dtype: str) -> NDArray[np.float32]:
         return (array.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
+
+
+def as_double(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
+    """The same numbers as float64."""
+    return (as_single(array, dtype) if dtype == BFLOAT16 else array).astype(np.float64)
 
 
 def check_finite(file: ModelFile, arrays: Mapping[str, NDArray[np.float32]]) -> None:

@@ -1,0 +1,232 @@
+"""Whether a model reads digits whose labels are known.
+
+A state dict does not say which numbers its network was trained on: pixels from 0 to 1, the same
+after ``Normalize((0.1307,), (0.3081,))``, 0 to 255, or dark strokes on a light ground. Given others
+it answers all the same, and often wrongly. The thousand labelled digits of the package tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from batchdigit.backends.base import Backend, Model, Predictor
+from batchdigit.backends.choice import open_backend
+from batchdigit.backends.tuning import remembered
+from batchdigit.batches import Batch
+from batchdigit.errors import DeviceError
+from batchdigit.job import PACKAGED_WEIGHTS, Job
+from batchdigit.labels import digits_named
+from batchdigit.modelfiles.file import ModelFile
+from batchdigit.models.digits import packaged_digits
+from batchdigit.models.spec import MNIST, InputSpec
+from batchdigit.version import __version__
+
+FIRST_LOOK = 300  # digits; all thousand are read only where these leave a doubt
+FEW, FINALISTS = 100, 3  # digits that choose among kinds of input, and how many stay for more
+PART = 50  # digits
+WELL, BADLY = 0.98, 0.95  # shares of digits that are read right
+MUCH_BETTER = 0.02  # more of them
+
+_BYTE = 1 / 255
+USUAL = (
+    (0.0, 1.0),  # ToTensor() alone
+    (0.1307, 0.3081),  # MNIST's own, of PyTorch's example
+    (0.5, 0.5),
+    (0.485, 0.229),  # of ImageNet's first channel
+    (0.286, 0.353),  # of Fashion-MNIST
+    (0.0, _BYTE),  # 0 to 255
+    (0.1307 * _BYTE, 0.3081 * _BYTE),  # Normalize without ToTensor
+)
+"""Means and deviations that networks of digits are trained with, for pixels from 0 to 1."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A mean and a deviation, and how many digits a model reads right with them."""
+
+    mean: float
+    std: float
+    right: int
+
+    @property
+    def flags(self) -> str:
+        """The options that declare them."""
+        return f"--mean {self.mean:.5g} --std {self.std:.5g}"
+
+
+@dataclass(frozen=True)
+class KnownDigits:
+    """How many of ``of`` known digits a model reads ``right`` as its input is declared.
+
+    ``best`` is another kind of input with which it reads most of them, or None if nothing else was
+    tried.
+    """
+
+    right: int
+    of: int
+    best: Declared | None = None
+
+    @property
+    def is_much_better(self) -> bool:
+        """Whether another kind of input is clearly what the model was trained with."""
+        return self.best is not None and self.best.right - self.right >= MUCH_BETTER * self.of
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether there is nothing to warn of."""
+        return self.right >= BADLY * self.of and not self.is_much_better
+
+    def problem(self) -> tuple[str, str]:
+        """What is wrong and what helps, where something is."""
+        share = f"{_per_cent(self.right, self.of)} of {self.of} known digits right"
+        if self.best is not None and self.is_much_better:
+            better = _per_cent(self.best.right, self.of)
+            return (
+                f"reads {share} as its input is declared, but {better} with {self.best.flags}",
+                "it was trained on such pixels, so add these two options",
+            )
+        return (
+            f"reads only {share}, with any usual mean and deviation",
+            "see that it is one of digits; if not, add --labels or --no-model-check",
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Both counts, and the better kind of input if there is one, as JSON data."""
+        better = None
+        if self.best is not None and self.is_much_better:
+            better = {"mean": self.best.mean, "std": self.best.std, "right": self.best.right}
+        return {"right": self.right, "of": self.of, "better": better}
+
+
+def check_model(
+    job: Job,
+    backend: Backend,
+    model: Model,
+    predictor: Predictor | None = None,
+    *,
+    remember: bool = True,
+) -> KnownDigits | None:
+    """How many known digits ``model`` reads right; None where that says nothing about it.
+
+    That is so for the packaged model as it is, for models of other than ten classes, for labels
+    that name other things than digits, and where ``job`` asks for no check. ``predictor`` is one of
+    ``backend`` with ``model``, if there is one already. The result is remembered by the SHA-256 of
+    the file, unless ``remember`` is false.
+
+    Where images are read exactly as they are, the polarity is the user's choice, so that a model of
+    dark strokes on a light ground is as good as another.
+    """
+    inverts = job.preprocess != "exact"
+    digit_of = digits_named(job.labels or tuple(map(str, range(model.classes))))
+    plain = model.spec.normalised(MNIST.mean[0], MNIST.std[0]) == model.spec
+    known_to_be_fine = plain and job.model.resolve() == PACKAGED_WEIGHTS.resolve()
+    if not job.model_check or model.classes != MNIST.classes or not digit_of or known_to_be_fine:
+        return None
+
+    def measure() -> list[Any]:
+        trial = _Trial(predictor or backend.predictor(model, 1), model.spec, digit_of, inverts)
+        return trial.counts([*USUAL, *([model.carried] if model.carried else ())])
+
+    key = [__version__, model.sha256, model.spec.mean, model.spec.std, digit_of, inverts]
+    if backend.precision != "fp32":
+        key.append(backend.precision)
+    counts, _ = remembered(
+        f"known digits | {' | '.join(map(str, key))}", measure, _are_counts, write=remember
+    )
+    right, of, *best = counts
+    return KnownDigits(right, of, Declared(*best) if best else None)
+
+
+def check_model_file(job: Job, file: ModelFile) -> KnownDigits | None:
+    """The same for a file that has only been read. Raises BatchdigitError without a backend."""
+    backend = open_backend(job, file)
+    return check_model(job, backend, backend.load(file, job), remember=False)
+
+
+def warn(job: Job, model: Model, known: KnownDigits | None) -> None:
+    """Log what a person should know of how a model's input is declared."""
+    if known is not None and not known.is_fine:
+        problem, remedy = known.problem()
+        say(f"the model {job.model} {problem}; {remedy}", known.as_json())
+    elif known is None and job.model_check and model.carried and job.mean is None:
+        mean, std = model.carried
+        say(
+            f"the model {job.model} carries mean {mean:.5g} and std {std:.5g}, which nothing "
+            f"applies; add {Declared(mean, std, 0).flags} if it was trained with them, else "
+            "--mean 0 --std 1",
+            {"mean": mean, "std": std},
+        )
+
+
+def say(text: str, fields: dict[str, Any]) -> None:
+    """Log a warning that is shown even where messages are not wanted."""
+    _LOG.warning("%s", text, extra={"always": True, "fields": {"known_digits": fields}})
+
+
+class _Trial:
+    """Reads the packaged digits with a predictor, given them in several ways."""
+
+    def __init__(
+        self, predictor: Predictor, spec: InputSpec, digit_of: Sequence[int], inverts: bool
+    ) -> None:
+        self._predictor = predictor
+        self._spec = spec
+        self._digit_of = np.array(digit_of)
+        self._inverts = inverts
+        self._images = packaged_digits()
+        self._truth = np.arange(len(self._images)) % MNIST.classes
+        if not inverts and self._right(spec.inverted, FEW) > self._right(spec, FEW):
+            self._images = ~self._images
+
+    def counts(self, others: Sequence[tuple[float, float]]) -> list[Any]:
+        """Digits read right and digits read; then the best of ``others``, if they were tried.
+
+        The likeliest of them are found by a few digits.
+        """
+        right = self._right(self._spec, FIRST_LOOK)
+        if right >= WELL * FIRST_LOOK:
+            return [right, FIRST_LOOK]
+        specs = list(self._specs(others))
+        for count, kept in ((FEW, FINALISTS), (FIRST_LOOK, 1)):
+            rights = {spec: self._right(spec, count) for spec in specs}
+            specs = sorted(specs, key=lambda spec: -rights[spec])[:kept]
+        every = len(self._images)
+        (best,) = specs
+        counted = self._right(best, every)
+        return [self._right(self._spec, every), every, best.mean[0], best.std[0], counted]
+
+    def _specs(self, others: Sequence[tuple[float, float]]) -> Iterator[InputSpec]:
+        for mean, std in others:
+            spec = self._spec.normalised(mean, std)
+            yield from (spec, spec.inverted) if self._inverts else (spec,)
+
+    def _right(self, spec: InputSpec, count: int) -> int:
+        # In parts, because each is computed on a core of its own.
+        parts = Batch.of(self._images[:count]).parts(PART)
+        try:
+            predictions = list(self._predictor.taking(spec).predict(parts))
+        except DeviceError:  # numbers too large for a low precision
+            return 0
+        labels = np.concatenate([part.labels[:, 0] for part in predictions])
+        return int((self._digit_of[labels] == self._truth[:count]).sum())
+
+
+def _are_counts(value: Any) -> bool:
+    """Whether this is what :meth:`_Trial.counts` gives."""
+    return (
+        isinstance(value, list)
+        and len(value) in (2, 5)
+        and all(type(number) in (int, float) for number in value)
+        and value[1] > 0
+    )
+
+
+def _per_cent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}"
