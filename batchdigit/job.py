@@ -5,7 +5,6 @@ Importing this module must stay cheap, because ``batchdigit --help`` reads the d
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from typing import Any
 
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
+from batchdigit.normalisation import check_normalisation
 from batchdigit.places import STDOUT
 from batchdigit.system.paths import as_path, path_text
 
@@ -30,7 +30,6 @@ MAX_WORKERS = 1_000
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 TIMEOUT = 20.0  # seconds
-MAX_NORMALISED = 100_000.0  # pixels of 16 bits come to 65,535
 REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
 
 
@@ -247,26 +246,6 @@ def check_device_name(name: str) -> None:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
         raise UsageError(
             f"--device {name!r} is unknown", "choose from auto, cpu, cuda, cuda:0, ..., mps"
-        )
-
-
-def check_normalisation(mean: float | None, std: float | None) -> None:
-    """Raise UsageError for a mean or a standard deviation that pixels cannot be scaled by."""
-    if (mean is None) != (std is None):
-        raise UsageError(
-            "--mean and --std go together, and only one is given",
-            "give both; --mean 0 subtracts nothing, --std 1 divides by nothing",
-        )
-    if mean is None or std is None:
-        return
-    if not math.isfinite(mean) or abs(mean) > MAX_NORMALISED:
-        raise UsageError(
-            f"--mean {mean:g} is no mean of pixels from 0 to 1", "divide a mean of 0 to 255 by 255"
-        )
-    if not 1 / MAX_NORMALISED <= abs(std) <= MAX_NORMALISED:
-        raise UsageError(
-            f"--std {std:g} is no standard deviation of pixels from 0 to 1",
-            "divide one of 0 to 255 by 255; a negative one inverts",
         )
 
 

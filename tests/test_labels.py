@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import UsageError, read_labels
-from batchdigit.labels import check_labels
+from batchdigit.labels import check_labels, digits_named
 
 
 def file(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -87,3 +87,20 @@ def test_names_given_in_python_are_checked_too() -> None:
 def test_empty_lines_at_the_end_are_not_names(tmp_path: Path) -> None:
     (tmp_path / "labels").write_text("a\nb\n\n \n")
     assert read_labels(tmp_path / "labels") == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("names", "digits"),
+    [
+        ("0 1 2 3 4 5 6 7 8 9", tuple(range(10))),
+        ("00 01 02 03 04 05 06 07 08 09", tuple(range(10))),
+        ("One two three four five six seven eight nine ZERO", (*range(1, 10), 0)),
+        ("0 1 2 3 4 5 6 7 8", ()),
+        ("0 1 2 3 4 5 6 7 8 8", ()),
+        ("a b c d e f g h i j", ()),
+        ("0 1 2 3 4 5 6 7 8 ten", ()),
+        ("", ()),
+    ],
+)
+def test_labels_that_name_the_ten_digits_are_known(names: str, digits: tuple[int, ...]) -> None:
+    assert digits_named(names.split()) == digits

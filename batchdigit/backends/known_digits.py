@@ -32,7 +32,7 @@ PART = 50  # digits
 WELL, BADLY = 0.98, 0.95  # shares of digits that are read right
 MUCH_BETTER = 0.02  # more of them
 
-_BYTE = 1 / 255
+_BYTE = 1 / MNIST.scale
 USUAL = (
     (0.0, 1.0),  # ToTensor() alone
     (0.1307, 0.3081),  # MNIST's own, of PyTorch's example
@@ -76,7 +76,9 @@ class KnownDigits:
     @property
     def is_much_better(self) -> bool:
         """Whether another kind of input is clearly what the model was trained with."""
-        return self.best is not None and self.best.right - self.right >= MUCH_BETTER * self.of
+        if self.best is None or self.best.right < self.of / 2:
+            return False
+        return self.best.right - self.right >= MUCH_BETTER * self.of
 
     @property
     def is_fine(self) -> bool:
@@ -84,13 +86,13 @@ class KnownDigits:
         return self.right >= BADLY * self.of and not self.is_much_better
 
     def problem(self) -> tuple[str, str]:
-        """What is wrong and what helps, where something is."""
-        share = f"{_per_cent(self.right, self.of)} of {self.of} known digits right"
+        """What is wrong with the model and what helps, where it is not fine."""
+        share = f"{self.right / self.of:.1%} of {self.of} known digits right"
         if self.best is not None and self.is_much_better:
-            better = _per_cent(self.best.right, self.of)
+            better = f"{self.best.right / self.of:.1%} with {self.best.flags}"
             return (
-                f"reads {share} as its input is declared, but {better} with {self.best.flags}",
-                "it was trained on such pixels, so add these two options",
+                f"reads {share} as its input is declared, but {better}",
+                "it was trained on such pixels, so give these two options",
             )
         return (
             f"reads only {share}, with any usual mean and deviation",
@@ -144,30 +146,36 @@ def check_model(
     return KnownDigits(right, of, Declared(*best) if best else None)
 
 
-def check_model_file(job: Job, file: ModelFile) -> KnownDigits | None:
-    """The same for a file that has only been read. Raises BatchdigitError without a backend."""
+def check_model_file(job: Job, file: ModelFile) -> tuple[Model, KnownDigits | None]:
+    """The same for a file that has only been read; also the model in it. Nothing is remembered.
+
+    Raises BatchdigitError where no backend can compute.
+    """
     backend = open_backend(job, file)
-    return check_model(job, backend, backend.load(file, job), remember=False)
+    model = backend.load(file, job)
+    return model, check_model(job, backend, model, remember=False)
+
+
+def complaint(job: Job, model: Model, known: KnownDigits | None) -> tuple[str, str] | None:
+    """What a person should know of how the input of ``model`` is declared, and what helps."""
+    if known is not None and not known.is_fine:
+        problem, remedy = known.problem()
+        return f"the model {job.model} {problem}", remedy
+    if known is None and job.model_check and model.carried and job.mean is None:
+        mean, std = model.carried
+        flags = Declared(mean, std, 0).flags
+        return (
+            f"the model {job.model} carries a mean and a std, which nothing applies",
+            f"give {flags} if it was trained with them, else --mean 0 --std 1",
+        )
+    return None
 
 
 def warn(job: Job, model: Model, known: KnownDigits | None) -> None:
-    """Log what a person should know of how a model's input is declared."""
-    if known is not None and not known.is_fine:
-        problem, remedy = known.problem()
-        say(f"the model {job.model} {problem}; {remedy}", known.as_json())
-    elif known is None and job.model_check and model.carried and job.mean is None:
-        mean, std = model.carried
-        say(
-            f"the model {job.model} carries mean {mean:.5g} and std {std:.5g}, which nothing "
-            f"applies; add {Declared(mean, std, 0).flags} if it was trained with them, else "
-            "--mean 0 --std 1",
-            {"mean": mean, "std": std},
-        )
-
-
-def say(text: str, fields: dict[str, Any]) -> None:
-    """Log a warning that is shown even where messages are not wanted."""
-    _LOG.warning("%s", text, extra={"always": True, "fields": {"known_digits": fields}})
+    """Log the complaint if there is one, even where messages are not wanted."""
+    if found := complaint(job, model, known):
+        fields = {"known_digits": known.as_json() if known else None}
+        _LOG.warning("%s; %s", *found, extra={"always": True, "fields": fields})
 
 
 class _Trial:
@@ -226,7 +234,3 @@ def _are_counts(value: Any) -> bool:
         and all(type(number) in (int, float) for number in value)
         and value[1] > 0
     )
-
-
-def _per_cent(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}"

@@ -11,7 +11,10 @@ import typer
 from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
+    MeanOption,
     ModelOption,
+    NoModelCheckOption,
+    StdOption,
     print_json,
     print_lines,
 )
@@ -42,6 +45,9 @@ def doctor(
     ] = STDOUT,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    no_model_check: NoModelCheckOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that everything a run needs is there, and say what to do if it is not.
@@ -55,6 +61,9 @@ def doctor(
             out=out,
             model=model or default_model(),
             class_name=class_name,
+            mean=mean,
+            std=std,
+            model_check=not no_model_check,
         )
         choose_format(job.out, job.format)  # raises if the name does not say a format
         # Other commands need none of this.

@@ -14,6 +14,7 @@ from batchdigit.sources.filenames import escape_filename
 from batchdigit.training.job import TrainJob
 
 if TYPE_CHECKING:
+    from batchdigit.backends.known_digits import KnownDigits
     from batchdigit.models.convert import Conversion
     from batchdigit.models.inspection import Inspection
     from batchdigit.training.train import TrainSummary
@@ -98,7 +99,7 @@ def training_lines(summary: TrainSummary, job: TrainJob) -> Iterator[str]:
     yield f"weights in {job.out}, settings and scores in {job.out}.train.json"
 
 
-def inspection_lines(inspection: Inspection) -> Iterator[str]:
+def inspection_lines(inspection: Inspection, known: KnownDigits | None = None) -> Iterator[str]:
     """A model file on one page: what it is, its tensors, and what its pickles name."""
     values = {True: "yes", False: "no", None: "not checked"}
     facts = {
@@ -110,6 +111,7 @@ def inspection_lines(inspection: Inspection) -> Iterator[str]:
         "classes": inspection.classes or "unknown",
         "finite": values[inspection.finite],
         "checksums": "right" if inspection.checksums else "none",
+        **({"known digits": f"{known.right} of {known.of} read right"} if known else {}),
         **{f"metadata {name}": value for name, value in inspection.metadata.items()},
         "usable": f"no: {inspection.problem}; {inspection.remedy}" if inspection.problem else "yes",
     }

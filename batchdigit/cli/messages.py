@@ -1,7 +1,8 @@
 """Messages: records of the logger ``batchdigit``, on standard error and in a log file.
 
 INFO is what a run always says, DEBUG is what ``--verbose`` adds, and WARNING is what may surprise.
-ERROR is the one line that says what is wrong, and all that ``--quiet`` leaves.
+ERROR is the one line that says what is wrong. ``--quiet`` leaves only that, and what must not go
+unsaid (``extra={"always": True}``).
 """
 
 from __future__ import annotations
@@ -71,6 +72,14 @@ def _handling(handler: logging.Handler) -> Iterator[None]:
 
 
 class _StandardError(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._least = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to print the record."""
+        return record.levelno >= self._least or getattr(record, "always", False)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message. If standard error does not take it, nothing fails."""
         text = one_line(record.getMessage(), MAX_MESSAGE)

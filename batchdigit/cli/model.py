@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,14 +14,23 @@ from batchdigit.cli.options import (
     MODEL_EXIT_CODES,
     ClassNameOption,
     JsonOption,
+    MeanOption,
+    NoModelCheckOption,
+    StdOption,
     log,
     print_json,
     print_lines,
 )
 from batchdigit.cli.process import command
-from batchdigit.errors import ExitCode
+from batchdigit.errors import BatchdigitError, ExitCode
+from batchdigit.job import Job
+from batchdigit.modelfiles.file import read_model_file
 from batchdigit.system.imports import loading
 
+if TYPE_CHECKING:
+    from batchdigit.backends.known_digits import KnownDigits
+
+LOG = logging.getLogger(__name__)
 models = typer.Typer(
     cls=CommandGroup,
     help="Inspect model files, and convert them.",
@@ -35,21 +44,35 @@ models = typer.Typer(
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The model file.")],
     class_name: ClassNameOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    no_model_check: NoModelCheckOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model file is and what it holds, without running anything in it.
 
-    The exit code is 0 for a file that a run accepts, and 65 for any other.
+    A model of ten digits is also given digits whose labels are known. The exit code is 0 for a file
+    that a run accepts, and 65 for any other.
     """
     with command("nothing was changed"):
+        job = Job(
+            source=(".",),
+            model=file,
+            class_name=class_name,
+            mean=mean,
+            std=std,
+            model_check=not no_model_check,
+        )
         with loading("numpy", "numpy"):
             from batchdigit.models.inspection import inspect_model
 
         inspection = inspect_model(file, class_name)
+        known = _known_digits(job) if inspection.usable else None
         if as_json:
-            print_json(inspection.as_json(), "")
+            read = known.as_json() if known else None
+            print_json(inspection.as_json() | {"known_digits": read}, "")
         else:
-            print_lines(inspection_lines(inspection), "")
+            print_lines(inspection_lines(inspection, known), "")
         raise typer.Exit(ExitCode.OK if inspection.usable else ExitCode.MODEL_REFUSED)
 
 
@@ -65,6 +88,8 @@ def convert(
         ),
     ],
     class_name: ClassNameOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace OUT if it exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:
@@ -72,7 +97,7 @@ def convert(
 
     The new file is checked against the old one before it appears. The first two formats must
     hold exactly the same tensors; for .onnx, ONNX Runtime must agree with PyTorch on a thousand
-    digits.
+    digits. With --mean and --std, which become part of the weights, the new file needs neither.
     """
     with command(f"{target} is as it was", quiet=quiet) as ending:
         with loading("PyTorch", "torch"):
@@ -80,6 +105,21 @@ def convert(
                 convert_model,  # imports torch, which takes seconds
             )
 
-        conversion = convert_model(source, target, class_name=class_name, force=force)
+        conversion = convert_model(
+            source, target, class_name=class_name, mean=mean, std=std, force=force
+        )
         ending.after_signal = "the conversion is complete"
         log(logging.INFO, conversion_lines(conversion))
+
+
+def _known_digits(job: Job) -> KnownDigits | None:
+    """How many known digits a model that was found to be usable reads right; warns of too few."""
+    with loading("numpy", "numpy"):
+        from batchdigit.backends.known_digits import check_model_file, warn
+    try:
+        model, known = check_model_file(job, read_model_file(job.model))
+        warn(job, model, known)
+    except BatchdigitError as error:  # neither backend is there, or works
+        LOG.warning("no known digits were read: %s", error)
+        return None
+    return known

@@ -79,6 +79,31 @@ ModelOption = Annotated[
         f"[default: ${MODEL_VARIABLE}, else the packaged one]",
     ),
 ]
+MeanOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="M",
+        rich_help_panel=MODEL,
+        help="What the model was trained with: it gets (pixel/255 - M) / S.",
+    ),
+]
+StdOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        rich_help_panel=MODEL,
+        help="See --mean; a negative one inverts.",
+        show_default=False,
+    ),
+]
+NoModelCheckOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-model-check",
+        rich_help_panel=MODEL,
+        help="Do not see whether the model reads known digits right.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", rich_help_panel=MESSAGES, help="Print one JSON object.")
 ]

@@ -25,6 +25,7 @@ CHECKS: dict[str, Check] = {
     "source": files.source,
     "workers": trial.workers,
     "trial": trial.trial,
+    "known digits": trial.known_digits,
     # Last, because it loads libraries into this process, which the other checks fork from.
     "output": files.output,
 }

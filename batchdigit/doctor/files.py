@@ -136,7 +136,7 @@ def _space(folder: Path, what: str) -> Finding:
 
 
 def cache(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Whether a run can remember what it measures of a GPU."""
+    """Whether a run can remember what it measures, of a GPU and of models."""
     try:
         path = cache_file()
         place = next(parent for parent in path.parents if parent.exists())
@@ -149,8 +149,8 @@ def cache(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
     elif may_have_gpu():
         yield warning(
             "cache",
-            f"a run cannot remember what it measures of a GPU: {why}",
+            f"a run cannot remember what it measures: {why}",
             "set XDG_CACHE_HOME to a folder that can be written",
         )
     else:
-        yield ok("cache", f"cannot be written ({why}), but that matters only with a GPU")
+        yield ok("cache", f"cannot be written ({why}), but that matters little without a GPU")

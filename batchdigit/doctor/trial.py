@@ -13,7 +13,7 @@ from typing import Any
 
 from batchdigit.doctor.checking import Check, findings_apart
 from batchdigit.doctor.files import is_packaged
-from batchdigit.doctor.findings import PROBLEM, Earlier, Finding, ok, problem, warning
+from batchdigit.doctor.findings import OK, PROBLEM, Earlier, Finding, ok, problem, warning
 from batchdigit.errors import ImageError
 from batchdigit.job import Job
 from batchdigit.system.signals import signals_held
@@ -107,7 +107,13 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
 
     _save_digits(folder, DIGITS)
     # With a batch size, because measuring the best one for a GPU takes seconds.
-    job = replace(job, source=(str(folder),), batch_size=DIGITS // 2, workers=workers)
+    job = replace(
+        job,
+        source=(str(folder),),
+        batch_size=DIGITS // 2,
+        workers=workers,
+        model_check=False,  # here it must not be remembered
+    )
     rows = right = 0
     finite = True
     with open_session(job, Stopwatch()) as session:
@@ -131,6 +137,24 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
             f"only {right} of {DIGITS} packaged digits right {how}",
             "install batchdigit and its packages again, or try another --backend or --device",
         )
+
+
+def known_digits(job: Job, earlier: Earlier) -> list[Finding]:
+    """Whether a model other than the packaged one reads known digits right, and if not, why."""
+    if "trial" not in earlier or earlier["trial"].status != OK:
+        return []
+    return findings_apart("known digits", _known_digits, job)
+
+
+def _known_digits(job: Job) -> Iterator[Finding]:
+    from batchdigit.backends.known_digits import check_model_file, complaint
+    from batchdigit.modelfiles.file import read_model_file
+
+    model, known = check_model_file(job, read_model_file(job.model))
+    if found := complaint(job, model, known):
+        yield warning("known digits", *found)
+    elif known:
+        yield ok("known digits", f"{known.right} of {known.of} read right")
 
 
 def _with_a_folder(name: str, check: Check, *arguments: object) -> Iterator[Finding]:

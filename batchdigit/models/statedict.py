@@ -15,11 +15,11 @@ from batchdigit.modelfiles.limits import MAX_TENSORS
 from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import TENSOR_DATA, StoredTensor
 from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SEQUENTIAL
+from batchdigit.normalisation import MAX_NORMALISED
 
 MAX_CLASSES = 1000
 MAX_NESTING = 4
 MAX_NAMED = 4  # names in a message
-MAX_CARRIED = 1e5  # for a mean or a deviation of pixels
 
 NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
@@ -219,7 +219,7 @@ def _number(value: Any) -> float | None:
     """A finite number, alone or in a list of one; None for anything else."""
     if isinstance(value, list | tuple) and len(value) == 1:
         (value,) = value
-    if type(value) not in (int, float) or not abs(value) < MAX_CARRIED:
+    if type(value) not in (int, float) or not abs(value) <= MAX_NORMALISED:
         return None
     return float(value)
 

@@ -34,7 +34,7 @@ def test_rate_of_a_batch_size_is_none_where_it_takes_too_much_memory(
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: needed)
     backend = TorchBackend("cpu", "fp32")
-    checkpoint = backend.load(read_model_file(PACKAGED_WEIGHTS), None)
+    checkpoint = backend.load(read_model_file(PACKAGED_WEIGHTS), Job(["x"]))
     assert (backend._rate(checkpoint, 16) or 0) > 10
     needed = 51
     assert backend._rate(checkpoint, 16) is None
@@ -53,7 +53,7 @@ class TestPrecisionAuto:
     def backend(self, monkeypatch: pytest.MonkeyPatch, bf16: bool) -> TorchBackend:
         monkeypatch.setattr("batchdigit.backends.torch_backend.has_bfloat16_units", lambda: bf16)
         backend = TorchBackend("cpu", "auto")
-        backend.load(read_model_file(PACKAGED_WEIGHTS), None)
+        backend.load(read_model_file(PACKAGED_WEIGHTS), Job(["x"]))
         return backend
 
     def test_is_fp32_where_there_are_no_units_for_less(

@@ -76,3 +76,24 @@ def test_batch_stops_where_memory_ends() -> None:
 
 def test_batch_does_not_grow_for_ever() -> None:
     assert best_batch_size(float) == MAX_BATCH_SIZE
+
+
+def test_any_json_can_be_remembered_if_it_is_what_it_should_be() -> None:
+    def are_two(value: object) -> bool:
+        return isinstance(value, list) and len(value) == 2
+
+    assert remembered("a", lambda: [1, 2], are_two) == ([1, 2], "measured")
+    assert remembered("a", lambda: [3, 4], are_two) == ([1, 2], "cached")
+    assert remembered("a", lambda: 5) == (5, "measured")
+
+
+def test_nothing_is_written_unasked(cache: Path) -> None:
+    assert remembered("a", lambda: 1, write=False) == (1, "measured")
+    assert not cache.exists()
+
+
+def test_the_oldest_are_forgotten(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchdigit.backends.tuning.MAX_REMEMBERED", 3)
+    for number, key in enumerate("abcd"):
+        remembered(key, lambda number=number: number)
+    assert json.loads(cache.read_text()) == {"b": 1, "c": 2, "d": 3}

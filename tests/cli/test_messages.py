@@ -87,3 +87,12 @@ def test_full_disk_does_not_stop_what_is_logged(capsys: pytest.CaptureFixture[st
     with log_to_file(Path("/dev/full")):
         LOG.error("hello")
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_must_not_go_unsaid_is_printed_at_any_level(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with show_messages(logging.ERROR):
+        LOG.warning("wrong answers", extra={"always": True})
+        LOG.warning("slow answers")
+    assert capsys.readouterr().err == "batchdigit: wrong answers\n"

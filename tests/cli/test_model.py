@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from batchdigit.cli.app import app
+from batchdigit.errors import BatchdigitError
 from batchdigit.job import PACKAGED_WEIGHTS
+from tests.support.modelfiles import saved, trained_on
 
 runner = CliRunner()
 
@@ -54,3 +56,32 @@ def test_target_that_cannot_be_written_is_one_line(tmp_path: Path, name: str, co
 @pytest.mark.parametrize("arguments", [["inspect"], ["convert", "a.pt"], ["inspect", "a", "--no"]])
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert runner.invoke(app, ["model", *arguments]).exit_code == 2
+
+
+def test_inspection_says_how_many_known_digits_are_read_right(tmp_path: Path) -> None:
+    path = saved(tmp_path / "CNN.pt", trained_on(0.5, 0.5))
+    done = runner.invoke(app, ["model", "inspect", str(path)])
+    assert done.exit_code == 0
+    assert " of 1000 read right\n" in done.stdout
+    assert "% with --mean 0.5 --std 0.5; " in done.stderr
+    declared = runner.invoke(
+        app, ["model", "inspect", str(path), "--json", "--mean", "0.5", "--std", "0.5"]
+    )
+    assert declared.stderr == ""
+    assert json.loads(declared.stdout)["known_digits"]["of"] == 300
+    unchecked = runner.invoke(app, ["model", "inspect", str(path), "--no-model-check"])
+    assert (unchecked.exit_code, unchecked.stderr) == (0, "")
+    assert "read right" not in unchecked.stdout
+
+
+def test_inspection_without_any_backend_says_that_no_digits_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_backend(*_arguments: object) -> None:
+        raise BatchdigitError("cannot load PyTorch", "pip install torch")
+
+    monkeypatch.setattr("batchdigit.backends.known_digits.open_backend", no_backend)
+    path = saved(tmp_path / "CNN.pt", trained_on(0.5, 0.5))
+    done = runner.invoke(app, ["model", "inspect", str(path)])
+    assert done.exit_code == 0
+    assert "no known digits were read: cannot load PyTorch" in done.stderr

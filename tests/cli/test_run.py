@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import batchdigit
 from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS
+from tests.support.modelfiles import trained_on
 from tests.support.programs import problem
 from tests.support.samples import SAMPLES, Program
 
@@ -53,6 +54,9 @@ def test_model_option_comes_before_the_environment_and_that_before_the_package(
         "kind": "state dict",
         "format": "PyTorch archive",
         "classes": 10,
+        "mean": [0.0],
+        "std": [1.0],
+        "known_digits": None,
     }
     assert model(BATCHDIGIT_MODEL="3.pt")["classes"] == 3
     assert model("--model", "4.pt", BATCHDIGIT_MODEL="3.pt")["classes"] == 4
@@ -242,3 +246,50 @@ def test_inputs_are_not_outputs(
     line = problem(program("run", digits, "-o", "out.csv", given, path, *options[-2:]), 2)
     assert f"{given} and {output} name one file" in line
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_model_trained_on_other_numbers_is_warned_of_and_can_be_declared(
+    program: Program, tmp_path: Path, backend: str
+) -> None:
+    torch.save(trained_on(0.1307, 0.3081), tmp_path / "CNN.pt")
+    run = ["run", SAMPLES, "--model", "CNN.pt", "--backend", backend, "--device", "cpu", "--quiet"]
+    undeclared = program(*run, "--out", "wrong.csv")
+    assert undeclared.returncode == 0
+    (line,) = undeclared.stderr.splitlines()
+    assert line.startswith("batchdigit: the model CNN.pt reads ")
+    assert "known digits right as its input is declared, but " in line
+    assert "% with --mean 0.1307 --std 0.3081; " in line
+    account = json.loads((tmp_path / "wrong.csv.run.json").read_text())["model"]
+    assert account["known_digits"]["better"]["mean"] == 0.1307
+    assert program(*run, "--no-model-check", "--out", "wrong.csv").stderr == ""
+
+    flags = ["--mean", "0.1307", "--std", "0.3081"]
+    declared = program(*run, *flags, "--out", "right.csv")
+    assert (declared.returncode, declared.stderr) == (0, "")
+    account = json.loads((tmp_path / "right.csv.run.json").read_text())["model"]
+    assert (account["mean"], account["std"]) == ([0.1307], [0.3081])
+    program("run", SAMPLES, "--out", "packaged.csv")
+    for name in ("right", "packaged"):
+        with (tmp_path / f"{name}.csv").open(newline="") as file:
+            rows = [(row["filename"], row["prediction"]) for row in csv.DictReader(file)]
+        if name == "right":
+            expected = rows
+    assert rows == expected
+
+
+def test_rows_with_another_mean_are_not_reused(
+    program: Program, tmp_path: Path, digits: Path
+) -> None:
+    torch.save(trained_on(0.5, 0.5), tmp_path / "CNN.pt")
+    run = ["run", digits, "--model", "CNN.pt", "--out", "preds.csv", "--update"]
+    assert program(*run).returncode == 0
+    again = program(*run, "--mean", "0.5", "--std", "0.5")
+    assert "--mean and --std: every image is predicted" in again.stderr
+
+
+@pytest.mark.parametrize("flags", [["--mean", "0.5"], ["--mean", "0.5", "--std", "0"]])
+def test_mean_without_a_usable_deviation_is_wrong_usage(
+    program: Program, digits: Path, flags: list[str]
+) -> None:
+    assert "--std" in problem(program("run", digits, *flags), 2)

@@ -4,20 +4,22 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, WebPImagePlugin
 
 from batchdigit import Job
 from batchdigit.doctor import examination
 from batchdigit.doctor.examination import CHECKS, examine
-from batchdigit.doctor.findings import PROBLEM, WARNING
+from batchdigit.doctor.findings import OK, PROBLEM, WARNING
 from batchdigit.errors import StoppedBySignal
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models import digits
 from batchdigit.system.signals import signals_as_exceptions
-from tests.support.doctor import check, interrupt
+from tests.support.doctor import check, examined, interrupt
+from tests.support.modelfiles import trained_on
 from tests.support.platforms import needs_linux
-from tests.support.samples import SAMPLES
+from tests.support.samples import SAMPLES, Program
 
 
 @needs_linux("checks run in forks, which inherit what is patched")
@@ -69,7 +71,7 @@ def test_packaged_digits_are_in_the_order_that_the_trial_expects() -> None:
     from batchdigit.batches import Batch
 
     backend = OnnxBackend()
-    predictor = backend.predictor(backend.load(read_model_file(PACKAGED_WEIGHTS), None), 1)
+    predictor = backend.predictor(backend.load(read_model_file(PACKAGED_WEIGHTS), Job(["x"])), 1)
     (found,) = predictor.predict([Batch.of(digits.packaged_digits())])
     assert (found.labels[:, 0] == found.indices % 10).mean() > 0.99
 
@@ -91,3 +93,22 @@ def test_signal_at_the_wrong_moment_leaves_no_folder(
     with pytest.raises(StoppedBySignal), signals_as_exceptions():
         check("workers")
     assert not any(tmp_path.iterdir())
+
+
+def test_model_trained_on_other_numbers_is_warned_of_and_nothing_is_remembered(
+    program: Program, tmp_path: Path
+) -> None:
+    torch.save(trained_on(0.5, 0.5), tmp_path / "CNN.pt")
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": ""}
+    code, findings = examined(program, "--model", "CNN.pt", env=environment)
+    assert code == 0
+    (finding,) = (finding for finding in findings if finding.name == "known digits")
+    assert finding.status == WARNING
+    assert "% with --mean 0.5 --std 0.5" in finding.found
+    assert list(home.iterdir()) == []
+    flags = ["--mean", "0.5", "--std", "0.5"]
+    for options, found in ((flags, [OK]), (["--no-model-check"], [])):
+        _, findings = examined(program, "--model", "CNN.pt", *options, env=environment)
+        assert [one.status for one in findings if one.name == "known digits"] == found

@@ -65,6 +65,7 @@ def test_account_says_what_computed(backend: str) -> None:
         ({"probs": True}, {"--topk or --probs"}),
         # Each backend names the processor its own way.
         ({"backend": "torch"}, {"--backend", "versions", "processor"}),
+        ({"mean": 0.5, "std": 0.5}, {"--mean and --std"}),
         ({"batch_size": 7}, set()),  # which the journal keeps to by itself
         ({"topk": 2}, set()),  # the margin needs two labels anyway
     ],

@@ -12,9 +12,11 @@ from safetensors import safe_open
 
 from batchdigit import CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_graph import onnx_model
 from batchdigit.models.weights import Weights
 from tests.support import oracle
+from tests.support.modelfiles import trained_on
 from tests.support.samples import SAMPLES, Program
 
 WEIGHTS = torch.load(PACKAGED_WEIGHTS, weights_only=True)
@@ -204,3 +206,58 @@ def test_missing_package_is_an_error_with_a_remedy(
     assert "pip install" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / target).exists()
+
+
+NORMALISED = ((0.1307, 0.3081), (0.0, 1 / 255), (1.0, -1.0))
+
+
+@pytest.mark.parametrize(("mean", "std"), NORMALISED)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".onnx"])
+def test_mean_and_deviation_become_part_of_the_weights(
+    tmp_path: Path, suffix: str, mean: float, std: float
+) -> None:
+    torch.save(trained_on(mean, std), tmp_path / "in.pt")
+    target = tmp_path / f"out{suffix}"
+    done = convert_model(tmp_path / "in.pt", target, mean=mean, std=std)
+    assert "in the first convolution" in done.checked
+    pixels = torch.from_numpy(packaged_digits()[:100]).float() / 255
+    network = oracle.CNN()
+    network.load_state_dict(WEIGHTS)
+    with torch.inference_mode():
+        expected = network.eval()(pixels).softmax(dim=1).numpy()  # of the weights before all this
+    if suffix == ".onnx":
+        (logits,) = onnxruntime.InferenceSession(target).run(None, {"images": pixels.numpy()})
+        found = torch.from_numpy(logits)
+    else:
+        with torch.inference_mode():
+            found = load_checkpoint(target).model(pixels)
+    np.testing.assert_allclose(found.softmax(dim=1).numpy(), expected, atol=1e-5)
+
+
+def test_what_half_precision_cannot_hold_is_written_in_single(tmp_path: Path) -> None:
+    state = {name: tensor.half() for name, tensor in trained_on(0.0, 1 / 255).items()}
+    torch.save(state, tmp_path / "in.pt")
+    convert_model(tmp_path / "in.pt", tmp_path / "out.pt", mean=0.0, std=1 / 255)
+    written = torch.load(tmp_path / "out.pt", weights_only=True)
+    single = {name for name, tensor in written.items() if tensor.dtype == torch.float32}
+    assert single == {"layer1.0.weight", "layer1.0.bias"}
+
+
+def test_weights_that_overflow_with_a_deviation_are_refused(tmp_path: Path) -> None:
+    state = dict(WEIGHTS)
+    state["layer1.0.weight"] = torch.full_like(state["layer1.0.weight"], 1e36)
+    state["layer1.1.weight"] = torch.full_like(state["layer1.1.weight"], 1e-30)
+    torch.save(state, tmp_path / "in.pt")
+    convert_model(tmp_path / "in.pt", tmp_path / "as-it-is.pt")
+    with pytest.raises(CheckpointError, match="not finite"):
+        convert_model(tmp_path / "in.pt", tmp_path / "out.pt", mean=0.0, std=1e-5)
+    assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize("options", [{"mean": 0.5}, {"mean": 0.5, "std": 0.0}])
+def test_a_mean_without_its_deviation_converts_nothing(
+    tmp_path: Path, options: dict[str, float]
+) -> None:
+    with pytest.raises(UsageError, match="--std"):
+        convert_model(PACKAGED_WEIGHTS, tmp_path / "out.pt", **options)
+    assert not (tmp_path / "out.pt").exists()

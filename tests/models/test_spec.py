@@ -148,3 +148,17 @@ def test_numbers_of_the_network_are_written_in_its_declaration_alone(
 def test_scan_finds_such_numbers_in_the_declaration() -> None:
     """So an empty list above means something."""
     assert {28, 255, 10} <= {value for _, value in literals(Path(spec.__file__).read_text())}
+
+
+def test_one_mean_and_deviation_count_for_every_channel() -> None:
+    other = COLOUR.normalised(0.25, 0.5)
+    assert (other.mean, other.std) == ((0.25,) * 3, (0.5,) * 3)
+    assert COLOUR.normalised(None, None) == COLOUR
+
+
+def test_an_inverted_input_gives_the_same_numbers_for_the_negative_of_an_image() -> None:
+    images_BCHW = RNG.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+    plain, negative = images_BCHW.astype(np.float32), (255 - images_BCHW).astype(np.float32)
+    COLOUR.scale_pixels(plain)
+    COLOUR.inverted.scale_pixels(negative)
+    np.testing.assert_allclose(negative, plain, atol=1e-5)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from batchdigit import CheckpointError
+from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models.weights import read_weights
 from tests.support import oracle
@@ -131,3 +132,18 @@ def old_format(
     }
     storages = [struct.pack("<q", count) + data for count, data in records.values()]
     return b"".join([*(parts | replaced).values(), *storages])
+
+
+def trained_on(mean: float, std: float, *, turned: int = 0) -> dict[str, torch.Tensor]:
+    """The packaged weights as if trained on pixels with this mean and deviation.
+
+    What a network makes of x, this one makes of (x - mean) / std: its first convolution, which has
+    no padding, gives Wx + b for either. ``turned`` lets each class have the output of another.
+    """
+    state = torch.load(PACKAGED_WEIGHTS, weights_only=True)
+    weight, bias = state["layer1.0.weight"].double(), state["layer1.0.bias"].double()
+    state["layer1.0.weight"] = (weight * std).float()
+    state["layer1.0.bias"] = (bias + mean * weight.sum(dim=(1, 2, 3))).float()
+    for name in ("fc.4.weight", "fc.4.bias"):
+        state[name] = state[name].roll(turned, 0)
+    return state

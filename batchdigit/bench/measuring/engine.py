@@ -117,6 +117,7 @@ def run_job(job: BenchJob, setting: Setting) -> Job:
         batch_size=setting.batch_size,
         workers=setting.workers,
         fresh=True,
+        model_check=False,  # once for each model, it would belong to no sample
     )
 
 
