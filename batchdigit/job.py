@@ -15,7 +15,7 @@ from typing import Any
 
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
-from batchdigit.normalisation import check_normalisation
+from batchdigit.modelfiles.normalisation import check_normalisation
 from batchdigit.places import STDOUT
 from batchdigit.system.paths import as_path, path_text
 

@@ -14,13 +14,13 @@ import torch
 
 from batchdigit.errors import BatchdigitError, CheckpointError, UsageError
 from batchdigit.modelfiles.file import ModelFile
+from batchdigit.modelfiles.normalisation import check_normalisation
 from batchdigit.models.checkpoint import Checkpoint, build_model, load_checkpoint
 from batchdigit.models.cnn import CNN
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_graph import INPUT, OPSET, OUTPUT, onnx_model
 from batchdigit.models.spec import InputSpec
 from batchdigit.models.weights import check_finite, fold_input, read_weights
-from batchdigit.normalisation import check_normalisation
 from batchdigit.system.imports import import_onnxruntime
 from batchdigit.system.paths import as_path
 from batchdigit.system.publish import Publication, writing

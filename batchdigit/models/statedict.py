@@ -12,10 +12,10 @@ from typing import Any
 
 from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
 from batchdigit.modelfiles.limits import MAX_TENSORS
+from batchdigit.modelfiles.normalisation import MAX_NORMALISED
 from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import TENSOR_DATA, StoredTensor
 from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SEQUENTIAL
-from batchdigit.normalisation import MAX_NORMALISED
 
 MAX_CLASSES = 1000
 MAX_NESTING = 4

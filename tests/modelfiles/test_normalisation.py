@@ -3,7 +3,7 @@ import math
 import pytest
 
 from batchdigit import Job, UsageError
-from batchdigit.normalisation import check_normalisation
+from batchdigit.modelfiles.normalisation import check_normalisation
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The mean and the standard deviation of pixels that a network was trained with."""
+"""What a file of weights does not say: the mean and the deviation that pixels were given with."""
 
 from __future__ import annotations
 
