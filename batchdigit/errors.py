@@ -130,8 +130,8 @@ class AccountingError(BatchdigitError):
 class ImageError(Exception):
     """One image could not be used; it becomes an error row.
 
-    ``stage`` says what failed (``read``, ``decode``, ``too-large``, ``timeout``, ``blank``) and
-    becomes the first word of the row's ``error``.
+    ``stage`` says what failed (``read``, ``decode``, ``unsupported``, ``too-large``, ``timeout``,
+    ``blank``) and becomes the first word of the row's ``error``.
     """
 
     def __init__(self, stage: str, message: str) -> None:

@@ -208,6 +208,9 @@ def _binding(job: Job, engine: Engine, source: Source) -> dict[str, Any]:
 
 def _summarize(session: Session, started: datetime) -> RunSummary:
     job, tally, engine = session.job, session.tally, session.engine
+    made_by = engine.account()
+    if version := session.source.binding.get("pillow-heif"):  # which some sources depend on
+        made_by["versions"]["pillow-heif"] = version
     found = len(session.source)
     comparison = session.past.comparison
     fine = job.max_bad.allows(tally.rows["failed"], found)
@@ -232,7 +235,7 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
             # Not platform.platform(), which runs another program for facts that are not given here.
             "platform": "-".join([platform.system(), platform.release(), platform.machine()]),
             "options": json.loads(json.dumps(asdict(job), default=str)),
-            **engine.account(),
+            **made_by,
         },
     )
 

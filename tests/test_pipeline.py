@@ -20,7 +20,7 @@ from batchdigit.reports.summary import FolderNote
 from tests.support.fakes import decode_by
 from tests.support.oracle import SeedRow
 from tests.support.platforms import needs_linux
-from tests.support.samples import SAMPLES, lose_the_last_batch
+from tests.support.samples import SAMPLES, lose_the_last_batch, save_grey
 
 
 def report(out: Path) -> list[dict[str, str]]:
@@ -71,6 +71,17 @@ def test_rows_are_those_of_the_plain_loop_however_workers_start(
     options = {"batch_size": 30, "workers": 2, "start_method": start_method, "backend": backend}
     rows = run_to(tmp_path / "out.csv", SAMPLES, **options)
     assert_same_as(rows, seed_rows, sample_paths)
+
+
+def test_decoder_of_heic_is_named_where_it_may_have_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchdigit.sources.folder.heif_version", lambda: "1.2.3")
+    save_grey(tmp_path / "a.png")
+    out = tmp_path / "out.csv"
+    assert "pillow-heif" not in run(Job((tmp_path,), out)).account["versions"]
+    (tmp_path / "b.heic").touch()
+    assert run(Job((tmp_path,), out)).account["versions"]["pillow-heif"] == "1.2.3"
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])

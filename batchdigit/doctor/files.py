@@ -19,6 +19,7 @@ from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication
 from batchdigit.system.signals import signals_held
+from batchdigit.version import heif_version
 
 MIN_SPACE = 100 << 20
 SHOWN = 3  # names of files that a run would leave out
@@ -57,7 +58,7 @@ def source(job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _source(job: Job) -> Iterator[Finding]:
-    from batchdigit.sources.endings import count_endings, left_out
+    from batchdigit.sources.endings import HEIC_ENDINGS, count_endings, left_out
     from batchdigit.sources.find import find_images
 
     source = find_images(job)
@@ -71,6 +72,14 @@ def _source(job: Job) -> Iterator[Finding]:
         text = f"{len(images) - closed} images, {closed} folders that cannot be listed"
         remedy = "let this user read them; otherwise each becomes an error row"
         yield warning("source", text, remedy)
+        return
+    heic = sum(name.lower().endswith(HEIC_ENDINGS) for name in images)
+    if heic and not heif_version():
+        yield warning(
+            "source",
+            f"{text}; {heic} HEIC, which nothing installed reads",
+            'pip install "batchdigit[heif]"; otherwise each becomes an error row',
+        )
         return
     first = next(source.contents([0], max_bytes=job.max_bytes))
     if isinstance(first, ImageError):

@@ -45,6 +45,7 @@ OPTIONAL = {
     "safetensors": "models in .safetensors",
     "torchvision": "batchdigit train",
 }
+_EXTRAS = ("onnx", "heif")
 # The package `packaging`, which only this file needs, is imported where it is used, so that the
 # other checks are made without it, too.
 
@@ -102,7 +103,7 @@ def _packages(job: Job) -> Iterator[Finding]:
 def declared_requirements() -> dict[str, Requirement]:
     """What batchdigit's metadata requires of each package; empty where there is no metadata.
 
-    Includes ONNX Runtime, which is optional.
+    Includes those of the extras that a run may use.
     """
     from packaging.requirements import Requirement
 
@@ -113,7 +114,8 @@ def declared_requirements() -> dict[str, Requirement]:
     return {
         requirement.name: requirement
         for requirement in map(Requirement, declared)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": "onnx"})
+        if requirement.marker is None
+        or any(requirement.marker.evaluate({"extra": extra}) for extra in _EXTRAS)
     }
 
 

@@ -17,10 +17,14 @@ from batchdigit.doctor.findings import OK, PROBLEM, Earlier, Finding, ok, proble
 from batchdigit.errors import ImageError
 from batchdigit.job import Job
 from batchdigit.system.signals import signals_held
+from batchdigit.system.working_folder import importing_elsewhere
 
 DIGITS = 10
 _NEEDED = ("model", "backend", "cuda:0", "mps")  # what the trial needs
-_SETTINGS: dict[str, dict[str, Any]] = {"TIFF": {"compression": "tiff_lzw"}}  # as scanners write it
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "TIFF": {"compression": "tiff_lzw"},  # as scanners write it
+    "ICO": {"sizes": [(28, 28)], "bitmap_format": "bmp"},
+}
 
 
 def decoder(_job: Job, _earlier: Earlier) -> list[Finding]:
@@ -29,15 +33,22 @@ def decoder(_job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _decoder() -> Iterator[Finding]:
-    from batchdigit.images.decode import FORMATS
+    from batchdigit.images.decoders import FORMATS
+    from batchdigit.version import heif_version
 
-    faults = {form: why for form in FORMATS if (why := _fault(form))}
+    tried = [form for form in FORMATS if form != "PSD"]  # which Pillow reads, but does not write
+    faults = {form: why for form in tried if (why := _fault(form))}
     for form, why in faults.items():
         # Most digits are PNG files; users without images in another format do not need it.
         fault = problem if form == "PNG" else warning
         yield fault("decoder", f"cannot read {form}: {why}", "pip install --force-reinstall pillow")
-    if not faults:
-        yield ok("decoder", f"reads {', '.join(FORMATS)}")
+    heic = _heic_fault() if heif_version() else ""
+    if heic:
+        remedy = "pip install --force-reinstall pillow-heif"
+        yield warning("decoder", f"cannot read HEIC: {heic}", remedy)
+    if not faults and not heic:
+        more = "; HEIC, too" if heif_version() else '; HEIC needs pip install "batchdigit[heif]"'
+        yield ok("decoder", f"reads {', '.join(FORMATS)}{more}")
 
 
 def _fault(form: str) -> str:
@@ -52,7 +63,8 @@ def _fault(form: str) -> str:
     try:
         image.save(file, form, **_SETTINGS.get(form, {}))
         with strict_pillow():
-            decoded = decode_image(file.getvalue()).convert("L")
+            name = f"digit.{form.lower()}".encode()  # by which TGA and DIB are recognised
+            decoded = decode_image(file.getvalue(), name=name).convert("L")
     except ImageError as error:
         return error.message
     except Exception as error:  # noqa: BLE001  (a Pillow without that format)
@@ -62,6 +74,16 @@ def _fault(form: str) -> str:
         for place in (2, 14)
     )
     return "it comes out wrong" if decoded.size != image.size or apart > 16 else ""
+
+
+def _heic_fault() -> str:
+    """Why pillow-heif, which is installed, cannot be used; empty if it can."""
+    try:
+        with importing_elsewhere():
+            import pillow_heif
+    except Exception as error:  # noqa: BLE001  (whatever a damaged installation raises)
+        return f"{type(error).__name__}: {error}"
+    return "" if hasattr(pillow_heif, "HeifImageFile") else "it is too old"
 
 
 def workers(job: Job, _earlier: Earlier) -> Iterator[Finding]:

@@ -8,20 +8,24 @@ pixel data.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from batchdigit.errors import ImageError
+from batchdigit.images.boxes import check_heif, check_jpeg2000
 from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
 from batchdigit.images.tags import check_tags
 
+MAX_SIDE = 65_535  # pixels; Pillow takes 8 bytes for each row of each image, however short it is
 MAX_PARTS = 100_000  # chunks, segments, blocks
 MAX_EXIF = 16 << 20  # bytes, in all segments of a JPEG together; one has at most 64 KB
 MAX_COMMENTS = 10_000  # in a plain PPM; Pillow looks for the end of each in all that it has read
 
 _PLAIN_PPM = (b"P1", b"P2", b"P3")  # whose pixels are text, with comments among them
+JPEG2000_SIGNATURES = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GIF_HEADER = struct.Struct("<6x2x2xB2x")  # of which the flags matter
 # JPEG's markers that nothing follows. Pillow goes on behind that of the image's end, 0xD9.
@@ -39,6 +43,12 @@ def check_container(data: bytes, max_pixels: int) -> None:
         check_tags(data, max_pixels)
     elif data.startswith(b"GIF8"):
         _check_gif(data)
+    elif data[4:8] == b"ftyp":
+        check_heif(data)
+    elif data.startswith(JPEG2000_SIGNATURES):
+        check_jpeg2000(data, max_pixels)
+    elif data.startswith(b"8BPS"):
+        _check_psd(data)
     elif data[:2] in _PLAIN_PPM and data.count(b"#") > MAX_COMMENTS:
         raise ImageError("decode", f"more than {MAX_COMMENTS} comments")
 
@@ -127,6 +137,70 @@ def _check_gif(data: bytes) -> None:
             _check_count(blocks, "blocks")
         position += is_extension
         _check_count(blocks, "blocks")
+
+
+def _check_psd(data: bytes) -> None:
+    """Look at all image resources (Adobe's Photoshop File Formats Specification)."""
+    try:
+        if (bits := struct.unpack_from(">H", data, 22)[0]) not in (1, 8):
+            raise ImageError("unsupported", f"PSD of {bits} bits a channel; save it as PNG")
+        position, end = _psd_resources(data)
+        for count in itertools.count():
+            if position >= end:
+                return
+            _check_count(count, "image resources")
+            name = data[position + 6] | 1  # its length is even together with the byte before it
+            (size,) = struct.unpack_from(">I", data, position + 7 + name)
+            position += 11 + name + size + size % 2
+    except (struct.error, IndexError):
+        return
+
+
+def _psd_resources(data: bytes) -> tuple[int, int]:
+    """Where the image resources start and end. Raises struct.error where data ends before."""
+    start = 26  # bytes of the header
+    start += 4 + struct.unpack_from(">I", data, start)[0]  # the colours
+    return start + 4, start + 4 + struct.unpack_from(">I", data, start)[0]
+
+
+def has_transparency(data: bytes, form: str) -> bool:
+    """Whether a fourth channel is transparency, as Pillow takes it for.
+
+    In a PSD it may be a selection that somebody has saved, in a TGA anything.
+    """
+    if form not in ("TGA", "PSD"):
+        return True
+    if form == "TGA":
+        return bool(data[17] & 15)  # how many bits of a pixel are its transparency
+    try:
+        _, layers = _psd_resources(data)
+        length, _, number = struct.unpack_from(">IIh", data, layers)
+    except struct.error:
+        return False
+    return length > 0 and number < 0  # so that the first of the other channels is transparency
+
+
+def icon_content(data: bytes) -> bytes:
+    """The largest image of an ICO file: a PNG, or an ICO with that image alone.
+
+    Raises ImageError if it is not all there, or too long.
+    """
+    count = struct.unpack_from("<H", data, 4)[0]
+    entries = [data[start : start + 16] for start in range(6, min(6 + 16 * count, len(data)), 16)]
+    # A side of 0 stands for 256.
+    best = max(entries, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6:7]))
+    if len(best) < 16:
+        raise ImageError("decode", "truncated: its directory is not all there")
+    size, start = struct.unpack_from("<II", best, 8)
+    content = data[start : start + size]
+    if len(content) < size or size < 16:
+        raise ImageError("decode", "truncated: its largest image is not all there")
+    if content.startswith(PNG_SIGNATURE):
+        return content
+    header, width, height = struct.unpack_from("<IIi", content)
+    if header != 12 and max(width, abs(height) // 2) > MAX_SIDE:  # in one of 12, they are small
+        raise ImageError("too-large", f"a side of more than {MAX_SIDE} pixels")
+    return b"\0\0\1\0\1\0" + best[:12] + struct.pack("<I", 22) + content
 
 
 def _check_count(count: int, what: str) -> None:

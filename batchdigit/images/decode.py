@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import re
 import struct
@@ -25,13 +24,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from batchdigit.errors import ImageError
-from batchdigit.images.containers import PNG_SIGNATURE, check_container
+from batchdigit.images.containers import (
+    MAX_SIDE,
+    PNG_SIGNATURE,
+    check_container,
+    has_transparency,
+    icon_content,
+)
+from batchdigit.images.decoders import TRIED, decoder_of, opened
 from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
 from batchdigit.job import MAX_PIXELS
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-
-MAX_SIDE = 65_535  # pixels; Pillow takes 8 bytes for each row of each image, however short it is
 # How a plain PNG starts: everything before the width in the header, width, height, depth to
 # interlacing, the header's checksum, the length of the pixel data, their name. Behind the data
 # stand their checksum and the last chunk.
@@ -71,33 +74,44 @@ def _strict_pillow(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
+def decode_image(data: bytes, *, enough: int | None = None, name: bytes = b"") -> Image.Image:
     """The first image of a file's contents, with its pixels loaded.
+
+    The ending of its ``name`` counts for formats that have no first bytes to recognise them by.
 
     A JPEG may be decoded at half, a quarter or an eighth of its size, which takes a fraction of the
     time, as long as its larger side keeps ``enough`` pixels.
 
-    Call it inside ``strict_pillow()``. Raises ImageError (``decode`` or ``too-large``) for whatever
-    is wrong with the data, with the same text for the same bytes, and MemoryError.
+    Call it inside ``strict_pillow()``. Raises ImageError (``decode``, ``too-large``, or
+    ``unsupported`` for a format that nothing here decodes) for whatever is wrong with the data,
+    with the same text for the same bytes, and MemoryError.
     """
     if not data:
         raise ImageError("decode", "the file is empty")
+    decoder = decoder_of(data, name)
     try:
+        if decoder == "ICO":
+            data = icon_content(data)
+            decoder = decoder_of(data)  # it may be a PNG
         check_container(data, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
-        with _silenced_stderr() if data.startswith(TIFF_SIGNATURES) else _NOTHING:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            _check_sides(image)
-            if enough is not None and max(image.size) >= 2 * enough:
-                factor = enough / max(image.size)
-                width, height = (max(1, int(side * factor)) for side in image.size)
-                image.draft(None, (width, height))
-            image.load()
+        silenced = _silenced_stderr() if data.startswith(TIFF_SIGNATURES) else _NOTHING
+        with silenced, opened(data, decoder) as found:
+            _check_sides(found)
+            if enough is not None and max(found.size) >= 2 * enough:
+                factor = enough / max(found.size)
+                width, height = (max(1, int(side * factor)) for side in found.size)
+                found.draft(None, (width, height))
+            found.load()
+            _check_sides(found)  # those of HEIC are known only now
+            image: Image.Image = found
+            if found.mode == "RGBA" and not has_transparency(data, decoder):
+                image = found.convert("RGB")
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too-large", f"more than {Image.MAX_IMAGE_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError("decode", f"not a whole image in {', '.join(FORMATS)}") from error
+        raise ImageError("decode", f"not a whole image in {decoder or ', '.join(TRIED)}") from error
     except MemoryError:  # which says nothing about the data
         raise
     except Exception as error:
@@ -109,9 +123,11 @@ def decode_image(data: bytes, *, enough: int | None = None) -> Image.Image:
 
 
 def _check_sides(image: Image.Image) -> None:
-    """Raise ImageError for an image that is too long; Pillow itself looks at its pixels alone."""
+    """Raise ImageError for an image that is too large; Pillow itself looks at its pixels alone."""
     if max(image.size) > MAX_SIDE:
         raise ImageError("too-large", f"a side of more than {MAX_SIDE} pixels")
+    if image.width * image.height > (most := Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
+        raise ImageError("too-large", f"more than {most} pixels")
 
 
 def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:

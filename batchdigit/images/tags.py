@@ -7,6 +7,7 @@ of TIFF 6.0, section 2, and of BigTIFF.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,7 +19,7 @@ MAX_TAGS = 65_535
 SPARE_BYTES = 1 << 20  # that may be claimed twice: broken files do so, too
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_EXIF = b"Exif\0\0"
+_PREFIXES = re.compile(rb"(?:Exif\0\0)+")
 # Bytes of a value by the number of its type, from 0; there are no types 0, 14 and 15.
 _SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8)
 _KEPT_AS_BYTES = (1, 2, 7)  # of all others Python makes numbers
@@ -48,8 +49,8 @@ def check_tags(data: bytes | memoryview, max_tile: int | None = None) -> None:
     ``data`` is a TIFF file or EXIF data. Other data, and what is broken, is left to Pillow. A tile
     may have at most ``max_tile`` pixels.
     """
-    if bytes(data[:6]) == _EXIF:
-        data = data[6:]
+    if prefixes := _PREFIXES.match(data):  # Pillow takes off more than one
+        data = memoryview(data)[prefixes.end() :]
     if bytes(data[:4]) not in SIGNATURES:
         return
     order = "<" if bytes(data[:2]) == b"II" else ">"

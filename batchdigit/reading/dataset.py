@@ -120,7 +120,9 @@ class DigitImages:
         laps.enter("decode")
         image: Image.Image | NDArray[np.uint8] | None = decode_plain_png(contents)
         if image is None:
-            image = decode_image(contents, enough=None if how == "exact" else ENOUGH_PIXELS)
+            enough = None if how == "exact" else ENOUGH_PIXELS
+            name = self.source.images[rows.indices[row]]
+            image = decode_image(contents, enough=enough, name=name)
             laps.enter("fit")
         pixels = to_grey(image, how)
         if how == "auto" and pixels.shape == MNIST.plane:

@@ -44,8 +44,9 @@ class State:
     """A report as it was published: N rows.
 
     ``failed`` bool[N] marks error rows; ``unread`` bool[N] marks those of images that could not be
-    read at all, whatever they hold. ``binding`` is what the rows depend on apart from the images,
-    ``report`` is the size and SHA-256 of the report. Both are JSON data.
+    read at all, whatever they hold, or that nothing installed could decode. ``binding`` is what the
+    rows depend on apart from the images, ``report`` is the size and SHA-256 of the report. Both are
+    JSON data.
     """
 
     path: Path
@@ -118,7 +119,9 @@ class StateWriter:
         self._pending.append(predictions)
         self._failed += [failure.index for failure in predictions.failures]
         self._unread += [
-            failure.index for failure in predictions.failures if failure.stage == "read"
+            failure.index
+            for failure in predictions.failures
+            if failure.stage in ("read", "unsupported")
         ]
         self._pending_values += predictions.rows * predictions.probs.shape[1]
         if self._pending_values >= VALUES_IN_A_BLOCK:

@@ -20,8 +20,9 @@ class Comparison:
 
     Every image found is ``unchanged`` (same name, size and time: its row is reused), ``new``,
     ``changed``, or ``retried`` (its row was an error and is made again). An image that could not be
-    read is always retried, because its permissions may have changed. ``gone`` images are in the
-    last report only. ``index_of`` int64[M] is the new index of each reused row, and -1 for others.
+    read is always retried, because its permissions may have changed, and one in a format that
+    nothing decoded, because a decoder may have been installed. ``gone`` images are in the last
+    report only. ``index_of`` int64[M] is the new index of each reused row, and -1 for others.
     """
 
     unchanged: int

@@ -177,6 +177,19 @@ def test_files_that_a_run_would_leave_out_are_named(digits: Path) -> None:
 
 
 @needs_linux("checks run in forks, which inherit what is patched")
+def test_images_that_nothing_installed_reads(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.heic", "b.HEIF"):
+        (digits / name).touch()
+    monkeypatch.setattr(files, "heif_version", lambda: "")
+    (finding,) = check("source", digits)
+    assert finding.status == WARNING
+    assert finding.found == "12 images; 2 HEIC, which nothing installed reads"
+    assert finding.remedy.startswith('pip install "batchdigit[heif]"')
+    monkeypatch.setattr(files, "heif_version", lambda: "1.0")
+    assert check("source", digits)[0].status == OK
+
+
+@needs_linux("checks run in forks, which inherit what is patched")
 def test_source_that_cannot_be_read_all(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

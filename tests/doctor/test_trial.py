@@ -1,4 +1,5 @@
 import os
+import sys
 import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, WebPImagePlugin
 
-from batchdigit import Job
+from batchdigit import Job, version
 from batchdigit.doctor import examination
 from batchdigit.doctor.examination import CHECKS, examine
 from batchdigit.doctor.findings import OK, PROBLEM, WARNING
@@ -34,6 +35,19 @@ def test_pillow_that_cannot_do_everything(monkeypatch: pytest.MonkeyPatch) -> No
     png, webp = check("decoder")
     assert (png.status, webp.status) == (PROBLEM, WARNING)
     assert png.found.startswith("cannot read PNG: ")
+
+
+@needs_linux("checks run in forks, which inherit what is patched")
+def test_heic_is_read_by_a_package_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "heif_version", lambda: "")
+    (finding,) = check("decoder")
+    assert finding.status == OK
+    assert finding.found.endswith('TGA; HEIC needs pip install "batchdigit[heif]"')
+    monkeypatch.setattr(version, "heif_version", lambda: "1.0")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (finding,) = check("decoder")
+    assert finding.status == WARNING
+    assert finding.found.startswith("cannot read HEIC: ModuleNotFoundError")
 
 
 @needs_linux("checks run in forks, which inherit what is patched")

@@ -24,6 +24,15 @@ def test_many_values_are_refused(kind: int, below: int | None, pixels: bytes) ->
         check_tags(tagged(kind, MAX_VALUES + 1, below=below, pixels=pixels))
 
 
+def test_marks_before_exif_are_taken_off_as_pillow_does() -> None:
+    exif = b"Exif\0\0" * 2 + tagged(3, MAX_VALUES + 1, number=274)
+    found = Image.Exif()
+    found.load(exif)
+    assert 274 in found  # the control: Pillow reads what is behind both
+    with pytest.raises(ImageError, match="more than 300000 values in its tags"):
+        check_tags(exif)
+
+
 @pytest.mark.parametrize("kind", [1, 2, 7])
 def test_bytes_and_text_may_be_long(kind: int) -> None:
     """Pillow keeps them as they are."""

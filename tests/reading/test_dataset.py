@@ -43,6 +43,16 @@ def test_image_stands_at_the_place_of_its_index(files: FolderSource, tmp_path: P
         assert np.array_equal(batch.images[row, 0], expected)
 
 
+def test_name_of_a_file_tells_what_its_bytes_do_not(tmp_path: Path) -> None:
+    pixels = packaged_digits()[7, 0]
+    for name in ("a.tga", "b.dib"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.tga").read_bytes())
+    batch = DigitImages(files_in(tmp_path, [b"a.tga", b"b.dib", b"c.png"])).__getitems__(range(3))
+    assert np.array_equal(batch.images[:, 0], [pixels, pixels])
+    assert [failure.index for failure in batch.failures] == [2]
+
+
 def test_batch_may_be_empty(tmp_path: Path) -> None:
     batch = DigitImages(files_in(tmp_path, [b"a.png"]))[0]
     assert len(batch) == 0

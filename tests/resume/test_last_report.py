@@ -61,10 +61,11 @@ def test_rows_get_new_numbers_or_are_left_out(path: Path) -> None:
     assert_same(rows, predictions_of(kept))
 
 
-def test_only_files_that_could_not_be_read_are_unread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["read", "unsupported"])
+def test_only_files_that_could_not_be_read_are_unread(tmp_path: Path, stage: str) -> None:
     batch = predictions_of(ROWS)
     read, decoded = batch.failures
-    failures = (type(read)(read.index, "read", "Permission denied"), decoded)
+    failures = (type(read)(read.index, stage, "Permission denied"), decoded)
     write(tmp_path / "state", [type(batch)(**(vars(batch) | {"failures": failures}))])
     state = state_at(tmp_path / "state")
     assert state.unread.tolist() == [False, True, False, False, False, False]

@@ -13,11 +13,13 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from batchdigit import Failure, Job, OutputError, Predictions, RunSummary, run
 from batchdigit.backends.onnx_backend import OnnxPredictor
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.batches import Batch
+from batchdigit.images import decoders
 from batchdigit.resume import last_report
 from batchdigit.resume.update import merge
 from batchdigit.sources import folder as folders
@@ -152,6 +154,21 @@ def test_file_that_could_not_be_read_is_tried_again(
     summary = update(out, digits)
     assert (summary.predicted, summary.failed) == (10, 0)
     assert summary.update == {"unchanged": 0, "new": 0, "changed": 0, "gone": 0, "retried": 10}
+
+
+def test_file_that_nothing_could_decode_is_tried_again(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder may have been installed."""
+    out = tmp_path / "out.csv"
+    Image.open(digits / "03.png").save(digits / "03.webp")
+    age(digits / "03.webp")
+    with monkeypatch.context() as patch:
+        patch.setattr(decoders, "_has", lambda _feature: False)
+        assert update(out, digits).failures_by_stage == {"unsupported": 1}
+    summary = update(out, digits)
+    assert summary.failed == 0
+    assert summary.update == {"unchanged": 10, "new": 0, "changed": 0, "gone": 0, "retried": 1}
 
 
 def test_edited_report_is_noticed_and_not_trusted(
