@@ -25,16 +25,21 @@ from batchdigit.system.stopwatch import add_up
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be used. It becomes one error row, ``STAGE: MESSAGE``."""
+    """An image that could not be used. It becomes one error row, ``STAGE: MESSAGE``.
+
+    ``more_pages`` says that its file has more pages than the first, which was blank.
+    """
 
     index: int
     stage: str
     message: str
+    more_pages: bool = False
 
     @property
     def text(self) -> str:
         """The ``error`` of the row."""
-        return f"{self.stage}: {self.message}"
+        rest = "; only the first of several pages was read" if self.more_pages else ""
+        return f"{self.stage}: {self.message}{rest}"
 
 
 class Treatment(IntFlag):
@@ -45,6 +50,7 @@ class Treatment(IntFlag):
     DARK = 2  # its ink is darker than its background
     CROWDED = 4  # there is more on it than the network saw
     FAINT = 8  # its strokes are darker than any of MNIST's, and were not fitted
+    MORE_PAGES = 16  # its file has more pages than the first, which alone was read
 
 
 class Digit(NamedTuple):
@@ -197,6 +203,12 @@ class Predictions:
         """The :class:`Treatment` of each image, uint8[B]."""
         treatments: NDArray[np.uint8] = self.facts["treatment"]
         return treatments
+
+    @property
+    def more_pages(self) -> int:
+        """Of how many files only the first of several pages was read."""
+        paged = np.count_nonzero(self.treatments & Treatment.MORE_PAGES)
+        return int(paged) + sum(failure.more_pages for failure in self.failures)
 
     @property
     def ink(self) -> NDArray[np.float32]:

@@ -97,6 +97,7 @@ class Tally:
     rows: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     to_review: int = 0
+    more_pages: int = 0
 
     def counting(self, outcome: str, parts: Iterator[Predictions]) -> Iterator[Predictions]:
         """Pass ``parts`` on, and count their images as ``outcome``, their failures as failed."""
@@ -138,6 +139,7 @@ class Session:
             self.survey.count(predictions)
             self.tally.failures.update(failure.stage for failure in predictions.failures)
             self.tally.to_review += int(needs_review(predictions, self.job.review_below).sum())
+            self.tally.more_pages += predictions.more_pages
             yield predictions
         found, rows = len(self.source), self.tally.rows.total()
         if rows != found:
@@ -224,6 +226,7 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
         ignored=session.source.ignored,
         failures_by_stage=dict(tally.failures),
         to_review=tally.to_review,
+        more_pages=tally.more_pages,
         notes=session.survey.notes(),
         seconds=session.stopwatch.seconds(),
         busy=session.stopwatch.busy,

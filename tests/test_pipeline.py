@@ -199,6 +199,31 @@ def test_faint_images_are_read_and_with_exact_the_folder_is_named(
     assert summary.notes == (FolderNote(".", 10, "faint", 10),)
 
 
+@pytest.mark.parametrize("form", ["TIFF", "GIF"])
+def test_first_of_several_pages_is_read_and_the_row_marked(
+    form: str, tmp_path: Path, digits: Path
+) -> None:
+    plain = run_to(tmp_path / "out.csv", digits)
+    first, second = (Image.open(digits / name) for name in ("04.png", "05.png"))
+    blank = Image.new("L", (50, 50))
+    for name, pages in (("04.png", [first, second]), ("05.png", [blank, second])):
+        pages[0].save(digits / name, form, save_all=True, append_images=pages[1:])
+        os.utime(digits / name, (0, 0))  # what has just been written is not trusted to stay
+    for _ in range(2):  # the second time from the state
+        summary = run(Job((digits,), tmp_path / "out.csv", update=True))
+        rows = report(tmp_path / "out.csv")
+        assert rows[4] == plain[4] | {"needs_review": "true"}
+        assert rows[5]["error"] == (
+            "blank: no strokes found; only the first of several pages was read"
+        )
+        assert summary.more_pages == 2
+    assert summary.update == {"unchanged": 10, "new": 0, "changed": 0, "gone": 0, "retried": 0}
+    others = [row for place, row in enumerate(rows) if place not in (4, 5)]
+    assert others == [row for place, row in enumerate(plain) if place not in (4, 5)]
+    account = json.loads((tmp_path / "out.csv.run.json").read_text())
+    assert account["more_pages"] == 2
+
+
 def test_limits_of_the_job_reach_the_reader(tmp_path: Path, digits: Path) -> None:
     size = (digits / "00.png").stat().st_size
     rows = run_to(tmp_path / "out.csv", digits, max_bytes=size - 1)

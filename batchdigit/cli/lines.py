@@ -40,6 +40,12 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
         yield f"since the last report: {counts}"
     if summary.to_review:
         yield f"{_count(summary.to_review, 'prediction')} to review (the column needs_review)"
+    if summary.more_pages:
+        have = "has" if summary.more_pages == 1 else "have"
+        yield (
+            f"{_count(summary.more_pages, 'file')} {have} more pages than the first, "
+            "which alone was read"
+        )
     for kind, meaning in _MEANING.items():
         notes = [note for note in summary.notes if note.kind == kind]
         for note in notes[:MAX_NOTES]:

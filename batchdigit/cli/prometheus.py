@@ -97,6 +97,9 @@ def _exposition(metrics: Metrics, exit_code: int, seconds: float, out: Path) -> 
         gauge("to_review", "Predictions of the last run that need a person's review.").labels(
             report
         ).set(summary.to_review)
+        gauge(
+            "more_pages", "Files of the last run of which only the first of several pages was read."
+        ).labels(report).set(summary.more_pages)
         failures = gauge("failures", "Error rows of the last run by what failed.", ("stage",))
         for stage, count in summary.failures_by_stage.items():
             failures.labels(report, stage).set(count)

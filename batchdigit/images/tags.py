@@ -16,6 +16,7 @@ from batchdigit.errors import ImageError
 
 MAX_VALUES = 300_000  # numbers in all tags together: an image of 65,535 rows has two for each
 MAX_TAGS = 65_535
+FIRST_TAGS = 64  # of a directory, in which its kind and its sizes are: tags are in order
 SPARE_BYTES = 1 << 20  # that may be claimed twice: broken files do so, too
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -54,11 +55,7 @@ def check_tags(data: bytes | memoryview, max_tile: int | None = None) -> None:
     if bytes(data[:4]) not in SIGNATURES:
         return
     order = "<" if bytes(data[:2]) == b"II" else ">"
-    big = 43 in data[2:4]
-    forms = ("Q", "HHQ8s", "Q") if big else ("H", "HHL4s", "L")
-    layout = _Layout(*(struct.Struct(order + form) for form in forms))
-    start = 8 if big else 4
-    first = _number(data[start : start + layout.offset.size], layout.offset)
+    layout, first = _layout(data, order)
     pending, seen = [first], set[int]()
     values = claimed = 0
     tile: dict[int, int] = {}
@@ -86,6 +83,41 @@ def check_tags(data: bytes | memoryview, max_tile: int | None = None) -> None:
                 tile[tag.number] = max(number or 0, tile.get(tag.number, 0))
     if max_tile is not None and tile and tile.get(_TILE[0], 1) * tile.get(_TILE[1], 1) > max_tile:
         raise ImageError("too-large", f"a tile of more than {max_tile} pixels")
+
+
+def directories(data: bytes) -> Iterator[dict[int, int]]:
+    """The directories of a TIFF file in their chain, each as the first tags that are integers.
+
+    The chain ends where it comes to a directory for the second time, or leaves the file.
+    """
+    order = "<" if data.startswith(b"II") else ">"
+    layout, place = _layout(data, order)
+    seen = set[int]()
+    while place and place not in seen:
+        seen.add(place)
+        start = place + layout.number.size
+        count = _number(data[place:start], layout.number)
+        if count is None:
+            return
+        few = data[start : start + min(count, FIRST_TAGS) * layout.tag.size]
+        whole = len(few) // layout.tag.size * layout.tag.size
+        tags = map(_Tag._make, layout.tag.iter_unpack(few[:whole]))
+        yield {
+            tag.number: _number(tag.value, struct.Struct(order + _INTEGERS[tag.kind])) or 0
+            for tag in tags
+            if tag.kind in _INTEGERS
+        }
+        end = start + count * layout.tag.size
+        place = _number(data[end : end + layout.offset.size], layout.offset)
+
+
+def _layout(data: bytes | memoryview, order: str) -> tuple[_Layout, int | None]:
+    """How a file's directories are written, and where the first of them is."""
+    big = 43 in data[2:4]
+    forms = ("Q", "HHQ8s", "Q") if big else ("H", "HHL4s", "L")
+    layout = _Layout(*(struct.Struct(order + form) for form in forms))
+    start = 8 if big else 4
+    return layout, _number(data[start : start + layout.offset.size], layout.offset)
 
 
 def _tags(data: bytes | memoryview, place: int, layout: _Layout) -> Iterator[_Tag]:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchdigit.batches import Batch, Digit, Failure, blank_facts
+from batchdigit.batches import Batch, Digit, Failure, Treatment, blank_facts
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
+from batchdigit.images.pages import has_more_pages
 from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_grey, to_model_input
 from batchdigit.job import Reading
 from batchdigit.models.spec import MNIST
@@ -123,6 +124,8 @@ class DigitImages:
             enough = None if how == "exact" else ENOUGH_PIXELS
             name = self.source.images[rows.indices[row]]
             image = decode_image(contents, enough=enough, name=name)
+            if has_more_pages(contents):
+                rows.has_more_pages(row)
             laps.enter("fit")
         pixels = to_grey(image, how)
         if how == "auto" and pixels.shape == MNIST.plane:
@@ -158,6 +161,7 @@ class _Rows:
         self._facts = blank_facts(count)
         self._usable = np.ones(count, np.bool_)
         self._failures: dict[int, Failure] = {}
+        self._more_pages: set[int] = set()
         self._put_off: list[int] = []
 
     def put(self, row: int, digit: Digit) -> None:
@@ -165,6 +169,10 @@ class _Rows:
         self._images[row, 0] = digit.pixels
         self._facts["treatment"][row] = digit.treatment
         self._facts["ink"][row] = digit.ink
+
+    def has_more_pages(self, row: int) -> None:
+        """Note that only the first page of a row's file is read."""
+        self._more_pages.add(row)
 
     def put_off(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """Set the image of a row, uint8[28, 28]; :meth:`judge` tells whether to fit it."""
@@ -179,7 +187,8 @@ class _Rows:
     def fail(self, row: int, stage: str, message: str) -> None:
         """Note that this row has no image, and why."""
         self._usable[row] = False
-        self._failures[row] = Failure(self.indices[row], stage, message)
+        more_pages = stage == "blank" and row in self._more_pages
+        self._failures[row] = Failure(self.indices[row], stage, message, more_pages)
 
     def judge(self) -> list[int]:
         """The rows, among those put off, that must be fitted: they do not look like MNIST's."""
@@ -194,6 +203,8 @@ class _Rows:
     def batch(self, busy: Mapping[str, float]) -> Batch:
         """The batch, with the seconds of work in it by stage."""
         # A mask copies the arrays, which is needless where every row is usable.
+        if self._more_pages:
+            self._facts["treatment"][list(self._more_pages)] |= int(Treatment.MORE_PAGES)
         usable = self._usable if self._failures else slice(None)
         return Batch(
             np.array(self.indices, np.int64)[usable],

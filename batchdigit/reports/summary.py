@@ -35,8 +35,9 @@ class RunSummary:
     reused ones. ``update`` says how the images compare with those of the last report
     (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``); it is None without ``--update``.
     ``resumed`` counts rows that an unfinished run had done. ``to_review`` counts predictions that
-    need a person's review. ``ignored`` are the names of the files that were left out. ``notes``
-    name folders in which nearly all images are of one kind.
+    need a person's review; ``more_pages`` counts files of which only the first page was read.
+    ``ignored`` are the names of the files that were left out. ``notes`` name folders in which
+    nearly all images are of one kind.
 
     ``seconds`` holds wall-clock seconds of the main thread by stage and in ``total``: ``import``,
     ``load``, ``list``, ``start`` (of worker processes), ``read``, ``save``, ``predict``,
@@ -55,6 +56,7 @@ class RunSummary:
     ignored: FileList
     failures_by_stage: dict[str, int]
     to_review: int
+    more_pages: int
     notes: tuple[FolderNote, ...]
     seconds: dict[str, float]
     busy: dict[str, float]
@@ -86,6 +88,7 @@ class RunSummary:
             "left_out": self.left_out,
             "failures_by_stage": self.failures_by_stage,
             "to_review": self.to_review,
+            "more_pages": self.more_pages,
             "notes": [asdict(note) for note in self.notes],
             "exit_code": int(self.exit_code),
             "backend": self.backend,

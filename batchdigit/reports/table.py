@@ -165,8 +165,8 @@ def _margin(predictions: Predictions) -> Cells:
 
 def needs_review(predictions: Predictions, below: float) -> NDArray[np.bool_]:
     """Which predictions a person should review, bool[B]."""
-    crowded = (predictions.treatments & Treatment.CROWDED) > 0
-    return (predictions.probs[:, 0] < below) | crowded
+    unseen = (predictions.treatments & (Treatment.CROWDED | Treatment.MORE_PAGES)) > 0
+    return (predictions.probs[:, 0] < below) | unseen
 
 
 def _polarity(predictions: Predictions) -> Cells:

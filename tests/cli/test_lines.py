@@ -32,6 +32,7 @@ def summary(**others: Any) -> RunSummary:
         "ignored": FileList(),
         "failures_by_stage": {},
         "to_review": 0,
+        "more_pages": 0,
         "notes": (),
         "seconds": {"read": 1.0, "total": 4.0},
         "busy": {},
@@ -73,6 +74,12 @@ def test_failures_reused_rows_reviews_and_ignored_files_are_counted() -> None:
         "7 predictions to review (the column needs_review)",
     ]
     assert said[-1] == "left out: 2 .txt (--verbose names them)"
+
+
+def test_files_with_more_pages_are_counted() -> None:
+    rest = "more pages than the first, which alone was read"
+    assert lines(summary(more_pages=3))[1] == f"3 files have {rest}"
+    assert lines(summary(more_pages=1))[1] == f"1 file has {rest}"
 
 
 def test_one_of_a_kind_is_not_many() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchdigit import GoneError, Job, OutputError, run
@@ -32,6 +33,8 @@ def test_outcome_of_a_run(tmp_path: Path, digits: Path) -> None:
     (digits / "03.png").write_bytes(b"damaged")
     for name in ("a.pdf", "b.pdf", "README"):
         (digits / name).touch()
+    digit = Image.open(digits / "04.png")
+    digit.save(digits / "04.png", "TIFF", save_all=True, append_images=[digit])
     out = tmp_path / 'a "report"\\.csv'
     path = tmp_path / "run.prom"
     with pytest.raises(typer.Exit), write_metrics(path, out) as metrics:
@@ -42,6 +45,7 @@ def test_outcome_of_a_run(tmp_path: Path, digits: Path) -> None:
     for outcome, count in (("predicted", 9), ("reused", 0), ("failed", 1)):
         assert values["images", str(out), outcome] == count
     assert values["failures", str(out), "decode"] == 1
+    assert values["more_pages", str(out)] == 1
     assert values["left_out", str(out), ".pdf"] == 2
     assert values["left_out", str(out), "none"] == 1
     assert 0 < values["duration_seconds", str(out)] < 600

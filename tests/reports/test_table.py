@@ -46,9 +46,10 @@ def test_margin_is_how_far_the_likeliest_is_ahead() -> None:
         (0.71, Treatment.FITTED, False),
         (0.69, Treatment.FITTED, True),
         (0.99, Treatment.FITTED | Treatment.CROWDED, True),
+        (0.99, Treatment.MORE_PAGES, True),
     ],
 )
-def test_doubtful_and_crowded_images_need_review(
+def test_what_is_doubtful_or_not_all_that_there_is_needs_review(
     confidence: float, treatment: Treatment, needs_review: bool
 ) -> None:
     assert row_of([confidence, 0.01], treatment, 0.1)["needs_review"] is needs_review
