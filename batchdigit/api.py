@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchdigit import pipeline
 from batchdigit.batches import Predictions
@@ -16,8 +15,10 @@ from batchdigit.system.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Unpack
 
-Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+    from batchdigit.options import AnyPath, PredictOptions, Sources
+
 # Options that only a report in a file has.
 _ONLY_FOR_REPORTS = {
     *("out", "format", "max_bad", "save_fitted"),
@@ -26,7 +27,7 @@ _ONLY_FOR_REPORTS = {
 
 
 def predict(
-    source: Source, model: str | os.PathLike[str] | None = None, **options: Any
+    source: Sources, model: AnyPath | None = None, **options: Unpack[PredictOptions]
 ) -> pd.DataFrame:
     """The report on ``source`` as a DataFrame: one row for each image, in the order of their names.
 
@@ -53,7 +54,7 @@ def predict(
 
 
 def stream(
-    source: Source, model: str | os.PathLike[str] | None = None, **options: Any
+    source: Sources, model: AnyPath | None = None, **options: Unpack[PredictOptions]
 ) -> Iterator[Predictions]:
     """The predictions on ``source``, batch by batch, in memory that does not grow.
 
@@ -63,12 +64,12 @@ def stream(
     return pipeline.stream(_job(source, model, options))
 
 
-def _job(source: Source, model: str | os.PathLike[str] | None, options: dict[str, Any]) -> Job:
+def _job(source: Sources, model: AnyPath | None, options: PredictOptions) -> Job:
     for name in _ONLY_FOR_REPORTS & options.keys():
         raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
-    if model is not None:
-        options["model"] = model
-    return Job(source, **options)  # type: ignore[arg-type]  # Job makes it text
+    if model is None:
+        return Job(source, **options)
+    return Job(source, model=model, **options)
 
 
 def _data_frame(parts: list[Columns], columns: dict[str, type]) -> pd.DataFrame:

@@ -9,9 +9,10 @@ import sys
 from batchdigit.backends.base import Backend, Model
 from batchdigit.job import Computing, Reading
 from batchdigit.reading.pipe_workers import PipeWorkers
-from batchdigit.reading.startup import default_start_method
+from batchdigit.reading.startup import choose_start_method
 from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.base import Source
+from batchdigit.system import new_process
 from batchdigit.system.machine import available_cores
 
 MAX_WORKERS = 16
@@ -59,7 +60,7 @@ def choose_workers(
     Otherwise half of them do, and wait when the network does not keep up. A small folder is read
     before a second worker has started. There is at least one worker where starting it costs no
     more than a fork, because an image that crashes or stalls its reader must not do so to this
-    process.
+    process. There is none in a program that is no Python, and so cannot start one.
     """
     if job.workers is not None:
         return job.workers
@@ -68,11 +69,13 @@ def choose_workers(
     cores = available_cores()
     wanted = cores if seconds > SECONDS_TO_COMPUTE or not backend.on_cpu else cores // 2
     most = min(wanted, MAX_WORKERS, batches, int(count * seconds / SECONDS_WORTH_A_WORKER))
-    return max(most, 1 if default_start_method() == "fork" else 0)
+    if choose_start_method(job.start_method) == "fork":
+        return max(most, 1)
+    return most if new_process.is_possible() else 0
 
 
 def choose_reader(backend: Backend) -> OpenWorkers:
-    """Which worker processes read: the DataLoader's where PyTorch computes, else our own."""
+    """Which forks read: those of the DataLoader where PyTorch computes, else our own."""
     if backend.name == "torch":
         # This imports PyTorch, which the backend has already done.
         from batchdigit.reading.torch_workers import TorchWorkers

@@ -267,9 +267,17 @@ class Predictions:
     @property
     def filenames(self) -> list[str]:
         """The report's ``filename`` of each image, in the order of ``indices``."""
+        return [self._named.filename(index) for index in self.indices.tolist()]
+
+    def filename_of(self, failure: Failure) -> str:
+        """The report's ``filename`` of an image that failed."""
+        return self._named.filename(failure.index)
+
+    @property
+    def _named(self) -> FileList:
         if self.files is None:
             raise ValueError("these predictions came without their file list")
-        return [self.files.filename(index) for index in self.indices.tolist()]
+        return self.files
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """What a journal keeps: an array for each field, with the failures as bytes of JSON."""

@@ -11,13 +11,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
 from batchdigit.modelfiles.normalisation import check_normalisation
 from batchdigit.places import STDOUT
+from batchdigit.system.given import settle_types
 from batchdigit.system.paths import as_path, path_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from batchdigit.options import AnyPath, JobOptions, Sources
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 MODEL_VARIABLE = "BATCHDIGIT_MODEL"
@@ -91,6 +97,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         _auto_is_none(self, "workers")
+        settle_types(self, Reading)
         check_choice("--preprocess", self.preprocess, PREPROCESSING)
         check_choice("start_method", self.start_method, START_METHODS)
         if self.max_bytes < 1:
@@ -133,10 +140,9 @@ class Computing:
     model_check: bool = True
 
     def __post_init__(self) -> None:
-        # The instance is frozen.
-        object.__setattr__(self, "model", as_path("the model", self.model))
-        check_normalisation(self.mean, self.std)
         _auto_is_none(self, "batch_size")
+        settle_types(self, Computing)
+        check_normalisation(self.mean, self.std)
         check_batch_size("--batch-size", self.batch_size)
         check_choice("--backend", self.backend, BACKENDS)
         check_choice("--precision", self.precision, PRECISIONS)
@@ -164,11 +170,10 @@ class Reporting:
     max_bad: Tolerance = Tolerance()
 
     def __post_init__(self) -> None:
+        settle_types(self, Reporting)
         if self.topk < 1:
             raise UsageError(f"--topk {self.topk} is less than 1", "ask for 1 label or more")
         object.__setattr__(self, "labels", check_labels(self.labels))  # the instance is frozen
-        if self.save_fitted is not None:
-            object.__setattr__(self, "save_fitted", as_path("save_fitted", self.save_fitted))
         _as_tolerance(self, "max_bad", "--max-bad")
         if not 0 <= self.review_below <= 1:
             raise UsageError(
@@ -194,6 +199,7 @@ class Resuming:
     wait: float = 0.0
 
     def __post_init__(self) -> None:
+        settle_types(self, Resuming)
         if self.retry_errors and not self.update:
             raise UsageError("--retry-errors has no effect without --update", "add --update")
         if self.max_gone is not None and not self.update:
@@ -216,6 +222,12 @@ class Job(Resuming, Reporting, Computing, Reading):
 
     source: tuple[str, ...]
     out: Path = STDOUT
+
+    if TYPE_CHECKING:  # fields accept more than they store
+
+        def __init__(
+            self, source: Sources, out: AnyPath = ..., **options: Unpack[JobOptions]
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         given: Any = self.source
@@ -270,5 +282,6 @@ def _as_tolerance(part: object, name: str, option: str) -> None:
 
 def _auto_is_none(part: object, name: str) -> None:
     """Replace ``auto`` by None, as the command line does."""
-    if getattr(part, name) == "auto":
+    given = getattr(part, name)
+    if isinstance(given, str) and given == "auto":  # an array would compare its items
         object.__setattr__(part, name, None)

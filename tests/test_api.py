@@ -1,5 +1,6 @@
-import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ import batchdigit
 from batchdigit import AccountingError, CheckpointError, Predictions, SourceError
 from batchdigit.images import decode
 from tests.support.oracle import SeedRow
+from tests.support.platforms import needs_linux
+from tests.support.processes import children
 from tests.support.samples import SAMPLES, lose_the_last_batch
 
 
@@ -63,14 +66,49 @@ def test_stream_gives_batches_with_names_and_failures(digits: Path) -> None:
     assert np.concatenate([batch.labels[:, 0] for batch in batches]).tolist() == whole.tolist()
 
 
-def test_stream_may_be_left_early(digits: Path) -> None:
+@needs_linux("/proc")
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_stream_may_be_left_early(digits: Path, start_method: str) -> None:
     for number in range(3000):  # too many for one process to read ahead
         os.link(digits / "00.png", digits / f"more-{number}.png")
-    stream = batchdigit.stream(digits, batch_size=1, workers=1)
+    stream = batchdigit.stream(digits, batch_size=1, workers=1, start_method=start_method)
     next(stream)
-    assert len(multiprocessing.active_children()) == 1
+    assert len(children()) == 1
     stream.close()
-    assert multiprocessing.active_children() == []
+    assert children() == []
+
+
+THREADED = """
+import threading, time, batchdigit
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+table = batchdigit.predict({folder!r}, workers=2, batch_size=3, backend={backend!r})
+print(len(table), table["error"].isna().all())
+"""
+IN_A_POOL = """
+import multiprocessing, batchdigit
+def predict(folder):
+    table = batchdigit.predict(folder, workers=2, batch_size=3, backend={backend!r})
+    return len(table), table["error"].isna().all()
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(*pool.map(predict, [{folder!r}])[0])
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("program", "stdin"), [(THREADED, False), (THREADED, True), (IN_A_POOL, False)]
+)
+def test_program_may_have_threads_and_no_guard_or_be_a_daemonic_process(
+    digits: Path, tmp_path: Path, program: str, stdin: bool, backend: str
+) -> None:
+    code = program.format(folder=str(digits), backend=backend)
+    (tmp_path / "program.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-" if stdin else "program.py"], input=code if stdin else None,
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("10 True\n", "")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_as_many_workers_as_there_is_to_read(
     workers: int,
 ) -> None:
     monkeypatch.setattr(auto, "available_cores", lambda: cores)
-    monkeypatch.setattr(auto, "default_start_method", lambda: "fork")
+    monkeypatch.setattr(auto, "choose_start_method", lambda _asked: "fork")
     monkeypatch.setattr(auto.sys, "platform", "linux")
     job = Job((SAMPLES,))
     assert (
@@ -59,13 +60,25 @@ def test_as_many_workers_as_there_is_to_read(
 def test_no_worker_where_starting_one_takes_longer_than_it_saves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(auto, "default_start_method", lambda: "spawn")
+    monkeypatch.setattr(auto, "choose_start_method", lambda _asked: "spawn")
     assert auto.choose_workers(Job((SAMPLES,)), Computer(), SMALL, count=100, batches=1) == 0
+    assert auto.choose_workers(Job((SAMPLES,)), Computer(), SMALL, count=10**6, batches=99) > 0
+
+
+@pytest.mark.parametrize(("executable", "frozen"), [("", False), (sys.executable, True)])
+def test_program_that_cannot_start_python_reads_by_itself(
+    monkeypatch: pytest.MonkeyPatch, executable: str, frozen: bool
+) -> None:
+    """One that is embedded, and one that is frozen, which would start itself again."""
+    monkeypatch.setattr(auto, "choose_start_method", lambda _asked: "spawn")
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: executable)
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    assert auto.choose_workers(Job((SAMPLES,)), Computer(), SMALL, count=10**6, batches=99) == 0
 
 
 def test_no_more_workers_than_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "available_cores", lambda: 16)
-    monkeypatch.setattr(auto, "default_start_method", lambda: "fork")
+    monkeypatch.setattr(auto, "choose_start_method", lambda _asked: "fork")
     assert auto.choose_workers(Job((SAMPLES,)), Computer(), PHOTO, count=100, batches=3) == 3
 
 

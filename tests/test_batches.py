@@ -91,6 +91,7 @@ def test_filenames_are_those_of_the_file_list() -> None:
     files = FileList([b"a.png", b"b.png", b"\xff.png"])
     named = type(predictions)(**(vars(predictions) | {"files": files}))
     assert named.filenames == ["a.png", "\\xff.png"]
+    assert named.filename_of(named.failures[0]) == "b.png"
 
 
 def test_failure_is_an_error_that_starts_with_its_stage() -> None:

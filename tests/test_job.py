@@ -1,7 +1,9 @@
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from batchdigit import Job, Tolerance, UsageError
@@ -120,3 +122,61 @@ def test_job_hands_its_parts_on() -> None:
     job = Job(("a",), follow_symlinks=True, max_pixels=7, topk=3)
     assert job.reading == Reading(follow_symlinks=True, max_pixels=7)
     assert type(job.reading) is Reading
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Job)])
+def test_value_that_no_option_takes_is_refused_with_its_name(name: str) -> None:
+    values: dict[str, Any] = {"source": SOURCE, "update": True, "out": "out.csv", name: object()}
+    with pytest.raises(UsageError) as caught:
+        Job(**values)
+    assert re.sub("[- ]", "_", name) in re.sub("[- ]", "_", str(caught.value))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("topk", "2"),
+        ("topk", True),
+        ("topk", None),
+        ("batch_size", "x"),
+        ("batch_size", 2.0),
+        ("workers", 1.5),
+        ("workers", "2"),
+        ("probs", "yes"),
+        ("probs", 1),
+        ("review_below", "high"),
+        ("review_below", True),
+        ("timeout", None),
+        ("timeout", "20"),
+        ("timeout", 10**400),
+        ("labels", 5),
+        ("labels", [1, 2]),
+        ("labels", "0123456789"),
+        ("max_pixels", np.array([1, 2])),
+        ("backend", None),
+        ("device", 0),
+        ("precision", b"fp32"),
+        ("model", 5),
+        ("source", 5),
+        ("source", [5]),
+        ("out", None),
+        ("save_fitted", True),
+        ("start_method", ["fork"]),
+    ],
+)
+def test_value_of_another_type_is_wrong_usage(name: str, value: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        Job(**({"source": SOURCE} | {name: value}))  # type: ignore[arg-type]
+    assert caught.value.remedy
+
+
+def test_numbers_of_numpy_and_any_kind_of_path_are_taken() -> None:
+    job = Job(
+        SOURCE, Path("out.csv"), topk=np.int64(2), probs=np.bool_(True), workers=np.uint8(1),
+        timeout=np.float32(2), review_below=1, model=b"CNN.pt", device=np.str_("cpu"),
+    )  # fmt: skip
+    taken = (job.topk, job.probs, job.workers, job.timeout, job.review_below, job.device)
+    assert taken == (2, True, 1, 2.0, 1.0, "cpu")
+    assert list(map(type, taken)) == [int, bool, int, float, float, str]
+    assert job.model == Path("CNN.pt")

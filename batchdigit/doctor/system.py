@@ -93,7 +93,7 @@ def limits(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 
 def shared_memory(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
-    """Whether semaphores can be created, which the workers of PyTorch and of a forkserver need."""
+    """Whether semaphores can be created, which the workers of PyTorch need."""
     if sys.platform != "linux":
         yield ok("shared memory", "has no folder on this system")
         return

@@ -159,5 +159,6 @@ class LocalEngine:
                 "batch_size_by": self._batch_size_by,
                 "workers": self._reader.workers if self._reader else None,
                 "start_method": self._reader.start_method if self._reader else None,
+                "how": self._reader.how if self._reader else None,
             },
         }

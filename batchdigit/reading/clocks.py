@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import sys
 import time
 from typing import Any
+
+from batchdigit.system.new_process import SharedMemory
 
 SECONDS_TO_START = 60.0
 
@@ -18,9 +21,27 @@ class FileClocks:
     """
 
     def __init__(self, count: int, start_method: str | None) -> None:
-        self._cells = _shared_cells(2 * count, start_method)
+        self._memory: SharedMemory | None = None
+        self._cells: Any = [0.0] * 2 * count
+        if start_method == "fork":
+            # Not a mapped file: where /dev/shm is full, writing to one there is a bus error.
+            self._cells = memoryview(mmap.mmap(-1, 16 * count)).cast("d")
+        elif start_method is not None and sys.platform == "win32":
+            context: Any = multiprocessing.get_context(start_method)
+            self._cells = context.RawArray("d", 2 * count)
+        elif start_method is not None:
+            self._memory = SharedMemory(16 * count)
+            self._cells = memoryview(self._memory.map).cast("d")
         for place in range(count):  # a process that never starts is stuck, too
             self._cells[2 * place] = time.monotonic() + SECONDS_TO_START
+
+    def __getstate__(self) -> tuple[SharedMemory | None, Any]:
+        return self._memory, None if self._memory else self._cells
+
+    def __setstate__(self, state: tuple[SharedMemory | None, Any]) -> None:
+        self._memory, self._cells = state
+        if self._memory is not None:
+            self._cells = memoryview(self._memory.map).cast("d")
 
     def start(self, place: int, index: int) -> None:
         """The process at ``place`` begins the image at ``index``."""
@@ -44,14 +65,3 @@ class FileClocks:
         """Whether the process has spent over ``seconds`` on its image since ``awake_since``."""
         since = self._cells[2 * place]
         return bool(since > 0) and time.monotonic() - max(since, awake_since) > seconds
-
-
-def _shared_cells(count: int, start_method: str | None) -> Any:
-    """float64[count] of zeros, in memory shared with the processes that this one starts."""
-    if start_method is None:
-        return [0.0] * count
-    if start_method == "fork":
-        # Not a mapped file: where /dev/shm is full, writing to one there is a bus error.
-        return memoryview(mmap.mmap(-1, 8 * count)).cast("d")
-    context: Any = multiprocessing.get_context(start_method)
-    return context.RawArray("d", count)

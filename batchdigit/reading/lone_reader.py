@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any
 
 from batchdigit.batches import Batch, Failure
 from batchdigit.errors import WorkerError
 from batchdigit.reading.clocks import SECONDS_TO_START
 from batchdigit.reading.startup import one_thread, settle_in
 from batchdigit.system.processes import (
+    Process,
     answers_within,
     check_left_behind,
     end_processes,
@@ -45,8 +43,8 @@ class LoneReader:
         self._read = read
         self._memory = memory
         self._seconds = seconds
-        self._context: Any = multiprocessing.get_context(start_method)
-        self._process: BaseProcess | None = None
+        self._start_method = start_method
+        self._process: Process | None = None
         self._pipe: Connection | None = None
 
     def read(self, index: int) -> Batch:
@@ -78,8 +76,7 @@ class LoneReader:
             self._start()
         raise WorkerError(
             "worker processes end as soon as they start",
-            "run again; in a program of your own, put what it does below "
-            '`if __name__ == "__main__":`, in a file',
+            "see that memory suffices and run again, or read without them: --workers 0",
         )
 
     def _start(self) -> None:
@@ -87,7 +84,7 @@ class LoneReader:
         with one_thread, starting_processes():
             try:
                 self._process, self._pipe = start_with_pipe(
-                    self._context, _serve, (self._read, self._memory), duplex=True
+                    self._start_method, _serve, (self._read, self._memory), duplex=True
                 )
             except OSError as error:
                 raise WorkerError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import select
@@ -58,15 +57,14 @@ class PipeWorkers:
         self._batches = len(plan)
         self._received = 0
         self._lines: list[_Line] = []
-        context: Any = multiprocessing.get_context(start_method)
         ahead = plan.batches_ahead(count)
         with starting_processes():
             try:
                 for place in range(count):
                     share = plan.share(place, count)
                     arguments = (files, share, self._clocks, place, ahead)
-                    self._lines.append(_Line(context, arguments))
-            except (OSError, RuntimeError) as error:  # there can be no more processes
+                    self._lines.append(_Line(start_method, arguments))
+            except (OSError, RuntimeError, pickle.PicklingError) as error:
                 self.end()
                 raise WorkerError(
                     f"cannot start {count} worker processes: {error}",
@@ -129,8 +127,8 @@ class _Line:
     stopped half-way.
     """
 
-    def __init__(self, context: Any, arguments: tuple[Any, ...]) -> None:
-        self.process, self.end = start_with_pipe(context, _serve, arguments)
+    def __init__(self, start_method: str, arguments: tuple[Any, ...]) -> None:
+        self.process, self.end = start_with_pipe(start_method, _serve, arguments)
         with contextlib.suppress(OSError, AttributeError):  # Linux only
             fcntl.fcntl(self.end.fileno(), fcntl.F_SETPIPE_SZ, BYTES_IN_A_PIPE)
         self._bytes = bytearray()

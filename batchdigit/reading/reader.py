@@ -1,7 +1,8 @@
 """Batches of images from a source, in its order.
 
-Worker processes read: those of PyTorch's DataLoader (:mod:`batchdigit.reading.torch_workers`), or
-our own where PyTorch does not compute (:mod:`batchdigit.reading.pipe_workers`). A worker sends each
+Worker processes read: forks of PyTorch's DataLoader (:mod:`batchdigit.reading.torch_workers`), or
+our own where PyTorch does not compute or nothing can be forked
+(:mod:`batchdigit.reading.pipe_workers`). A worker sends each
 batch as one message of bytes through a pipe, with the batch's failures in it.
 
 Nothing in an image can end a worker's loop with an exception. If a worker dies all the same, the
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -24,7 +26,7 @@ from batchdigit.job import Reading
 from batchdigit.reading.dataset import DEFAULT_READING, DigitImages
 from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.reading.pipe_workers import PipeWorkers
-from batchdigit.reading.startup import default_start_method, one_thread
+from batchdigit.reading.startup import choose_start_method, one_thread
 from batchdigit.reading.workers import OpenWorkers, Plan, WorkerDied, Workers
 from batchdigit.sources.base import Source
 from batchdigit.system.processes import check_left_behind
@@ -39,7 +41,8 @@ class Reader:
 
     ``workers`` 0 reads in this process. A source that can only be read through is read by at most
     one process. ``places``, int64[N] ascending, are the positions in the source to read; None means
-    all. ``open_workers`` says which kind of worker processes read.
+    all. ``open_workers`` says which kind of forks read; worker processes that begin afresh are our
+    own.
 
     A worker that dies is replaced. The batches that it may have been reading are read image by
     image, and an image that kills or stalls that process, too, becomes a failure. Raises
@@ -58,17 +61,25 @@ class Reader:
     ) -> None:
         self.batch_size = batch_size
         self.workers = workers if source.random_access else min(workers, 1)
-        start_method = reading.start_method or default_start_method()
-        self.start_method = start_method if workers else None
+        self.start_method = choose_start_method(reading.start_method) if workers else None
         self._dataset = DigitImages(source, reading)
         places = np.arange(len(source)) if places is None else places
         self._all = Plan(places, batch_size, range(math.ceil(len(places) / batch_size)))
-        self._open_workers = open_workers
+        # PyTorch's begin afresh by way of the main module of the user's program.
+        forked = self.start_method == "fork" or sys.platform == "win32"
+        self._open_workers = open_workers if forked else PipeWorkers
         self._workers: Workers | None = None
         self._inside = False
         self._settings = contextlib.ExitStack()
         self._suspects: set[int] = set()
         self._lone_reader: LoneReader | None = None
+
+    @property
+    def how(self) -> str:
+        """Which processes read, in words for a person."""
+        if self.start_method is None:
+            return "this process"
+        return "forks of this process" if self.start_method == "fork" else "new processes"
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -130,7 +141,7 @@ class Reader:
                 self._dataset.__getitems__,
                 memory=self._dataset.memory(1),
                 seconds=self._dataset.reading.timeout,
-                start_method=self.start_method or default_start_method(),
+                start_method=self.start_method or choose_start_method(None),
             )
             self._lone_reader.ready()  # best done before any thread starts
         if self.start_method is None or not plan.numbers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import multiprocessing
 import threading
 
 import cv2
@@ -45,26 +45,33 @@ def settle_in(memory: int | None = None) -> None:
     one_thread.set()
     if memory is not None:
         limit_memory(memory)
-    # Needed as well as the kernel's help: to the kernel, the parent of a process that a forkserver
-    # starts is the forkserver. The thread alone would not do, because it does not run while C code
-    # holds the interpreter.
-    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    # Needed where the kernel does not help (see obey_parent). The thread alone would not do:
+    # it does not run while C code holds the interpreter.
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def default_start_method() -> str:
-    """The cheapest safe way to start worker processes from this one.
+def choose_start_method(asked: str | None) -> str:
+    """How worker processes start from this one: ``fork``, or ``spawn`` for those that begin afresh.
 
-    ``fork`` saves a second import of torch, which takes each worker seconds. But it copies the
-    locks of all threads in whatever state they are, and does not copy a CUDA context. So it is
-    chosen on Linux while this process runs one Python thread and has not touched CUDA.
+    ``asked`` is what the user wants, if anything. ``forkserver`` is ``spawn``: without modules
+    that it imports beforehand, a forkserver has nothing that a new process could take over.
+
+    A fork saves imports, which take a new process a third of a second. But it copies the locks of
+    all threads in whatever state they are, and does not copy a CUDA context, and multiprocessing
+    lets no daemonic process fork. So it is chosen on Linux while this process is no daemon, runs
+    one Python thread and has not touched CUDA.
 
     Processes that replace others are forked as the first ones were, although threads compute by
     then. They only read images, and touch neither the library of those threads nor anything that
     the threads could have locked.
     """
+    if multiprocessing.current_process().daemon:
+        return "spawn"
+    if asked is not None:
+        return "fork" if asked == "fork" else "spawn"
     if sys.platform != "linux":
         return "spawn"
     torch = sys.modules.get("torch")  # without it nothing has touched CUDA
     if threading.active_count() > 1 or (torch and torch.cuda.is_initialized()):
-        return "forkserver"
+        return "spawn"
     return "fork"

@@ -9,15 +9,17 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
 from batchdigit.errors import WorkerError
+from batchdigit.system.new_process import NewProcess
 from batchdigit.system.signals import STOP_SIGNALS, signals_blocked
 from batchdigit.system.working_folder import starting_elsewhere
 
@@ -27,10 +29,16 @@ MAX_LEFT_BEHIND = 8
 
 _PR_SET_PDEATHSIG = 1  # an option of Linux's prctl
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
-_left_behind: list[BaseProcess] = []
+
+Process = BaseProcess | NewProcess
+_left_behind: list[Process] = []
 
 memory_limited = False
 """Whether this process may take only so much memory (:func:`limit_memory`)."""
+
+_origins: dict[int, tuple[int, bool]] = {}
+"""The parent of this process, by its own number (a fork inherits those of others), and whether the
+parent's main thread has started it: another thread may end before its process does."""
 
 Result = TypeVar("Result")
 
@@ -54,24 +62,33 @@ def starting_processes() -> Iterator[None]:
 
 
 def start_with_pipe(
-    context: Any,
+    start_method: str,
     target: Callable[..., object],
     arguments: tuple[Any, ...],
     *,
     duplex: bool = False,
     daemon: bool = True,
-) -> tuple[BaseProcess, Connection]:
+) -> tuple[Process, Connection]:
     """Start ``target(pipe, *arguments)`` in a process; returns it and the other end of the pipe.
 
-    ``context`` is one of multiprocessing's. Without ``duplex`` the process can only send. Nobody
-    but the process holds its end, so the pipe ends when the process does. A ``daemon`` may not
-    start processes itself. To be called inside :func:`starting_processes`. Raises OSError when no
-    process can be started.
+    If the ``start_method`` is not ``fork``, the process begins afresh. Without ``duplex`` the
+    process can only send. Nobody but the process holds its end, so the pipe ends when the process
+    does. A fork that is a ``daemon`` may not start processes itself. To be called inside
+    :func:`starting_processes`. Raises OSError when no process can be started, PicklingError when
+    one that begins afresh cannot be sent its work.
     """
-    ours, theirs = context.Pipe(duplex)
+    ours, theirs = multiprocessing.Pipe(duplex)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    work = (theirs, os.getpid(), in_main_thread, target, arguments)
     try:
-        process = context.Process(target=target, args=(theirs, *arguments), daemon=daemon)
-        process.start()
+        process: Process
+        if start_method == "fork" or sys.platform == "win32":
+            context: Any = multiprocessing.get_context(start_method)
+            fork = context.Process(target=_begin, args=work, daemon=daemon)
+            fork.start()
+            process = fork
+        else:
+            process = NewProcess(_begin, work)
     except BaseException:
         ours.close()
         raise
@@ -101,10 +118,10 @@ def call_apart(function: Callable[..., Result], *arguments: Any, seconds: float)
     OSError when no process can be started.
     """
     # A fork has what this process has imported; on other systems forking is not safe.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    method = "fork" if sys.platform == "linux" else "spawn"
     with contextlib.ExitStack() as stack:
         with starting_processes():
-            process, pipe = start_with_pipe(context, _answer, (function, arguments), daemon=False)
+            process, pipe = start_with_pipe(method, _answer, (function, arguments), daemon=False)
             stack.callback(_end, process, pipe)
         if not answers_within(pipe, seconds):
             raise TimeoutError(f"no answer within {seconds:g} seconds")
@@ -116,13 +133,13 @@ def call_apart(function: Callable[..., Result], *arguments: Any, seconds: float)
         return result
 
 
-def _end(process: BaseProcess, pipe: Connection) -> None:
+def _end(process: Process, pipe: Connection) -> None:
     with signals_blocked():
         pipe.close()
         end_processes([process])
 
 
-def end_processes(processes: list[BaseProcess]) -> None:
+def end_processes(processes: Sequence[Process]) -> None:
     """Kill processes that hold nothing but files open for reading, and wait until they end.
 
     A process that waits for a file system that does not answer, because its server is gone, for
@@ -160,24 +177,45 @@ def how_it_ended(exit_code: int | None) -> str:
 # What the process itself does -------------------------------------------------------------------
 
 
+def _begin(
+    pipe: Connection,
+    parent: int,
+    in_main_thread: bool,
+    target: Callable[..., object],
+    arguments: tuple[Any, ...],
+) -> None:
+    _origins[os.getpid()] = parent, in_main_thread
+    target(pipe, *arguments)
+
+
 def obey_parent() -> None:
     """Call it first in a process: ignore the signals that stop a program, end with the parent.
 
-    The kernel sees to the latter, on Linux only. Elsewhere a thread may run
+    The kernel sees to the latter, on Linux only, and if the main thread has started the process:
+    to the kernel, it is the thread that is the parent. Otherwise a thread may run
     :func:`end_with_parent`.
     """
     if hasattr(signal, "pthread_sigmask"):  # the children of a forkserver inherit its mask
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    if sys.platform == "linux":
+    parent, in_main_thread = _origin()
+    if sys.platform == "linux" and in_main_thread:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)
     _left_behind.clear()  # a fork has its parent's list, and may not ask about its siblings
 
 
-def end_with_parent(ppid: int) -> None:
-    """End this process as soon as its parent, the process ``ppid``, has ended. Never returns."""
-    parent = multiprocessing.parent_process()
-    # The first condition tells for forked processes, the second for those of a forkserver.
-    while os.getppid() == ppid and (parent is None or parent.is_alive()):
+def _origin() -> tuple[int, bool]:
+    return _origins.get(os.getpid(), (os.getppid(), True))
+
+
+def end_with_parent(ppid: int | None = None) -> None:
+    """End this process as soon as its parent, the process ``ppid``, has ended. Never returns.
+
+    Without ``ppid`` the parent is the process that has started this one.
+    """
+    ppid = _origin()[0] if ppid is None else ppid
+    while os.getppid() == ppid:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     os._exit(1)
 

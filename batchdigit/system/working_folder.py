@@ -33,7 +33,8 @@ def python(module: str, arguments: Sequence[str]) -> list[str]:
     return [sys.executable, _SAFE_PATH, "-c", run, *arguments]
 
 
-def _flags() -> list[str]:
+def flags_of_children() -> list[str]:
+    """The flags of this Python for one that it starts, which finds no module where we are."""
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
     return [*_args_from_interpreter_flags(), _SAFE_PATH]
@@ -54,13 +55,13 @@ def _write_flags(flags: Callable[[], list[str]]) -> None:
 
 # multiprocessing starts Python with these flags: workers, the forkserver, the resource tracker.
 # (PYTHONSAFEPATH in the environment would do the same, but not with -E, and not in Python 3.10.)
-_flags_of_children = SharedSetting(_read_flags, _write_flags, _flags)
+_flags_that_are_passed = SharedSetting(_read_flags, _write_flags, flags_of_children)
 
 
 @contextlib.contextmanager
 def starting_elsewhere() -> Iterator[None]:
     """Start processes inside the block: neither modules nor libraries come from where we are."""
-    with _flags_of_children, _library_path_without_gaps(), _children_in_our_folder():
+    with _flags_that_are_passed, _library_path_without_gaps(), _children_in_our_folder():
         yield
 
 

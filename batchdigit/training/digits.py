@@ -22,7 +22,7 @@ from batchdigit.images.fit import fit
 from batchdigit.job import Reading
 from batchdigit.models.spec import MNIST
 from batchdigit.reading.reader import Reader
-from batchdigit.reading.startup import default_start_method, one_thread, settle_in
+from batchdigit.reading.startup import choose_start_method, one_thread, settle_in
 from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.sources.folder import FolderSource, open_folders
 from batchdigit.system.machine import available_cores
@@ -193,7 +193,7 @@ def _in_processes(parts: list[_Part]) -> Iterator[NDArray[np.uint8]]:
     if len(parts) < 2:
         yield from map(_fitted_variants, parts)
         return
-    context = multiprocessing.get_context(default_start_method())
+    context = multiprocessing.get_context(choose_start_method(None))
     with one_thread:
         with starting_processes():
             pool = ProcessPoolExecutor(available_cores(), context, initializer=settle_in)

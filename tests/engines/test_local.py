@@ -55,6 +55,7 @@ def test_account_says_what_computed(backend: str) -> None:
     assert account["model"]["path"] == str(PACKAGED_WEIGHTS)
     assert account["reader"] == {
         "batch_size": 50, "batch_size_by": "given", "workers": 0, "start_method": None,
+        "how": "this process",
     }  # fmt: skip
 
 

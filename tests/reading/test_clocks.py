@@ -1,21 +1,23 @@
-import multiprocessing
 import time
+from multiprocessing.connection import Connection
 
 import pytest
 
 from batchdigit.reading.clocks import SECONDS_TO_START, FileClocks
+from batchdigit.system.processes import start_with_pipe, starting_processes
 
 AGES = 1e6  # seconds; no test takes that long
 
 
-@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_process_tells_which_file_it_is_at_and_since_when(start_method: str) -> None:
     clocks = FileClocks(3, start_method)
     assert [clocks.file(place) for place in range(3)] == [None, None, None]
     before = time.monotonic()
-    process = multiprocessing.get_context(start_method).Process(target=begin, args=(clocks,))
-    process.start()
+    with starting_processes():
+        process, pipe = start_with_pipe(start_method, begin, (clocks,))
     process.join(60)
+    pipe.close()
     assert process.exitcode == 0
     assert [clocks.file(place) for place in range(3)] == [None, 7, None]
     assert clocks.is_stuck(1, 0.0, awake_since=before)
@@ -38,5 +40,5 @@ def test_process_that_never_begins_is_stuck_in_the_end(monkeypatch: pytest.Monke
     assert not clocks.is_idle(0)
 
 
-def begin(clocks: FileClocks) -> None:
+def begin(_pipe: Connection, clocks: FileClocks) -> None:
     clocks.start(1, 7)

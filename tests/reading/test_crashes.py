@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,25 @@ from batchdigit.batches import Batch
 from batchdigit.job import Reading
 from batchdigit.reading.dataset import DigitImages
 from batchdigit.reading.lone_reader import LoneReader
+from batchdigit.reading.reader import Reader
 from batchdigit.sources.folder import FolderSource
 from tests.reading.conftest import ReadAll, ReaderOf
-from tests.support.fakes import KILLERS, decode_by
+from tests.support.fakes import KILLERS, DeadlySource, decode_by
 from tests.support.platforms import needs_linux
+from tests.support.processes import children
 from tests.support.samples import files_in, save_grey
 from tests.support.waiting import wait_until_idle
 
 
 def kill_workers() -> None:
-    workers = multiprocessing.active_children()
+    workers = children()
     assert workers
     for worker in workers:
-        os.kill(worker.pid or 0, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("start_method", "kills"), [("fork", (30, 100)), ("forkserver", (30,))])
+@needs_linux("/proc")
+@pytest.mark.parametrize(("start_method", "kills"), [("fork", (30, 100)), ("spawn", (30,))])
 def test_killed_workers_cost_no_file(
     tmp_path: Path, reader_of: ReaderOf, start_method: str, kills: tuple[int, ...]
 ) -> None:
@@ -41,7 +45,7 @@ def test_killed_workers_cost_no_file(
             if len(numbers) in kills:
                 kill_workers()
     assert numbers == list(range(2_000))
-    assert multiprocessing.active_children() == []
+    assert children() == []
 
 
 @needs_linux("/proc")
@@ -125,6 +129,23 @@ def test_only_the_batch_with_the_killer_is_read_file_by_file(
     # The killers' batches, and those that were missing when a worker died.
     assert {57, 58} <= set(read_alone)
     assert len(read_alone) <= 4 * 4
+
+
+@needs_linux("/proc")
+def test_file_that_ends_a_new_process_costs_itself_only(tmp_path: Path, exact: Reading) -> None:
+    save_grey(tmp_path / "a.png")
+    names = {b"%02d.png" % number: (tmp_path / "a.png").read_bytes() for number in range(20)}
+    names |= {b"03.png": b"segfault", b"13.png": b"hang"}
+    reading = replace(exact, timeout=2, start_method="spawn")
+    with Reader(DeadlySource(names), batch_size=4, workers=2, reading=reading) as reader:
+        batches = list(reader)
+    failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
+    assert failures == {
+        3: "decode: crashed the process that read it (SIGSEGV)",
+        13: "timeout: not read within 2 s",
+    }
+    assert sum(map(len, batches)) == 18
+    assert children() == []
 
 
 def test_killers_do_kill(killers: FolderSource) -> None:

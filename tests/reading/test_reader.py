@@ -22,7 +22,7 @@ from tests.support.samples import files_in, save_grey
         *((size, 0, None) for size in (1, 3, 100)),
         *((size, 1, "fork") for size in (1, 3, 100)),
         *((size, 2, "fork") for size in (1, 3, 100)),
-        *((3, 2, method) for method in ("spawn", "forkserver")),  # take seconds to start
+        (3, 2, "spawn"),
     ],
 )
 def test_every_file_comes_once_in_order(

@@ -19,7 +19,7 @@ from batchdigit.sources.folder import FolderSource
 from batchdigit.system.signals import signals_as_exceptions
 from tests.reading.conftest import ReaderOf
 from tests.support.platforms import needs_linux
-from tests.support.samples import files_in, save_grey
+from tests.support.samples import REPOSITORY, files_in, save_grey
 from tests.support.waiting import is_running, wait_until
 
 
@@ -31,23 +31,24 @@ def import_line(open_workers: Any) -> str:
 def test_workers_end_with_a_killed_parent(tmp_path: Path, open_workers: Any) -> None:
     save_grey(tmp_path / "a.png")
     code = import_line(open_workers) + (
-        "import multiprocessing, os, signal, sys\n"
+        "import os, signal, sys\n"
+        f"sys.path.append({str(REPOSITORY)!r})\n"
+        "from tests.support.processes import children\n"
         "from batchdigit.job import Reading\n"
         "from batchdigit.reading.reader import Reader\n"
         "from batchdigit.sources.beneath import Beneath\n"
         "from batchdigit.sources.filelist import FileList\n"
         "from batchdigit.sources.folder import FolderSource\n"
-        "if __name__ == '__main__':\n"
-        "    many = FileList([b'a.png'] * 1_000_000)\n"
-        "    files = FolderSource(Beneath(os.fsencode(sys.argv[1])), many, FileList())\n"
-        "    with Reader(files, batch_size=500_000, workers=2,\n"
-        "                reading=Reading(start_method=sys.argv[2]),\n"
-        f"                open_workers={open_workers.__name__}):\n"
-        "        print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "many = FileList([b'a.png'] * 1_000_000)\n"
+        "files = FolderSource(Beneath(os.fsencode(sys.argv[1])), many, FileList())\n"
+        "with Reader(files, batch_size=500_000, workers=2,\n"
+        "            reading=Reading(start_method=sys.argv[2]),\n"
+        f"            open_workers={open_workers.__name__}):\n"
+        "    print(*children(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     (tmp_path / "run.py").write_text(code)
-    for start_method in ("fork", "forkserver"):
+    for start_method in ("fork", "spawn"):
         done = subprocess.run(
             [sys.executable, tmp_path / "run.py", tmp_path, start_method],
             stdout=subprocess.PIPE, text=True, check=False,
@@ -84,14 +85,14 @@ def test_workers_that_cannot_start_are_an_error_and_leave_none(
 
 
 @needs_linux("workers are spawned elsewhere")
-@pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "forkserver")])
+@pytest.mark.parametrize(("threads", "method"), [(0, "fork"), (1, "spawn")])
 def test_fork_is_chosen_only_without_other_threads(threads: int, method: str) -> None:
     code = (
         "import threading, time\n"
-        "from batchdigit.reading.startup import default_start_method\n"
+        "from batchdigit.reading.startup import choose_start_method\n"
         f"for _ in range({threads}):\n"
         "    threading.Thread(target=time.sleep, args=[60], daemon=True).start()\n"
-        "print(default_start_method())"
+        "print(choose_start_method(None))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{method}\n"

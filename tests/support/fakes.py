@@ -103,6 +103,16 @@ class DictSource:
         )
 
 
+class DeadlySource(DictSource):
+    """The same, but an image whose bytes are those of a killer ends or stalls who reads it."""
+
+    def contents(self, indices: Sequence[int], *, max_bytes: int) -> Iterator[bytes | ImageError]:
+        for data in super().contents(indices, max_bytes=max_bytes):
+            if isinstance(data, bytes):
+                KILLERS.get(data, lambda: None)()
+            yield data
+
+
 class TapeSource(DictSource):
     """The same, but it can only be read through; ``rewinds`` counts how often it started over."""
 

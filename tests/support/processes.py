@@ -4,6 +4,9 @@ import os
 import select
 import subprocess
 import threading
+from pathlib import Path
+
+from tests.support.waiting import is_running, parent
 
 
 def ends_within(pid: int, seconds: float) -> bool:
@@ -16,6 +19,15 @@ def ends_within(pid: int, seconds: float) -> bool:
         return bool(select.select([descriptor], [], [], seconds)[0])
     finally:
         os.close(descriptor)
+
+
+def children() -> list[int]:
+    """The processes that this one has started, and that have not ended. Linux only."""
+    return [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if is_running(int(folder.name)) and parent(int(folder.name)) == os.getpid()
+    ]
 
 
 def line_with(text: str, process: subprocess.Popen[str], seconds: float = 60) -> str:

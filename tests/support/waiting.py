@@ -39,6 +39,11 @@ def wait_until_idle(*pids: int) -> None:
         wait_until(is_idle)
 
 
+def parent(pid: int) -> int:
+    """The process that has started a process (Linux); 0 if there is no such process."""
+    return int([*_stat(pid), "0"][1])
+
+
 def _state(pid: int) -> str:
     """The letter that stands for a process's state in proc(5); empty if there is no process."""
     return _stat(pid)[0]

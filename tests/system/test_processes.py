@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -14,11 +15,13 @@ import pytest
 from batchdigit.errors import StoppedBySignal, WorkerError
 from batchdigit.system import processes
 from batchdigit.system.processes import (
+    Process,
     answers_within,
     call_apart,
     check_left_behind,
     end_processes,
     how_it_ended,
+    obey_parent,
     start_with_pipe,
     starting_processes,
 )
@@ -26,8 +29,6 @@ from batchdigit.system.signals import STOP_SIGNALS, signals_as_exceptions
 from tests.support.fakes import Unending
 from tests.support.platforms import needs_linux
 from tests.support.processes import ends_within, line_with
-
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +39,9 @@ def _none_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def left_behind(monkeypatch: pytest.MonkeyPatch) -> list[BaseProcess]:
+def left_behind(monkeypatch: pytest.MonkeyPatch) -> list[Process]:
     """The processes that are left behind: none yet."""
-    none: list[BaseProcess] = []
+    none: list[Process] = []
     monkeypatch.setattr(processes, "_left_behind", none)
     return none
 
@@ -147,9 +148,10 @@ def test_killed_program_leaves_no_process() -> None:
 # Processes with a pipe
 
 
-def test_process_and_program_talk_and_the_pipe_ends_with_the_process() -> None:
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_process_and_program_talk_and_the_pipe_ends_with_the_process(start_method: str) -> None:
     with starting_processes():
-        process, pipe = start_with_pipe(FORK, add, (2,), duplex=True)
+        process, pipe = start_with_pipe(start_method, add, (2,), duplex=True)
     with contextlib.closing(pipe):
         pipe.send(3)
         assert answers_within(pipe, 60)
@@ -159,6 +161,30 @@ def test_process_and_program_talk_and_the_pipe_ends_with_the_process() -> None:
             pipe.recv()
         process.join(60)
     assert how_it_ended(process.exitcode) == "exit code 0"
+
+
+def test_process_outlives_the_thread_that_started_it() -> None:
+    """To the kernel a thread is a parent, too, and workers end with their parent."""
+    with ThreadPoolExecutor(1) as pool, starting_processes():
+        process, pipe = pool.submit(start_and_settle).result()
+    with contextlib.closing(pipe):
+        pipe.send(3)
+        assert answers_within(pipe, 60)
+        assert pipe.recv() == 5
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def start_and_settle() -> tuple[Process, Connection]:
+    process, pipe = start_with_pipe("spawn", settle_and_add, (2,), duplex=True)
+    assert pipe.recv() == "settled"
+    return process, pipe
+
+
+def settle_and_add(pipe: Connection, number: int) -> None:
+    obey_parent()
+    pipe.send("settled")
+    add(pipe, number)
 
 
 def add(pipe: Connection, number: int) -> None:
@@ -208,7 +234,7 @@ def test_how_a_process_ended(exit_code: int | None, how: str) -> None:
 # Processes that do not end
 
 
-def test_few_processes_may_be_left_behind(left_behind: list[BaseProcess]) -> None:
+def test_few_processes_may_be_left_behind(left_behind: list[Process]) -> None:
     stuck = [Unending() for _ in range(processes.MAX_LEFT_BEHIND)]
     end_processes(list(stuck[1:]))
     check_left_behind()
@@ -221,11 +247,11 @@ def test_few_processes_may_be_left_behind(left_behind: list[BaseProcess]) -> Non
 
 
 def test_process_does_not_ask_about_those_that_its_parent_left_behind(
-    left_behind: list[BaseProcess],
+    left_behind: list[Process],
 ) -> None:
     """multiprocessing lets only the parent ask whether a process is alive."""
     with starting_processes():
-        process, pipe = start_with_pipe(FORK, Connection.recv, (), duplex=True)
+        process, pipe = start_with_pipe("fork", Connection.recv, (), duplex=True)
     left_behind.append(process)
     try:
         call_apart(check_left_behind, seconds=60)

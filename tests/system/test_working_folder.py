@@ -72,16 +72,15 @@ def test_attack_works_on_a_careless_program(hostile: Path, method: str) -> None:
 PREDICT = """
 import threading, time
 import batchdigit
-if __name__ == "__main__":
-    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-    table = batchdigit.predict(".", workers=2, start_method={method!r}, backend={backend!r})
-    print(len(table), table["error"].isna().all())
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+table = batchdigit.predict(".", workers=2, start_method={method!r}, backend={backend!r})
+print(len(table), table["error"].isna().all())
 """
 
 
 @pytest.mark.parametrize("flags", [(), ("-E",)], ids=["", "-E"])
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
-@pytest.mark.parametrize("method", ["spawn", "forkserver", None])
+@pytest.mark.parametrize("method", ["spawn", None])
 def test_worker_processes_run_nothing_of_it(
     hostile: Path, method: str | None, backend: str, flags: tuple[str, ...]
 ) -> None:
@@ -120,7 +119,7 @@ def test_training_runs_nothing_of_it(hostile: Path) -> None:
 import torch
 from batchdigit.training import digits
 if __name__ == "__main__":
-    digits.default_start_method = lambda: "spawn"
+    digits.choose_start_method = lambda _asked: "spawn"
     images = torch.randint(0, 256, (600, 1, 28, 28), dtype=torch.uint8)
     print(len(digits.variants_of(digits.Digits(images, torch.zeros(600, dtype=torch.int64)), 0)))
 """

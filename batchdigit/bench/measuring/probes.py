@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from batchdigit.backends.choice import open_backend
 from batchdigit.batches import Batch
-from batchdigit.bench.measurement import READING, Sample
+from batchdigit.bench.measurement import Sample
 from batchdigit.bench.measuring.energy import EnergyMeter
 from batchdigit.engines.local import LocalEngine
 from batchdigit.job import Job
@@ -52,8 +52,6 @@ def settle(parent: int) -> None:
             os._exit(1)
     else:  # nothing is forked there; a thread would be in the way
         threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
-    # A GPU's readers come from a forkserver, which imports PyTorch once for all of them.
-    multiprocessing.set_forkserver_preload(["batchdigit.reading.torch_workers"])
     keep_memory()  # as a run does
 
 
@@ -123,9 +121,6 @@ def timed_run(job: Job, files: FolderSource, folder: Path, listing: float) -> Sa
     if cpu_seconds is not None and used is not None:
         cpu_seconds = used - cpu_seconds
     reader, computed = summary.account["reader"], summary.account["computed"]
-    if cpu_seconds is not None and reader["start_method"] == "forkserver":
-        # Such readers are not children of this process. The wall clock comes near.
-        cpu_seconds += sum(summary.busy.get(stage, 0.0) for stage in READING)
     return Sample(
         images=summary.found,
         seconds={
