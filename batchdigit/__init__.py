@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from batchdigit.models.inspection import Inspection as Inspection
     from batchdigit.models.inspection import inspect_model as inspect_model
     from batchdigit.pipeline import run as run
+    from batchdigit.reports.dataframe import read_report as read_report
     from batchdigit.reports.summary import RunSummary as RunSummary
     from batchdigit.sources.filenames import escape_filename as escape_filename
     from batchdigit.sources.filenames import unescape_filename as unescape_filename
@@ -64,6 +65,7 @@ _EXPORTS = {
     ),
     "sources.filenames": ("escape_filename", "unescape_filename"),
     "models.inspection": ("Inspection", "inspect_model"),
+    "reports.dataframe": ("read_report",),
     "reports.summary": ("RunSummary",),
     "labels": ("read_labels",),
     "models.cnn": ("CNN",),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, SupportsFloat, SupportsIndex, TypedDict
 
 from batchdigit import pipeline
 from batchdigit.batches import Predictions
 from batchdigit.job import Job, Resuming
-from batchdigit.reports.formats import Columns
+from batchdigit.reports.dataframe import data_frame
 from batchdigit.reports.table import Tabulator
 from batchdigit.system.stopwatch import Stopwatch
 
@@ -17,7 +18,73 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
-    from batchdigit.options import AnyPath, PredictOptions, Sources
+    from batchdigit.job import Tolerance
+
+AnyPath = str | os.PathLike[str]
+Sources = AnyPath | Iterable[AnyPath]
+
+
+# The options of a job as keywords, for whoever checks types. They accept more than a Job stores:
+# any kind of path, numbers of numpy, text for a tolerance. batchdigit.job says what they mean.
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How images are read."""
+
+    preprocess: str
+    follow_symlinks: bool
+    max_bytes: SupportsIndex
+    max_pixels: SupportsIndex
+    timeout: SupportsFloat
+    workers: SupportsIndex | Literal["auto"] | None
+    start_method: str | None
+
+
+class ComputingOptions(TypedDict, total=False):
+    """What computes, except the model."""
+
+    class_name: str | None
+    backend: str
+    device: str
+    precision: str
+    batch_size: SupportsIndex | Literal["auto"] | None
+    mean: SupportsFloat | None
+    std: SupportsFloat | None
+    model_check: bool
+
+
+class TableOptions(TypedDict, total=False):
+    """What a table holds, be it a report or a DataFrame."""
+
+    topk: SupportsIndex
+    probs: bool
+    labels: Sequence[str]
+    review_below: SupportsFloat
+    explain: bool
+
+
+class PredictOptions(ReadingOptions, ComputingOptions, TableOptions, total=False):
+    """The options of ``predict`` and ``stream``."""
+
+
+class ReportOptions(TypedDict, total=False):
+    """What concerns a report in a file alone."""
+
+    format: str | None
+    save_fitted: AnyPath | None
+    max_bad: Tolerance | SupportsIndex | str
+    update: bool
+    max_gone: Tolerance | SupportsIndex | str | None
+    retry_errors: bool
+    fresh: bool
+    wait: SupportsFloat
+
+
+class JobOptions(PredictOptions, ReportOptions, total=False):
+    """All options of a job but its source and its output."""
+
+    model: AnyPath
+
 
 # Options that only a report in a file has.
 _ONLY_FOR_REPORTS = {
@@ -50,7 +117,7 @@ def predict(
     with pipeline.open_session(job, Stopwatch()) as session:
         tabulator = Tabulator(session.source.images, session.layout)
         parts = [tabulator.tabulate(predictions) for predictions in session.predictions()]
-        return _data_frame(parts, tabulator.columns)
+        return data_frame(parts, tabulator.columns)
 
 
 def stream(
@@ -70,17 +137,3 @@ def _job(source: Sources, model: AnyPath | None, options: PredictOptions) -> Job
     if model is None:
         return Job(source, **options)
     return Job(source, model=model, **options)
-
-
-def _data_frame(parts: list[Columns], columns: dict[str, type]) -> pd.DataFrame:
-    # Imported here because streaming does not need it.
-    import pandas as pd
-
-    types = {str: "string", int: "Int64", float: "float32", bool: "boolean"}
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            name: pd.Series([cell for part in parts for cell in part[name]], dtype=types[kind])
-            for name, kind in columns.items()
-        }
-    )
-    return table

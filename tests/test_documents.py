@@ -219,6 +219,27 @@ def test_keys_of_the_account_are_those_of_their_page(workplace: Path) -> None:
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(account)
 
 
+@pytest.mark.parametrize("torn", [False, True])
+def test_pandas_by_itself_reads_a_report_with_and_without_error_rows(
+    workplace: Path, torn: bool
+) -> None:
+    if torn:
+        (workplace / "sample_images" / "NA.png").write_bytes(b"torn")
+    (code,) = (code for _, _, code in BLOCK.findall(PAGES["docs/report.md"]) if "read_csv" in code)
+    code += (
+        "assert (same['prediction'] == 3).sum() == 10\n"
+        "assert same['error'].notna().sum() == len(same) - 100\n"
+        "assert list(map(str, same.dtypes))[:2] == ['string', 'Int64']\n"
+        "pd.testing.assert_frame_equal(same, table, check_dtype=False)\n"
+        "print(len(same))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"\n{100 + torn}\n")
+
+
 def test_every_exit_code_is_in_the_table() -> None:
     for code, meaning in errors.EXIT_CODE_MEANINGS.items():
         assert f"| {code} | {meaning}" in README.replace("`", "")

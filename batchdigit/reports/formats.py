@@ -199,7 +199,10 @@ class _ParquetFormat:
             float: pyarrow.float32(),
             bool: pyarrow.bool_(),
         }
-        self._schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+        self._schema = pyarrow.schema(
+            [(name, types[kind]) for name, kind in columns.items()],
+            metadata={"pandas": json.dumps(_for_pandas(columns))},
+        )
         self._batch_of = pyarrow.RecordBatch.from_pydict
         self._writer = parquet.ParquetWriter(stream, self._schema, compression="zstd")
         self._pending: Columns = {name: [] for name in columns}
@@ -219,6 +222,35 @@ class _ParquetFormat:
         if self._pending["filename"]:
             self._writer.write_batch(self._batch_of(self._pending, schema=self._schema))
             self._pending = {name: [] for name in self._pending}
+
+
+def _for_pandas(columns: Mapping[str, type]) -> dict[str, Any]:
+    """What tells pandas to keep empty cells out of floating point and text out of objects.
+
+    Written here because pandas takes long to import. (pandas, "Storing pandas DataFrame objects in
+    Apache Parquet format".)
+    """
+    types = {
+        str: ("unicode", "string"),
+        int: ("int64", "Int64"),
+        float: ("float32", "float32"),
+        bool: ("bool", "boolean"),
+    }
+    return {
+        "index_columns": [],
+        "column_indexes": [],
+        "columns": [
+            {
+                "name": name,
+                "field_name": name,
+                "pandas_type": types[kind][0],
+                "numpy_type": types[kind][1],
+                "metadata": None,
+            }
+            for name, kind in columns.items()
+        ],
+        "pandas_version": "2.2.0",  # the oldest that reads it so
+    }
 
 
 FORMATS: dict[str, type[Format]] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import batchdigit
 from batchdigit import api
+from batchdigit.api import ComputingOptions, JobOptions, PredictOptions, ReadingOptions
 from batchdigit.job import Computing, Job, Reading
-from batchdigit.options import ComputingOptions, JobOptions, PredictOptions, ReadingOptions
 from tests.test_documents import BLOCK, PAGES
 
 # The declarations of torch and OpenCV are long, and the public ones do not depend on them.
