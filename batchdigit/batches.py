@@ -110,10 +110,6 @@ class Batch:
     uint8[B, 1, 28, 28] are their pixels, 0 for black to 255 for white strokes. ``facts``
     structured[B] is what else is known about them (see FACTS), by default nothing. B may be 0.
     ``busy`` holds the seconds of work they took, by stage: ``read``, ``decode`` and ``fit``.
-
-    These are numpy arrays, which travel between processes as plain bytes through a pipe. torch
-    would put tensors into shared memory, which is 64 MB in a container and takes a file descriptor
-    for each. For a batch of digits, a fraction of a megabyte, that is no faster.
     """
 
     PER_IMAGE: ClassVar = ("indices", "images", "facts")
