@@ -150,7 +150,7 @@ def test_every_kind_of_bad_file_is_one_row(tmp_path: Path, digits: Path) -> None
     assert summary.exit_code is ExitCode.BAD_IMAGES
     errors = {name: row["error"] for name, row in rows.items() if row["error"]}
     assert errors["empty.png"] == "decode: the file is empty"
-    assert errors["text.png"].startswith("decode: not a whole image")
+    assert errors["text.png"].startswith("decode: plain text")
     assert errors["cut.png"].startswith("decode: truncated PNG")
     assert errors["fifo.png"] == "read: not a regular file but a FIFO"
     assert errors["folder.png"] == "read: not a regular file but a folder"

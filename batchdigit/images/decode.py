@@ -34,6 +34,8 @@ from batchdigit.images.containers import (
 from batchdigit.images.decoders import TRIED, decoder_of, opened
 from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
 from batchdigit.job import MAX_PIXELS
+from batchdigit.sources.signatures import HEAD, format_of
+from batchdigit.system.foreign import foreign
 
 # How a plain PNG starts: everything before the width in the header, width, height, depth to
 # interlacing, the header's checksum, the length of the pixel data, their name. Behind the data
@@ -111,7 +113,7 @@ def decode_image(data: bytes, *, enough: int | None = None, name: bytes = b"") -
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too-large", f"more than {Image.MAX_IMAGE_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError("decode", f"not a whole image in {decoder or ', '.join(TRIED)}") from error
+        raise ImageError("decode", _what_it_is(data, decoder)) from error
     except MemoryError:  # which says nothing about the data
         raise
     except Exception as error:
@@ -120,6 +122,13 @@ def decode_image(data: bytes, *, enough: int | None = None, name: bytes = b"") -
         message = _ADDRESS.sub("the file", str(error)) or type(error).__name__
         raise ImageError("decode", message) from error
     return image
+
+
+def _what_it_is(data: bytes, decoder: str) -> str:
+    """What a file is that no decoder takes, and what to do about it."""
+    if not format_of(data[:HEAD]) and (kind := foreign(data)):
+        return "; ".join(filter(None, kind))
+    return f"not a whole image in {decoder or ', '.join(TRIED)}"
 
 
 def _check_sides(image: Image.Image) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import BatchdigitError, CheckpointError, remedy_for
+from batchdigit.system.foreign import HDF5, PICKLE, TAR, foreign
 from batchdigit.system.json_objects import load_json
 from batchdigit.system.regular import NotRegularError, open_regular, read_regular
 
@@ -42,18 +43,12 @@ SAVE_AGAIN = f"copy it again, or save it again by {SAVE_STATE}"
 _ONNX_START = re.compile(rb"\x08[\x01-\x7f]\x12[\x01-\x7f]")
 _OLD_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
-# What people give instead of a model file, by how it starts.
-_FOREIGN: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
-    (b"<!doctype html", "a web page", "download the file itself, not the page that shows it"),
-    (b"<html", "a web page", "download the file itself, not the page that shows it"),
-    (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip first"),
-    (b"BZh", "compressed by bzip2", "unpack it with bunzip2 first"),
-    (b"\xfd7zXZ", "compressed by xz", "unpack it with unxz first"),
-    (b"\x89HDF", "an HDF5 file, as Keras writes it", f"train in PyTorch and use {SAVE_STATE}"),
-    (b"GGUF", "a GGUF file", f"give the file that {SAVE_STATE} wrote"),
-    (b"\x80", "a pickle that torch.save did not write", f"save the weights by {SAVE_STATE}"),
-)
+# What is to be done about some of the files that people give instead of a model.
+_REMEDIES = {
+    HDF5: f"train in PyTorch and use {SAVE_STATE}",
+    PICKLE: f"save the weights by {SAVE_STATE}",
+    TAR: f"save the weights again by {SAVE_STATE}",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +97,15 @@ class ModelFile:
         """What a file of an unknown format is, and what to do about it."""
         if not self.data:
             return "an empty file", CONVERT if self.path.suffix == ".onnx" else SAVE_AGAIN
-        if self.data[257:262] == b"ustar":
-            return "a tar archive", f"save the weights again by {SAVE_STATE}"
         if _ONNX_START.match(self.data):
             return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
         if self.path.suffix.lower() == ".onnx":
             return "not an ONNX file that this program wrote", CONVERT
-        start = self.data[:32].lstrip().lower()
-        for magic, what, remedy in _FOREIGN:
-            if self.data.startswith(magic) or start.startswith(magic):
-                return what, remedy
+        if kind := foreign(self.data):
+            what = "a pickle that torch.save did not write" if kind is PICKLE else kind.what
+            return what, _REMEDIES.get(
+                kind, kind.remedy
+            ) or f"give the file that {SAVE_STATE} wrote"
         return "not a PyTorch or safetensors file", f"give the file that {SAVE_STATE} wrote"
 
 

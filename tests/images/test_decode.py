@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import struct
 import warnings
@@ -155,6 +156,24 @@ class TestDecodeImage:
     @pytest.mark.parametrize("form", ["SPIDER", "PCX", "TGA", "SGI", "PDF"])
     def test_formats_outside_the_list_are_refused(self, form: str) -> None:
         assert refused(encoded(form)).stage == "decode"
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS .*; run `git lfs pull`"),
+            (b"<!DOCTYPE html><title>Sign in</title>", "a web page; download the file itself"),
+            (b"%PDF-1.7\n", "a PDF; export its pages"),
+            (b'{"error": "expired"}', "a JSON document; see what it says"),
+        ],
+    )
+    def test_what_is_no_image_says_what_it_is(self, data: bytes, message: str) -> None:
+        error = refused(data)
+        assert error.stage == "decode"
+        assert re.search(message, error.message)
+
+    def test_broken_image_is_not_called_something_else(self) -> None:
+        # These bytes are text, too.
+        assert "not a whole image" in refused(b"GIF89a text").message
 
     def test_empty_file_is_refused(self) -> None:
         assert "empty" in refused(b"").message

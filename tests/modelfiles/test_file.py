@@ -30,7 +30,8 @@ def header(text: str) -> bytes:
     ("data", "name", "said"),
     [
         (b"", "CNN.pt", "an empty file"),
-        (b"hello", "CNN.pt", "not a PyTorch or safetensors file"),
+        (b"\x01\xffhello", "CNN.pt", "not a PyTorch or safetensors file"),
+        (b"hello", "CNN.pt", "plain text"),
         (b"\x80\x02", "CNN.pt", "a pickle that torch.save did not write"),
         (pickle.dumps({"a": 1}), "CNN.pkl", "a pickle that torch.save did not write"),
         (b"version https://git-lfs.github.com/spec/v1\noid ...", "CNN.pt", "Git LFS pointer"),
