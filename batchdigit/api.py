@@ -72,6 +72,7 @@ class ReportOptions(TypedDict, total=False):
 
     format: str | None
     save_fitted: AnyPath | None
+    force: bool
     max_bad: Tolerance | SupportsIndex | str
     update: bool
     max_gone: Tolerance | SupportsIndex | str | None
@@ -88,7 +89,7 @@ class JobOptions(PredictOptions, ReportOptions, total=False):
 
 # Options that only a report in a file has.
 _ONLY_FOR_REPORTS = {
-    *("out", "format", "max_bad", "save_fitted"),
+    *("out", "format", "max_bad", "save_fitted", "force"),
     *(option.name for option in fields(Resuming)),
 }
 

@@ -156,7 +156,8 @@ class Reporting:
     If ``format`` is None, the extension of ``out`` decides. ``labels`` are the names of the
     classes, in order; without them the report has their numbers. Rows with a confidence below
     ``review_below`` need a person's review. ``explain`` adds columns about the fitting.
-    ``save_fitted`` is a folder for the images that the network saw. ``max_bad`` is how many error
+    ``save_fitted`` is a folder for the images that the network saw. ``force`` replaces files that
+    this program did not write, or that are read-only. ``max_bad`` is how many error
     rows are tolerated; a number, or text as the command line has it, is accepted too.
     """
 
@@ -167,6 +168,7 @@ class Reporting:
     review_below: float = REVIEW_BELOW
     explain: bool = False
     save_fitted: Path | None = None
+    force: bool = False
     max_bad: Tolerance = Tolerance()
 
     def __post_init__(self) -> None:

@@ -22,6 +22,9 @@ STDOUT = Path("-")
 HALF_WRITTEN = ".batchdigit-*.tmp"
 """The pattern that matches the names of files while they are being written."""
 
+MAX_ACCOUNT = 16 << 20
+"""The bytes of the largest account that is read."""
+
 
 def account_path(out: Path) -> Path:
     """The path of the account of the run that made the report ``out``."""

@@ -20,6 +20,7 @@ from batchdigit.reports.summary import FolderNote
 from tests.support.fakes import decode_by
 from tests.support.oracle import SeedRow
 from tests.support.platforms import needs_linux
+from tests.support.reports import OLD
 from tests.support.samples import SAMPLES, lose_the_last_batch, save_grey
 
 
@@ -345,11 +346,11 @@ def test_run_that_loses_a_batch_publishes_nothing(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch, extension: str
 ) -> None:
     out = tmp_path / f"out.{extension}"
-    out.write_text("old")
+    out.write_text(OLD)
     lose_the_last_batch(monkeypatch)
     with pytest.raises(AccountingError):
         run(Job((digits,), out, batch_size=4))
-    assert out.read_text() == "old"
+    assert out.read_text() == OLD
     assert sorted(os.listdir(tmp_path)) == ["digits", out.name]
 
 

@@ -16,17 +16,31 @@ import msgspec
 
 from batchdigit.bench.measurement import FORMAT, LOOP, START, WORK, Measurement
 from batchdigit.errors import UsageError, one_line
+from batchdigit.reports.recognise import begins_with
+from batchdigit.system.json_objects import read_json_object
 from batchdigit.system.publish import Publication, check_target, writing
 from batchdigit.system.regular import read_regular
+from batchdigit.system.replacing import Kind, check_replaceable
 
 MAX_BYTES = 100 << 20  # of a file that is read
 STAGES = (*START, *LOOP, "total")
+COLUMNS = ("started", "backend", "device", "precision")  # those that a table begins with
 
 
-def check_data_path(path: Path) -> None:
+def _is_data(path: Path) -> bool:
+    """Whether a file holds a measurement, in any of the formats."""
+    whole = read_json_object(path, MAX_BYTES)
+    return {"format", "points"} <= whole.keys() or begins_with(path, COLUMNS)
+
+
+DATA = Kind("a measurement", _is_data)
+
+
+def check_data_path(path: Path, *, force: bool = False) -> None:
     """Raise, before anything is measured, what :func:`write_data` would raise about ``path``.
 
-    UsageError unless its name says which format to write, OutputError where no file can be created.
+    UsageError unless its name says which format to write, OutputError where no file can be created,
+    or where there is one that is no measurement and ``force`` is not given.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(
@@ -34,16 +48,17 @@ def check_data_path(path: Path) -> None:
             f"end it in {', '.join(_FORMATS)}",
         )
     check_target(path)
+    check_replaceable(path, DATA, force=force)
 
 
-def write_data(measurement: Measurement, path: Path) -> None:
+def write_data(measurement: Measurement, path: Path, *, force: bool = False) -> None:
     """Write everything that was measured to ``path``, which appears whole or not at all.
 
-    Raises OutputError where it cannot be written.
+    Raises OutputError where it cannot be written, as :func:`check_data_path` does.
     """
     data = _FORMATS[path.suffix.lower()](measurement)
-    with Publication() as publication, writing(path):
-        publication.create(path).write(data)
+    with Publication(force=force) as publication, writing(path):
+        publication.create(path, DATA).write(data)
         publication.publish()
 
 

@@ -14,6 +14,7 @@ from batchdigit.cli.bench_compare import compare
 from batchdigit.cli.commands import Command, CommandGroup
 from batchdigit.cli.options import (
     ClassNameOption,
+    ForceOption,
     JsonOption,
     ModelOption,
     is_terminal,
@@ -25,6 +26,7 @@ from batchdigit.cli.options import (
 from batchdigit.cli.process import command
 from batchdigit.errors import UsageError
 from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING, default_model
+from batchdigit.sources.apart import check_apart
 from batchdigit.system.imports import loading
 from batchdigit.system.progress import show_progress
 
@@ -119,6 +121,7 @@ def measure(
             metavar="FILE", readable=False, help="Where to draw the results: .html, .png or .svg."
         ),
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show no progress, print no table.")
@@ -151,10 +154,12 @@ def measure(
             from batchdigit.bench.views.plot import check_plot_path, draw
             from batchdigit.bench.views.table import measurement_lines
 
+        for option, path in (("--out", out), ("--plot", plot)):
+            check_apart(option, path, job.source)
         if out is not None:
-            check_data_path(out)
+            check_data_path(out, force=force)
         if plot is not None:
-            check_plot_path(plot)
+            check_plot_path(plot, force=force)
         shown = is_terminal(sys.stderr) and not quiet
         with show_progress(sys.stderr, quiet=not shown, unit="seconds") as progress:
             measurement = measure_all(job, on_progress=progress, say=progress.say)
@@ -167,9 +172,9 @@ def measure(
             )
         # Printed first, so that a file that cannot be written does not cost the measurement.
         if out is not None:
-            write_data(measurement, out)
+            write_data(measurement, out, force=force)
         if plot is not None:
-            draw(measurement, plot)
+            draw(measurement, plot, force=force)
 
 
 def _names(option: str, text: str | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from batchdigit.cli.commands import MESSAGES, MODEL
+from batchdigit.cli.commands import MESSAGES, MODEL, REPORT
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
 from batchdigit.job import MODEL_VARIABLE
 from batchdigit.version import __version__
@@ -102,6 +102,15 @@ NoModelCheckOption = Annotated[
         "--no-model-check",
         rich_help_panel=MODEL,
         help="Do not see whether the model reads known digits right.",
+    ),
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        "-f",
+        rich_help_panel=REPORT,
+        help="Replace files that batchdigit did not write, or that are read-only.",
     ),
 ]
 JsonOption = Annotated[

@@ -11,6 +11,9 @@ from pathlib import Path
 from batchdigit.errors import GoneError, OutputError
 from batchdigit.reports.summary import RunSummary
 from batchdigit.system.publish import Publication, writing
+from batchdigit.system.replacing import Kind, head
+
+METRICS = Kind("a file of metrics", lambda path: head(path).startswith(b"# HELP batchdigit_"))
 
 
 class Metrics:
@@ -30,19 +33,19 @@ class Metrics:
 
 
 @contextlib.contextmanager
-def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
+def write_metrics(path: Path | None, out: Path, *, force: bool = False) -> Iterator[Metrics]:
     """Write the metrics of the run in the block to ``path``, however it ends.
 
     The file appears by one rename. For a run that fails, it holds the exit code, time and
-    duration, but no counts of rows. Raises OutputError if the file cannot be written, before the
-    block where possible.
+    duration, but no counts of rows. Raises OutputError if the file cannot be written, or is not of
+    this kind and ``force`` is not given, before the block where possible.
     """
     metrics = Metrics()
     if path is None:
         yield metrics
         return
-    with Publication() as trial:  # check the path before hours of work, not after
-        trial.create(path)
+    with Publication(force=force) as trial:  # check the path before hours of work, not after
+        trial.create(path, METRICS)
     start = time.monotonic()
     try:
         yield metrics
@@ -52,17 +55,17 @@ def write_metrics(path: Path | None, out: Path) -> Iterator[Metrics]:
         if isinstance(error, GoneError):
             metrics.refused = error.counts
         try:
-            _write(path, _exposition(metrics, exit_code, time.monotonic() - start, out))
+            _write(path, _exposition(metrics, exit_code, time.monotonic() - start, out), force)
         except OutputError:
             if metrics.summary is not None:  # otherwise the run's own failure says more
                 raise
         raise
-    _write(path, _exposition(metrics, 0, time.monotonic() - start, out))
+    _write(path, _exposition(metrics, 0, time.monotonic() - start, out), force)
 
 
-def _write(path: Path, text: bytes) -> None:
-    with Publication() as publication, writing(path):
-        publication.create(path).write(text)
+def _write(path: Path, text: bytes, force: bool) -> None:
+    with Publication(force=force) as publication, writing(path):
+        publication.create(path, METRICS).write(text)
         publication.publish()
 
 

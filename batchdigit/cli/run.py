@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import typer
@@ -16,6 +16,7 @@ from batchdigit.cli.lines import run_complaints, run_details, run_lines
 from batchdigit.cli.messages import LOG_FORMATS
 from batchdigit.cli.options import (
     ClassNameOption,
+    ForceOption,
     JsonOption,
     MeanOption,
     ModelOption,
@@ -34,6 +35,8 @@ from batchdigit.job import Job, Tolerance, default_model
 from batchdigit.labels import read_labels
 from batchdigit.places import STDOUT, own_paths
 from batchdigit.reports.formats import choose_format
+from batchdigit.reports.recognise import check_outputs
+from batchdigit.sources.apart import check_apart
 from batchdigit.system.imports import loading
 from batchdigit.system.lock import hold_output
 from batchdigit.system.processes import keep_memory
@@ -53,6 +56,7 @@ Examples:
 def run(
     source: option.Source,
     out: option.Out = RUN.out,
+    force: ForceOption = RUN.force,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
     mean: MeanOption = None,
@@ -102,12 +106,15 @@ def run(
             ending,
             {"--out": out, "--log-file": log_file, "--metrics": metrics},
             {"--model": model or default_model(), "--labels": labels},
+            source,
             log_format,
+            force,
         ) as measured,
     ):
         job = Job(
             source=tuple(source),
             out=out,
+            force=force,
             model=model or default_model(),
             class_name=class_name,
             mean=mean,
@@ -148,6 +155,7 @@ def run(
                 f"a terminal cannot show {form.name}",
                 "redirect standard output, or give --out a file",
             )
+        check_outputs(job)
         if out != STDOUT and not wait:
             with hold_output(out):  # raises at once if this run may not write there
                 pass
@@ -172,15 +180,20 @@ def _log_and_metrics(
     ending: Ending,
     outputs: Mapping[str, Path | None],
     inputs: Mapping[str, Path | None],
+    source: Iterable[str],
     log_format: str,
+    force: bool,
 ) -> Iterator[Metrics]:
     """Write the log and the metrics of a run. Raises UsageError if they would replace other files.
 
-    ``outputs`` and ``inputs`` are the files that the options name.
+    ``outputs`` and ``inputs`` are the files that the options name. ``force`` concerns files that
+    are neither.
     """
     _check_apart(outputs, inputs)
+    for name, path in outputs.items():
+        check_apart(name, path, source)
     out, log_file = outputs["--out"] or STDOUT, outputs["--log-file"]
-    with write_metrics(outputs["--metrics"], out) as measured:
+    with write_metrics(outputs["--metrics"], out, force=force) as measured:
         if log_file is not None:
             ending.log_to(log_file, log_format)
         yield measured

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from batchdigit.cli.lines import training_lines
-from batchdigit.cli.options import log
+from batchdigit.cli.options import ForceOption, log
 from batchdigit.cli.process import command
 from batchdigit.job import PREPROCESSING
 from batchdigit.system.imports import loading
@@ -35,6 +35,7 @@ def train(
             "--out", "-o", metavar="FILE", readable=False, help="The state dict to write."
         ),
     ],
+    force: ForceOption = TRAIN.force,
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision fetch MNIST into DIR.")
     ] = TRAIN.download,
@@ -91,6 +92,7 @@ def train(
         job = TrainJob(
             data=data,
             out=out,
+            force=force,
             download=download,
             epochs=epochs,
             batch_size=batch_size,

@@ -121,7 +121,9 @@ class LocalEngine:
         self, batches: Iterator[Batch], source: Source, predictor: Predictor
     ) -> Iterator[Predictions]:
         if self._job.save_fitted is not None:
-            saved = save_images(batches, source.images, self._job.save_fitted)
+            saved = save_images(
+                batches, source.images, self._job.save_fitted, force=self._job.force
+            )
             batches = self._stopwatch.each("save", saved)
         return self._stopwatch.each("predict", predictor.predict(batches))
 

@@ -62,8 +62,8 @@ def convert_model(
     pixels from 0 to 1; the two must agree on the same images.
 
     Raises UsageError for another extension, and for a mean or a deviation that pixels cannot be
-    scaled by, CheckpointError for a source that cannot be used,
-    OutputError where ``target`` cannot be written or exists while ``force`` is false, and
+    scaled by, CheckpointError for a source that cannot be used, OutputError where ``target`` cannot
+    be written, or holds something while ``force`` is false, and
     BatchdigitError where a package is missing or the check fails.
     """
     check_normalisation(mean, std)
@@ -73,8 +73,8 @@ def convert_model(
             f"{target.name!r} does not say which format to write",
             f"end it in one of {', '.join(_SAVERS)}",
         )
-    with Publication() as publication:
-        handle = publication.create(target, replace=force)
+    with Publication(force=force) as publication:
+        handle = publication.create(target)
         checkpoint = load_checkpoint(source, class_name)
         folded = ""
         if mean is not None:

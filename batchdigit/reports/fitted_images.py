@@ -16,20 +16,27 @@ from batchdigit.places import HALF_WRITTEN
 from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
+from batchdigit.system.regular import open_regular
+from batchdigit.system.replacing import Kind, is_read_only, taken
 
 MAX_NAME = 255  # bytes
 _TEMPORARY = HALF_WRITTEN.replace("*", "fitted").encode()
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _WRITE |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 ENDING = b".fitted.png"
+_HEAD = 26  # bytes of a PNG up to its size, depth and colours, which are those of all that we save
+_KIND = Kind("an image", lambda _path: False)
 
 
-def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iterator[Batch]:
+def save_images(
+    batches: Iterable[Batch], files: FileList, folder: Path, *, force: bool = False
+) -> Iterator[Batch]:
     """Pass ``batches`` on, and save each image as ``folder/NAME.fitted.png``, 8-bit grey.
 
     ``NAME`` is the image's path relative to the root of its source. If the result would be too long
     for a file system, it is cut and gets a digest. Subfolders are made, and what an earlier run
-    saved is replaced; but no link is followed. Raises OutputError.
+    saved is replaced, but no other file unless by ``force``; no link is followed. Raises
+    OutputError.
     """
     with writing(folder):
         # One by one, because Path.mkdir calls itself for each parent.
@@ -42,8 +49,22 @@ def save_images(batches: Iterable[Batch], files: FileList, folder: Path) -> Iter
             _, data = cv2.imencode(".png", image)
             name = _name(files, index)
             with writing(folder / os.fsdecode(name)):
+                if not (force or _may_replace(beneath, name, data.tobytes())):
+                    raise taken(folder / os.fsdecode(name), _KIND)
                 _save(beneath, name, data.tobytes())
         yield batch
+
+
+def _may_replace(beneath: Beneath, name: bytes, data: bytes) -> bool:
+    """Whether there is no file of that name, or one that an earlier run saved, as it looks."""
+    path, folder = beneath.place(name)
+    try:
+        descriptor, status = open_regular(path, folder=folder, follow=False)
+    except OSError:  # there is nothing, or what is no regular file, such as a link
+        return True
+    with open(descriptor, "rb") as file:
+        begins = file.read(_HEAD)
+    return not is_read_only(status) and begins in (b"", data[:_HEAD])
 
 
 def _save(beneath: Beneath, name: bytes, data: bytes) -> None:

@@ -16,6 +16,7 @@ from batchdigit.errors import AccountingError, OutputError
 from batchdigit.job import Job
 from batchdigit.places import STDOUT, account_path, state_path
 from batchdigit.reports.formats import ReportFormat, choose_format
+from batchdigit.reports.recognise import ACCOUNT, REPORT, check_outputs
 from batchdigit.reports.summary import RunSummary
 from batchdigit.reports.table import Layout
 from batchdigit.reports.terminal import ForTerminal
@@ -37,9 +38,11 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     """Open everything a run writes, before any work is done, and keep other runs out meanwhile.
 
     If the block does not publish the new files, the old ones stay, and so does the journal of what
-    was predicted. Raises OutputError or OutputBusyError.
+    was predicted. Raises UsageError, OutputError or OutputBusyError.
     """
-    report_format = choose_format(job.out, job.format)  # before anything is made or waited for
+    # Before anything is made or waited for:
+    report_format = choose_format(job.out, job.format)
+    check_outputs(job)
     if job.out == STDOUT:
         if sys.stdout is None:
             raise OutputError("standard output is closed", "give --out a file")
@@ -55,13 +58,13 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     with (
         hold_output(job.out, wait=job.wait, on_wait=say_waiting),
         Journal(job.out) as journal,
-        Publication(journal.folder, part_of=job.out) as publication,
+        Publication(journal.folder, part_of=job.out, force=job.force) as publication,
     ):
         # The report comes last: it is published once the other files are in place.
         state = publication.create(state_path(job.out), own=True)
         check_own(account_path(job.out), private=False)  # others may read it, and nobody here does
-        account = publication.create(account_path(job.out))
-        report = publication.create(job.out)
+        account = publication.create(account_path(job.out), ACCOUNT)
+        report = publication.create(job.out, REPORT)
         try:
             beside = _Beside(publication, journal, account, state)
             yield Outputs(job, report_format, report, beside)

@@ -229,7 +229,7 @@ class Journal:
 
     def _publish(self, name: str, content: bytes) -> None:
         with Publication(self.folder, part_of=self._out) as publication, writing(self._out):
-            publication.create(self._run / name).write(content)
+            publication.create(self._run / name, own=True).write(content)
             publication.publish()
 
 

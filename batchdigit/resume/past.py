@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
-import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from batchdigit.batches import Predictions
 from batchdigit.errors import GoneError
 from batchdigit.job import Job
-from batchdigit.places import account_path, state_path
+from batchdigit.places import MAX_ACCOUNT, account_path, state_path
 from batchdigit.resume.frames import DamagedFrameError
 from batchdigit.resume.journal import Journal, differences
 from batchdigit.resume.last_report import State, read_state
@@ -27,9 +25,8 @@ from batchdigit.resume.update import Comparison, compare
 from batchdigit.sources.base import Source
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
-from batchdigit.system.regular import OpenToOthersError, read_regular
-
-MAX_ACCOUNT = 16 << 20  # bytes
+from batchdigit.system.json_objects import read_json_object
+from batchdigit.system.regular import OpenToOthersError
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,11 +169,15 @@ def _check_number(job: Job, found: int) -> None:
 
     The account still tells their number where the state, which has their names, is of no use.
     """
-    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
-        account = json.loads(read_regular(account_path(job.out), MAX_ACCOUNT) or b"")
-        before = int(account["found"])
-        if account["options"]["source"] == list(job.source) and found < before:
-            _check_gone(job, {"gone": before - found}, before, least="at least ")
+    account = read_json_object(account_path(job.out), MAX_ACCOUNT)
+    options, before = account.get("options"), account.get("found")
+    if (
+        isinstance(before, int)
+        and found < before
+        and isinstance(options, dict)
+        and options.get("source") == list(job.source)
+    ):
+        _check_gone(job, {"gone": before - found}, before, least="at least ")
 
 
 def _is_as_published(out: Path, state: State) -> bool:

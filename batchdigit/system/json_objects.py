@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+from batchdigit.system.regular import read_regular
 
 
 def load_json(text: str | bytes, doubled: str) -> Any:
@@ -21,3 +24,15 @@ def load_json(text: str | bytes, doubled: str) -> Any:
         return found
 
     return json.loads(text, object_pairs_hook=each_once)
+
+
+def read_json_object(path: Path, limit: int) -> dict[str, Any]:
+    """The JSON object in a file of at most ``limit`` bytes.
+
+    It is empty if there is no such file, if it cannot be read, or holds anything else.
+    """
+    try:
+        data = json.loads(read_regular(path, limit) or b"")
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

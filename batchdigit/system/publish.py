@@ -16,11 +16,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from batchdigit.errors import OutputError, remedy_for
 from batchdigit.places import HALF_WRITTEN, STDOUT
 from batchdigit.system.regular import check_own
+from batchdigit.system.replacing import Kind, check_replaceable, taken
 
 _REMEDIES = {
     errno.EPERM: "choose another place",
@@ -37,39 +38,50 @@ MAX_STEPS_TO_RESOLVE = 10_000  # links that lead in a circle are an error of rea
 _CANNOT_FLUSH = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
+class _File(NamedTuple):
+    """A file that is being written, and what it will become."""
+
+    handle: BinaryIO
+    temporary: Path
+    target: Path
+    kind: Kind | None
+    force: bool
+
+
 class Publication:
     """A context manager around files that are published together.
 
     ``create`` opens a file to write. ``publish`` puts all files in their places, in the order in
     which they were created. Leaving the block without ``publish`` removes every trace of them.
-    ``staging`` is a folder to write them in, instead of the folder of each; it must be on the same
-    file system. If ``part_of`` is given, errors name it instead of the file: it is what the user
-    asked for, and what the files are written for.
+    Files of others are not replaced, neither those that are there at first nor those that have
+    appeared meanwhile, unless by ``force``. ``staging`` is a folder to write them in, instead of
+    the folder of each; it must be on the same file system. If ``part_of`` is given, errors name it
+    instead of the file: it is what the user asked for, and what the files are written for.
     """
 
-    def __init__(self, staging: Path | None = None, *, part_of: Path | None = None) -> None:
+    def __init__(
+        self, staging: Path | None = None, *, part_of: Path | None = None, force: bool = False
+    ) -> None:
         self._staging = staging
         self._part_of = part_of
-        self._files: list[tuple[BinaryIO, Path, Path]] = []
-        self._new: set[Path] = set()
+        self._force = force
+        self._files: list[_File] = []
 
-    def create(self, path: Path, *, replace: bool = True, own: bool = False) -> BinaryIO:
+    def create(self, path: Path, kind: Kind | None = None, *, own: bool = False) -> BinaryIO:
         """A new empty file that will become ``path``.
 
-        Without ``replace`` there must be no file of that name, neither now nor when this one is
-        published. A file that this program keeps for itself is its ``own``: no link leads to it,
-        and only this user may read it. Raises OutputError when there is such a file, when the
-        folder is missing or not writable, or when ``path`` exists and is not a regular file
-        (renaming over ``/dev/null`` would destroy it).
+        It replaces only a file of its ``kind``, or one that holds nothing. A file that this program
+        keeps for itself is its ``own``, by its name alone: no link leads to it, and only this user
+        may read it. Raises OutputError when there is another file, when the folder is missing or
+        not writable, or when ``path`` exists and is not a regular file (renaming over ``/dev/null``
+        would destroy it).
         """
         if own:
             check_own(path, private=False)  # it is only replaced
         check_target(path)
         with writing(self._part_of or path):
             target = Path(os.path.realpath(path.parent), path.name) if own else resolve(path)
-            if not replace:
-                self._new.add(target)
-                _check_absent(target)
+            check_replaceable(path, kind, force=self._force or own)
             # The tempfile module would create private files (0600). A report follows the umask, and
             # one that replaces another keeps the permissions of that one.
             folder = self._staging or target.parent
@@ -82,7 +94,7 @@ class Publication:
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
             descriptor = os.open(temporary, flags, 0o600 if own else 0o666)
             handle = os.fdopen(descriptor, "w+b")
-            self._files.append((handle, temporary, target))
+            self._files.append(_File(handle, temporary, target, kind, self._force or own))
             if not own:
                 with contextlib.suppress(FileNotFoundError):
                     os.chmod(temporary, _permissions(os.fstat(descriptor), os.stat(target)))
@@ -90,24 +102,26 @@ class Publication:
 
     def flush(self) -> None:
         """Flush every file to the disk, and close it. Raises OutputError."""
-        for handle, _, target in self._files:
-            if not handle.closed:
-                with writing(self._part_of or target):
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                    handle.close()
+        for file in self._files:
+            if not file.handle.closed:
+                with writing(self._part_of or file.target):
+                    file.handle.flush()
+                    os.fsync(file.handle.fileno())
+                    file.handle.close()
 
     def publish(self) -> None:
         """Flush every file to the disk, then rename each to its final name. Raises OutputError."""
         self.flush()
-        folders = {target.parent for _, _, target in self._files}
+        for file in self._files:
+            check_replaceable(file.target, file.kind, force=file.force)
+        folders = {file.target.parent for file in self._files}
         while self._files:
-            _, temporary, target = self._files[0]
-            with writing(self._part_of or target):
-                if target in self._new:
-                    _move_to_free_name(temporary, target)
+            file = self._files[0]
+            with writing(self._part_of or file.target):
+                if file.force or os.path.lexists(file.target):
+                    os.replace(file.temporary, file.target)
                 else:
-                    os.replace(temporary, target)
+                    _move_to_free_name(file.temporary, file.target)
             self._files.pop(0)
         for folder in folders:
             with writing(self._part_of or folder):
@@ -122,12 +136,12 @@ class Publication:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for handle, temporary, _ in self._files:
+        for file in self._files:
             # Closing flushes, which fails again on a full disk. The file is removed anyway.
             with contextlib.suppress(OSError):
-                handle.close()
+                file.handle.close()
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(file.temporary)
 
 
 @contextlib.contextmanager
@@ -157,23 +171,11 @@ def _move_to_free_name(temporary: Path, target: Path) -> None:
     try:
         os.link(temporary, target)
     except FileExistsError as error:
-        raise _taken(target) from error
+        raise taken(target) from error
     except OSError:  # a file system without hard links
-        _check_absent(target)
         os.replace(temporary, target)
     else:
         os.unlink(temporary)
-
-
-def _check_absent(target: Path) -> None:
-    if os.path.lexists(target):
-        raise _taken(target)
-
-
-def _taken(target: Path) -> OutputError:
-    return OutputError(
-        f"{target} exists already", "choose another name, or add --force to replace it"
-    )
 
 
 def check_target(path: Path) -> None:

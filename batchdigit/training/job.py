@@ -13,6 +13,7 @@ from batchdigit.job import PREPROCESSING, check_batch_size, check_choice, check_
 class TrainJob:
     """Everything that a training run was asked to do. Defaults are written here and nowhere else.
 
+    ``force`` replaces files at ``out`` that no training wrote, or that are read-only.
     ``learning_rate`` is the peak of a one-cycle schedule. ``average_decay`` is the decay per step
     of the exponential moving average of the weights, which becomes the model. ``variants`` is how
     many pictures of each training image, in other hands and on other paper, take turns beside it;
@@ -25,6 +26,7 @@ class TrainJob:
 
     data: Path
     out: Path
+    force: bool = False
     download: bool = False
     epochs: int = 30
     batch_size: int = 128

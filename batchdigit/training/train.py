@@ -16,20 +16,26 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from batchdigit.backends.torch_device import choose_device
 from batchdigit.models.cnn import CNN
+from batchdigit.sources.apart import check_apart
+from batchdigit.system.json_objects import read_json_object
 from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.publish import Publication, writing
+from batchdigit.system.replacing import Kind
 from batchdigit.training.digits import Splits, join, load_splits, variants_of
 from batchdigit.training.job import TrainJob
 from batchdigit.training.scores import Score, calibrate, evaluate
 from batchdigit.training.trainer import BINDING, Trainer, saved
 from batchdigit.version import versions
+
+MAX_SUMMARY = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,19 @@ class TrainSummary:
     settings: dict[str, Any]
 
 
+def _summary_path(out: Path) -> Path:
+    return out.with_name(out.name + ".train.json")
+
+
+def _is_summary(path: Path) -> bool:
+    names = {field.name for field in fields(TrainSummary)}
+    return names <= read_json_object(path, MAX_SUMMARY).keys()
+
+
+SUMMARY = Kind("the scores of a training", _is_summary)
+WEIGHTS = Kind("the weights of a training", lambda out: _is_summary(_summary_path(out)))
+
+
 def train(
     job: TrainJob,
     *,
@@ -65,15 +84,18 @@ def train(
     state goes to ``job.out`` with ``.resume`` added, from which the same job continues to the same
     result; that file is removed when the training is complete.
 
-    Raises SourceError, OutputError, DeviceError, WorkerError, CheckpointError for a ``.resume``
-    file of another training run, and BatchdigitError where the loss is not finite.
+    Weights without the scores of their training beside them are somebody's, and stay, unless
+    ``job.force`` says otherwise.
+
+    Raises UsageError, SourceError, OutputError, DeviceError, WorkerError, CheckpointError for a
+    ``.resume`` file of another training run, and BatchdigitError where the loss is not finite.
     """
+    check_apart("--out", job.out, (job.data,))
     device = choose_device(job.device)
     resume_file = job.out.with_name(job.out.name + ".resume")
-    with Publication() as publication:
-        weights_file = publication.create(job.out)
-        summary_path = job.out.with_name(job.out.name + ".train.json")
-        summary_file = publication.create(summary_path)
+    with Publication(force=job.force) as publication:
+        weights_file = publication.create(job.out, WEIGHTS)
+        summary_file = publication.create(_summary_path(job.out), SUMMARY)
         splits = load_splits(
             job.data, download=job.download, seed=job.seed, preprocess=job.preprocess
         )
@@ -101,7 +123,7 @@ def train(
         summary = _summarise(job, trainer, model, temperature, splits)
         with writing(job.out):
             weights_file.write(saved(model.state_dict()))
-        with writing(summary_path):
+        with writing(_summary_path(job.out)):
             summary_file.write(json.dumps(asdict(summary), indent=1).encode() + b"\n")
         publication.publish()
     with contextlib.suppress(FileNotFoundError):

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,23 @@ def test_numbers_may_be_whole_and_unknown_keys_are_allowed() -> None:
     data["points"][0]["samples"][0]["later"] = data["later"] = ["addition"]
     (first, *_), *_ = (one.samples for one in measurement_from(data).points)
     assert first.cpu_seconds == 3.0
+
+
+@pytest.mark.parametrize("name", ["bench.json", "bench.csv", "bench.parquet"])
+def test_only_measurements_are_replaced(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for content in (b'{"points": []}', b"started,label\n1,2\n", b"precious"):
+        path.write_bytes(content)
+        for write in (lambda: check_data_path(path), lambda: write_data(WHOLE, path)):
+            with pytest.raises(OutputError, match="not a measurement.*--force"):
+                write()
+        assert path.read_bytes() == content
+    check_data_path(path, force=True)
+    write_data(WHOLE, path, force=True)
+    check_data_path(path)
+    write_data(WHOLE, path)
+
+
+def test_measurement_of_an_earlier_version_may_be_replaced(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parent / "format1.json", tmp_path / "bench.json")
+    check_data_path(tmp_path / "bench.json")

@@ -124,3 +124,18 @@ def test_nothing_is_written_unless_asked(tmp_path: Path) -> None:
     with write_metrics(None, Path("out.csv")):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_file_that_holds_no_metrics_of_ours_is_replaced_only_by_force(tmp_path: Path) -> None:
+    path = tmp_path / "run.prom"
+    path.write_text("# HELP node_load1 1m load average.\n")
+    with (
+        pytest.raises(OutputError, match="run.prom exists.*--force"),
+        write_metrics(path, Path("out.csv")),
+    ):
+        pytest.fail("the run has begun")
+    assert "node_load1" in path.read_text()
+    for force in (True, False):  # then they are ours
+        with write_metrics(path, Path("out.csv"), force=force):
+            pass
+    assert read(path)["exit_code", os.path.abspath("out.csv")] == 0

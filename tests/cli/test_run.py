@@ -17,6 +17,7 @@ from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS
 from tests.support.modelfiles import trained_on
 from tests.support.programs import problem
+from tests.support.reports import OLD
 from tests.support.samples import SAMPLES, Program
 
 
@@ -83,7 +84,7 @@ def test_paths_are_judged_by_the_program_not_by_the_parser(
 ) -> None:
     """The parser would refuse an unreadable path as wrong usage, before anything is tried."""
     (tmp_path / "CNN.pt").write_bytes(PACKAGED_WEIGHTS.read_bytes())
-    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "out.csv").write_text(OLD)
     paths = [digits, digits / "01.png", "--model", tmp_path / "CNN.pt", "-o", tmp_path / "out.csv"]
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     assert CliRunner().invoke(app, ["run", *map(str, paths)]).exit_code == 0
@@ -199,11 +200,11 @@ def test_log_and_metrics_tell_of_every_run(program: Program, digits: Path, tmp_p
 def test_log_and_metrics_are_files_of_their_own(
     program: Program, digits: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "out.csv").write_text(OLD)
     (tmp_path / "link").symlink_to("side")
     line = problem(program("run", digits, "-o", "out.csv", *options), 2)
     assert "name one file" in line
-    assert (tmp_path / "out.csv").read_text() == "old"
+    assert (tmp_path / "out.csv").read_text() == OLD
     assert not (tmp_path / "side").exists()
 
 
@@ -293,3 +294,37 @@ def test_mean_without_a_usable_deviation_is_wrong_usage(
     program: Program, digits: Path, flags: list[str]
 ) -> None:
     assert "--std" in problem(program("run", digits, *flags), 2)
+
+
+@pytest.mark.parametrize("option", ["--out", "--log-file", "--metrics"])
+@pytest.mark.parametrize("source", ["digits", "digits/00.png"])
+def test_images_are_not_outputs(
+    program: Program, digits: Path, tmp_path: Path, option: str, source: str
+) -> None:
+    before = (digits / "00.png").read_bytes()
+    options = ("--format", "csv", "--out", "out.csv", option, "digits/00.png", "--force")
+    assert f"{option} digits/00.png" in problem(program("run", source, *options), 2)
+    assert (digits / "00.png").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["digits"]
+    assert len(os.listdir(digits)) == 10
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o444])
+def test_files_of_others_are_replaced_only_by_force(
+    program: Program, digits: Path, tmp_path: Path, mode: int
+) -> None:
+    names = ("truth.csv", "truth.csv.run.json", "load.prom")
+    arguments = ("run", digits, "-o", "truth.csv", "--metrics", "load.prom", "--wait", "3600")
+    for name in names:
+        (tmp_path / name).write_text("precious")
+        (tmp_path / name).chmod(mode)
+        line = problem(program(*arguments), 73)
+        assert name in line
+        assert "--force" in line
+        assert (tmp_path / name).read_text() == "precious"
+        (tmp_path / name).unlink()
+    for name in names:
+        (tmp_path / name).write_text("precious")
+    assert program(*arguments, "-f").returncode == 0
+    assert program(*arguments).returncode == 0
+    assert all((tmp_path / name).read_text() != "precious" for name in names)

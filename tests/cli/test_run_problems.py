@@ -19,6 +19,7 @@ import batchdigit
 from batchdigit.cli.app import app
 from tests.support.platforms import needs_linux
 from tests.support.programs import WRONG_USAGE, problem
+from tests.support.reports import OLD
 from tests.support.samples import Program
 
 runner = CliRunner()
@@ -70,7 +71,7 @@ def test_every_refused_model_is_65_and_one_line_with_the_remedy(
     tmp_path: Path, digits: Path
 ) -> None:
     out = tmp_path / "preds.csv"
-    out.write_text("the old report")
+    out.write_text(OLD)
     (tmp_path / "models").mkdir()
     for path in odd_models(tmp_path / "models"):
         done = runner.invoke(app, ["run", str(digits), "--model", str(path), "--out", str(out)])
@@ -81,7 +82,7 @@ def test_every_refused_model_is_65_and_one_line_with_the_remedy(
         assert "; " in line  # what to do about it
         assert "weights_only" not in line
         assert done.stdout == ""
-        assert out.read_text() == "the old report"
+        assert out.read_text() == OLD
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "models", "preds.csv"]
 
 
@@ -152,7 +153,7 @@ class TestBadInput:
     def test_full_disk_keeps_the_old_report(
         self, program: Program, digits: Path, tmp_path: Path
     ) -> None:
-        (tmp_path / "out.csv").write_text("old")
+        (tmp_path / "out.csv").write_text(OLD)
 
         def limit() -> None:
             # The kernel then refuses to let any file grow beyond 200 bytes, as a quota does.
@@ -161,7 +162,7 @@ class TestBadInput:
 
         done = program("run", digits, "--out", "out.csv", preexec_fn=limit)
         assert "cannot write out.csv: File too large" in problem(done, 73)
-        assert (tmp_path / "out.csv").read_text() == "old"
+        assert (tmp_path / "out.csv").read_text() == OLD
         assert sorted(os.listdir(tmp_path)) == ["digits", "out.csv"]
         assert program("run", digits, "--out", "out.csv").returncode == 0
 

@@ -11,6 +11,7 @@ import pytest
 
 from batchdigit.system.lock import hold_output
 from tests.support.programs import problem
+from tests.support.reports import OLD
 from tests.support.samples import Program
 from tests.support.waiting import wait_until
 
@@ -30,7 +31,7 @@ def slow_run(digits: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A long run, caught in the middle of its work."""
     for number in range(8_000):
         os.link(digits / "00.png", digits / f"more-{number}.png")
-    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "out.csv").write_text(OLD)
     process = subprocess.Popen(
         [sys.executable, "-c", HASTY, "run", digits, "-o", "out.csv", "-b", "1", "-j", "1"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -57,7 +58,7 @@ def test_signal_stops_the_run_and_keeps_the_old_report(
         f"batchdigit: stopped by {name}; out.csv is as it was; "
         "the same command continues from here\n"
     )
-    assert (tmp_path / "out.csv").read_text() == "old"
+    assert (tmp_path / "out.csv").read_text() == OLD
     assert sorted(os.listdir(tmp_path)) == [".out.csv.journal", "digits", "out.csv"]
     with pytest.raises(ProcessLookupError):  # no worker is left in the session
         os.killpg(slow_run.pid, 0)

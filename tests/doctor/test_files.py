@@ -16,6 +16,7 @@ from batchdigit.system.signals import signals_as_exceptions
 from tests.support.doctor import check, examined, faults_of, interrupt
 from tests.support.machines import fake_driver
 from tests.support.platforms import needs_linux
+from tests.support.reports import OLD
 from tests.support.samples import Program, files_in
 
 
@@ -99,14 +100,14 @@ def test_folder_of_the_report_that_is_missing(program: Program, tmp_path: Path) 
 
 def test_report_that_another_run_writes(tmp_path: Path) -> None:
     out = tmp_path / "preds.csv"
-    out.write_text("the old report")
+    out.write_text(OLD)
     with hold_output(out):
         (finding,) = check("output", out=out)
     assert finding.status == WARNING
     assert "being written by another run" in finding.found
     (finding,) = check("output", out=out)
     assert finding.status == OK
-    assert out.read_text() == "the old report"
+    assert out.read_text() == OLD
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -129,7 +130,7 @@ def test_working_folder_matters_less_than_the_folder_of_a_report(
     assert finding.status == PROBLEM
 
 
-@pytest.mark.parametrize("call", ["fdopen", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["fdopen", "fsync", "link"])
 def test_signal_at_the_wrong_moment_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

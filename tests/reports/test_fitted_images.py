@@ -8,6 +8,7 @@ from PIL import Image
 
 from batchdigit import Job, OutputError, UsageError, run
 from batchdigit.images.preprocess import to_model_input
+from tests.support.reports import OLD
 from tests.support.samples import Program
 
 
@@ -37,12 +38,12 @@ def test_folder_in_the_source_is_refused(digits: Path, tmp_path: Path, inside: s
 def test_folder_that_cannot_be_written_keeps_the_old_report(
     program: Program, digits: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "out.csv").write_text(OLD)
     (tmp_path / "file").touch()
     done = program("run", digits, "--out", "out.csv", "--save-fitted", "file/fitted")
     assert done.returncode == 73
     assert "file/fitted" in done.stderr.splitlines()[-1]
-    assert (tmp_path / "out.csv").read_text() == "old"
+    assert (tmp_path / "out.csv").read_text() == OLD
     with pytest.raises(OutputError):
         run(Job((digits,), tmp_path / "out.csv", save_fitted=tmp_path / "file"))
 
@@ -69,7 +70,10 @@ def test_what_is_planted_in_the_folder_is_not_written_to(
     else:
         path.parent.symlink_to(precious)
     job = Job((str(digits),), tmp_path / "out.csv", save_fitted=fitted)
-    if plant in ("folder", "linked folder"):
+    if plant == "hard link":
+        with pytest.raises(OutputError, match="exists and is not an image that batchdigit wrote"):
+            run(job)
+    elif plant in ("folder", "linked folder"):
         with pytest.raises(OutputError, match=f"cannot write {path}") as caught:
             run(job)
         assert caught.value.remedy == "remove what stands in its way"
@@ -102,3 +106,29 @@ def test_folder_may_be_as_deep_as_a_path_is_long(digits: Path, tmp_path: Path) -
             run(Job((str(digits),), tmp_path / "out.csv", save_fitted=deeper))
     finally:
         subprocess.run(["rm", "-r", tmp_path / "y"], check=True)
+
+
+def test_images_of_an_earlier_run_are_replaced_and_others_are_not(
+    digits: Path, tmp_path: Path
+) -> None:
+    fitted = tmp_path / "fitted"
+
+    def save(**options: bool) -> None:
+        run(Job((str(digits),), tmp_path / "out.csv", save_fitted=fitted, workers=0, **options))  # type: ignore[arg-type]
+
+    save()
+    mine = fitted / "05.png.fitted.png"
+    whole = mine.read_bytes()
+    mine.write_bytes(b"")
+    save()
+    assert mine.read_bytes() == whole
+    Image.new("RGB", (28, 28)).save(mine)
+    drawn = mine.read_bytes()
+    with pytest.raises(OutputError, match="05.png.fitted.png exists.*--force"):
+        save()
+    assert mine.read_bytes() == drawn
+    save(force=True)
+    assert mine.read_bytes() == whole
+    mine.chmod(0o444)
+    with pytest.raises(OutputError, match="--force"):
+        save()

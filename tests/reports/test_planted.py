@@ -13,7 +13,7 @@ from batchdigit import Job, OutputError, run
 from batchdigit.places import account_path, journal_path, lock_path, state_path
 from batchdigit.system.publish import check_target
 from tests.support.programs import problem
-from tests.support.reports import replaced_mode
+from tests.support.reports import OLD, replaced_mode
 from tests.support.samples import Program
 
 SOMEBODY = 54321
@@ -78,7 +78,7 @@ def test_what_this_program_did_not_put_there_is_named(
     digits: Path, tmp_path: Path, name: str, plant: Callable[[Path, Path], None], said: str
 ) -> None:
     out, victim = tmp_path / "out.csv", tmp_path / "victim"
-    out.write_text("the old report")
+    out.write_text(OLD)
     victim.write_text("precious")
     victim.chmod(0o600)
     path = places(out)[name]
@@ -89,7 +89,7 @@ def test_what_this_program_did_not_put_there_is_named(
             run(Job((str(digits),), out, update=update))
         assert str(path) in str(caught.value)
         assert caught.value.remedy
-    assert out.read_text() == "the old report"
+    assert out.read_text() == OLD
     assert victim.read_text() == "precious"
     assert os.lstat(path).st_ino == before.st_ino
 

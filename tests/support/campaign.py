@@ -404,11 +404,11 @@ def full_disks(folder: Path, sizes: list[int], line: Line) -> None:
             raise OSError(ctypes.get_errno(), "cannot mount a tmpfs; run as root")
         try:
             run = Run(source, disk / "out.csv")
-            run.out.write_bytes(b"the old report\n")
+            run.out.write_bytes(b"filename,prediction,confidence\n")
             pid = run.start(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
             code = wait(pid)
             line.fired += code == ExitCode.CANNOT_WRITE
-            if run.out.read_bytes() not in (b"the old report\n", expected):
+            if run.out.read_bytes() not in (b"filename,prediction,confidence\n", expected):
                 line.wrong += 1
                 line.complaints.append(f"{size} bytes: the old report is lost")
             libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 32, b"size=64m")  # MS_REMOUNT

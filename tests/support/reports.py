@@ -20,6 +20,9 @@ from batchdigit.reports.writer import ReportWriter
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import Publication
 
+OLD = "filename,prediction,confidence,error\n"
+"""A report that was there before: it may be replaced, as a file of somebody else may not."""
+
 FORMATS = [*NAMES, *(f"{name}.gz" for name in NAMES if name != "parquet")]
 
 

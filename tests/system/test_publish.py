@@ -8,6 +8,7 @@ import pytest
 
 from batchdigit import OutputError
 from batchdigit.system.publish import Publication, check_target
+from batchdigit.system.replacing import Kind
 from tests.support.platforms import needs_linux
 from tests.support.reports import replaced_mode
 from tests.support.samples import REPOSITORY
@@ -16,7 +17,7 @@ from tests.support.samples import REPOSITORY
 def test_file_appears_when_published_and_not_before(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
-    with Publication() as publication:
+    with Publication(force=True) as publication:
         publication.create(out).write(b"new")
         assert out.read_text() == "old"
         publication.publish()
@@ -27,7 +28,7 @@ def test_file_appears_when_published_and_not_before(tmp_path: Path) -> None:
 def test_nothing_stays_of_what_was_not_published(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
-    with pytest.raises(KeyError), Publication() as publication:
+    with pytest.raises(KeyError), Publication(force=True) as publication:
         publication.create(out).write(b"new")
         publication.create(tmp_path / "second")
         raise KeyError
@@ -38,7 +39,7 @@ def test_nothing_stays_of_what_was_not_published(tmp_path: Path) -> None:
 def test_new_file_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        with Publication() as publication:
+        with Publication(force=True) as publication:
             publication.create(tmp_path / "out.csv")
             publication.publish()
     finally:
@@ -57,7 +58,7 @@ def test_link_keeps_pointing_at_the_replaced_file(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "out.csv").write_text("old")
     os.symlink("real/out.csv", tmp_path / "link.csv")
-    with Publication() as publication:
+    with Publication(force=True) as publication:
         publication.create(tmp_path / "link.csv").write(b"new")
         publication.publish()
     assert (tmp_path / "link.csv").is_symlink()
@@ -73,7 +74,10 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
 def test_what_is_not_a_regular_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out.csv"
     out.mkdir() if kind == "folder" else os.mkfifo(out)
-    with Publication() as publication, pytest.raises(OutputError, match="not a regular file"):
+    with (
+        Publication(force=True) as publication,
+        pytest.raises(OutputError, match="not a regular file"),
+    ):
         publication.create(out)
     assert os.listdir(tmp_path) == ["out.csv"]
 
@@ -142,7 +146,7 @@ def test_failing_system_call_leaves_the_old_file(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OutputError, match="No space left"), Publication() as publication:
+    with pytest.raises(OutputError, match="No space left"), Publication(force=True) as publication:
         publication.create(out).write(b"new")
         monkeypatch.setattr(os, call, fail)
         publication.publish()
@@ -154,7 +158,7 @@ def test_failing_system_call_leaves_the_old_file(
 def test_full_disk_at_the_last_flush_leaves_the_old_file(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
-    with pytest.raises(OutputError, match="No space left"), Publication() as publication:
+    with pytest.raises(OutputError, match="No space left"), Publication(force=True) as publication:
         handle = publication.create(out)
         with open("/dev/full", "wb") as full:
             os.dup2(full.fileno(), handle.fileno())  # the disk fills up
@@ -162,3 +166,72 @@ def test_full_disk_at_the_last_flush_leaves_the_old_file(tmp_path: Path) -> None
         publication.publish()
     assert out.read_text() == "old"
     assert os.listdir(tmp_path) == ["out.csv"]
+
+
+NOTES = Kind("a note", lambda path: path.read_bytes().startswith(b"note"))
+
+
+@pytest.mark.parametrize("appears", ["before", "meanwhile"])
+@pytest.mark.parametrize(("content", "kept"), [(b"note 1", False), (b"", False), (b"x", True)])
+def test_only_files_of_its_kind_are_replaced(
+    tmp_path: Path, appears: str, content: bytes, kept: bool
+) -> None:
+    out = tmp_path / "out"
+
+    def publish() -> None:
+        with Publication() as publication:
+            publication.create(out, NOTES).write(b"note 2")
+            if appears == "meanwhile":
+                out.write_bytes(content)
+            publication.publish()
+
+    if appears == "before":
+        out.write_bytes(content)
+    if kept:
+        with pytest.raises(OutputError, match="not a note.*--force"):
+            publish()
+    else:
+        publish()
+    assert out.read_bytes() == (content if kept else b"note 2")
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_file_that_appears_at_the_very_last_moment_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def late(source: Path, target: Path) -> None:
+        target.write_text("precious")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(OutputError, match="exists already"), Publication() as publication:
+        publication.create(tmp_path / "out", NOTES).write(b"note")
+        publication.publish()
+    assert (tmp_path / "out").read_text() == "precious"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_nothing_is_published_if_one_file_may_not_be(tmp_path: Path) -> None:
+    with pytest.raises(OutputError), Publication() as publication:
+        publication.create(tmp_path / "first", NOTES).write(b"note")
+        publication.create(tmp_path / "second", NOTES).write(b"note")
+        (tmp_path / "second").write_text("precious")
+        publication.publish()
+    assert os.listdir(tmp_path) == ["second"]
+    assert (tmp_path / "second").read_text() == "precious"
+
+
+def test_file_system_without_hard_links_gets_the_file_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_source: Path, _target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Publication() as publication:
+        publication.create(tmp_path / "out", NOTES).write(b"note")
+        publication.publish()
+    assert (tmp_path / "out").read_bytes() == b"note"
+    assert os.listdir(tmp_path) == ["out"]

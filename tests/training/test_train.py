@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from batchdigit import run
+from batchdigit import OutputError, UsageError, run
 from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS, Job
 from batchdigit.models.checkpoint import load_checkpoint
@@ -123,3 +123,26 @@ def test_command_line_names_what_is_missing(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", "CNN.pt"])
     assert result.exit_code == 66
     assert "--download" in result.output
+
+
+@pytest.mark.parametrize("name", ["CNN.pt", "CNN.pt.train.json"])
+def test_weights_that_no_training_wrote_are_replaced_only_by_force(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_text("{}")
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="--force"):
+        patch.delattr("batchdigit.training.train.load_splits")
+        train(job(data, tmp_path / "CNN.pt"))
+    assert path.read_text() == "{}"
+    assert os.listdir(tmp_path) == [name]
+    train(job(data, tmp_path / "CNN.pt", epochs=1, force=True))
+    train(job(data, tmp_path / "CNN.pt", epochs=1))  # those of a training
+
+
+def test_weights_are_no_image_to_train_on(data: Path) -> None:
+    image = next(data.rglob("*.png"))
+    before = image.read_bytes()
+    with pytest.raises(UsageError, match="--out"):
+        train(job(data, image, force=True))
+    assert image.read_bytes() == before

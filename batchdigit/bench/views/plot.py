@@ -20,6 +20,8 @@ from batchdigit.bench.views.page import page, template
 from batchdigit.bench.views.shown import Shown
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.system.publish import Publication, check_target, writing
+from batchdigit.system.regular import read_regular
+from batchdigit.system.replacing import Kind, check_replaceable
 from batchdigit.system.working_folder import importing_elsewhere
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 FORMATS = (".html", ".png", ".svg")
 WIDTH = 12.0  # inches; where a screen shows it 1200 pixels wide, a point is 1.4 pixels
+TITLE = "batchdigit bench"
+MAX_BYTES = 50 << 20  # of a plot that is there already
+_MARKS = (b">batchdigit bench</text>", b"tEXtSoftware\0batchdigit bench")
 PNG_RESOLUTION = 200  # dots per inch: sharp on screens of high resolution, too
 _SETTINGS = {
     "axes.axisbelow": True,
@@ -47,11 +52,21 @@ _SETTINGS = {
 }
 
 
-def check_plot_path(path: Path) -> None:
+def _is_plot(path: Path) -> bool:
+    """Whether a file is a plot: one with our mark, or with the title as it is drawn."""
+    data = read_regular(path, MAX_BYTES) or b""
+    return any(mark in data for mark in _MARKS)
+
+
+PLOT = Kind("a plot", _is_plot)
+
+
+def check_plot_path(path: Path, *, force: bool = False) -> None:
     """Raise, before anything is measured, what :func:`draw` would raise about ``path``.
 
-    UsageError for another extension, OutputError where no file can be created, BatchdigitError
-    without matplotlib, or without jinja2 for a page.
+    UsageError for another extension, OutputError where no file can be created, or where there is
+    one that is no plot of ours and ``force`` is not given, BatchdigitError without matplotlib, or
+    without jinja2 for a page.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
@@ -59,18 +74,19 @@ def check_plot_path(path: Path) -> None:
             f"end it in one of {', '.join(FORMATS)}",
         )
     check_target(path)
+    check_replaceable(path, PLOT, force=force)
     with _matplotlib():
         pass
     if path.suffix.lower() == ".html":
         template()
 
 
-def draw(measurement: Measurement, path: Path) -> None:
+def draw(measurement: Measurement, path: Path, *, force: bool = False) -> None:
     """Draw a measurement into a file, which appears whole.
 
     Raises what :func:`check_plot_path` raises, and BatchdigitError where no point can be shown.
     """
-    check_plot_path(path)
+    check_plot_path(path, force=force)
     shown = Shown(measurement)
     suffix = path.suffix.lower()
     with _matplotlib():
@@ -78,8 +94,8 @@ def draw(measurement: Measurement, path: Path) -> None:
         data = _png(figure) if suffix == ".png" else _svg(figure)
     if suffix == ".html":
         data = page(shown, data.decode()).encode()
-    with Publication() as publication:
-        handle = publication.create(path)
+    with Publication(force=force) as publication:
+        handle = publication.create(path, PLOT)
         with writing(path):
             handle.write(data)
         publication.publish()
@@ -138,7 +154,7 @@ def _figure(shown: Shown) -> Figure:
     draw_throughput(figure.add_axes(inches(0.95, floor, 8.6, floor + upper)), shown)
     draw_stages(figure.add_axes(inches(0.65, bottom, 6.7, bottom + below)), shown)
     draw_break_even(figure.add_axes(inches(7.65, bottom, 11.75, bottom + below)), shown)
-    figure.text(0.2 / WIDTH, 1 - 0.36 / height, "batchdigit bench", fontsize=15, weight="bold")
+    figure.text(0.2 / WIDTH, 1 - 0.36 / height, TITLE, fontsize=15, weight="bold")
     figure.text(0.2 / WIDTH, 1 - 0.62 / height, shown.title, fontsize=10, color="#555555")
     figure.text(
         0.2 / WIDTH, 0.14 / height, "\n".join(notes), fontsize=8.5, color="#555555", linespacing=1.4
@@ -148,7 +164,7 @@ def _figure(shown: Shown) -> Figure:
 
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=PNG_RESOLUTION, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=PNG_RESOLUTION, metadata={"Software": TITLE})
     return stream.getvalue()
 
 

@@ -345,3 +345,20 @@ def test_what_a_page_asks_for_would_be_seen(tmp_path: Path, requests: Requests) 
     assert "something is wrong" in said
     assert any("elsewhere.example/pixel.png" in one for one in requests.seen)
     assert any("127.0.0.1:8999/local.png" in one for one in requests.seen)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_only_plots_of_ours_are_replaced(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"plot{suffix}"
+    if suffix == ".png":
+        Image.new("RGB", (9, 9)).save(path)
+    else:
+        path.write_text("<p>my notes on batchdigit bench</p>")
+    mine = path.read_bytes()
+    for write in (check_plot_path, lambda path: draw(CASES["one point"], path)):
+        with pytest.raises(OutputError, match="not a plot.*--force"):
+            write(path)
+    assert path.read_bytes() == mine
+    draw(CASES["one point"], path, force=True)
+    check_plot_path(path)
+    draw(CASES["one batch size"], path)
