@@ -33,6 +33,7 @@ class ReadingOptions(TypedDict, total=False):
 
     preprocess: str
     follow_symlinks: bool
+    allow_empty: bool
     max_bytes: SupportsIndex
     max_pixels: SupportsIndex
     timeout: SupportsFloat
@@ -104,7 +105,7 @@ def predict(
     one. ``options`` are the fields of :class:`batchdigit.Job` that do not concern a report in a
     file: ``topk``, ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``,
     ``class_name``, ``mean``, ``std``, ``model_check``, ``batch_size``, ``workers``, ``backend``,
-    ``device``, ``precision``, ``follow_symlinks``, ``start_method``.
+    ``device``, ``precision``, ``follow_symlinks``, ``allow_empty``, ``start_method``.
 
     The columns are ``filename`` (string), ``prediction`` (Int64, or string with ``labels``),
     ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review`` (boolean),

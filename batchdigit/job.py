@@ -82,13 +82,15 @@ class Reading:
     ``max_bytes``, ``max_pixels`` and ``timeout`` (seconds) are limits for each image; an image that
     exceeds one becomes an error row. The timeout applies to worker processes only. ``preprocess``
     says which images are fitted to what the network knows: those that do not look like MNIST's
-    (``auto``), none (``exact``) or all (``fit``); see :mod:`batchdigit.images.preprocess`. If
+    (``auto``), none (``exact``) or all (``fit``); see :mod:`batchdigit.images.preprocess`. With
+    ``allow_empty`` there need not be any image; then the report has no rows. If
     ``workers`` is None, the program chooses how many worker processes read. If ``start_method`` is
     None, it chooses the cheapest that is safe (see :mod:`batchdigit.reading.startup`).
     """
 
     preprocess: str = "auto"
     follow_symlinks: bool = False
+    allow_empty: bool = False
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
     timeout: float = TIMEOUT

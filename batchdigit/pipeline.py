@@ -7,19 +7,19 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from batchdigit.batches import Predictions
+from batchdigit.batches import Failure, Predictions
 from batchdigit.engines.base import Engine, OpenEngine
 from batchdigit.engines.local import LocalEngine
 from batchdigit.errors import AccountingError, ExitCode, UsageError
 from batchdigit.job import Job
 from batchdigit.reports.fitted_images import check_outside
 from batchdigit.reports.outputs import open_outputs
-from batchdigit.reports.summary import RunSummary
+from batchdigit.reports.summary import FailedRow, RunSummary
 from batchdigit.reports.survey import Survey
 from batchdigit.reports.table import Layout, needs_review
 from batchdigit.resume.past import Past
@@ -29,6 +29,8 @@ from batchdigit.sources.find import find_images
 from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.signals import check_signals
 from batchdigit.system.stopwatch import Stopwatch
+
+FIRST_FAILURES = 3
 
 Find = Callable[[Job], Source]
 Recall = Callable[[Source, Mapping[str, Any], int], Past]
@@ -91,11 +93,12 @@ def stream(job: Job) -> Iterator[Predictions]:
 class Tally:
     """How many rows there are so far, by outcome: ``predicted``, ``reused`` and ``failed``.
 
-    ``failures`` are counted by stage.
+    ``failures`` are counted by stage; ``first_failures`` are the first of them.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    first_failures: list[Failure] = field(default_factory=list)
     to_review: int = 0
     more_pages: int = 0
 
@@ -105,6 +108,13 @@ class Tally:
             self.rows[outcome] += len(predictions)
             self.rows["failed"] += len(predictions.failures)
             yield predictions
+
+    def fail(self, failures: Iterable[Failure]) -> None:
+        """Count failures, and keep the first of all."""
+        self.failures.update(failure.stage for failure in failures)
+        if len(self.first_failures) < FIRST_FAILURES:
+            in_order = sorted(failures, key=lambda failure: failure.index)
+            self.first_failures += in_order[: FIRST_FAILURES - len(self.first_failures)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +147,7 @@ class Session:
             check_signals()
             self.stopwatch.add_work(predictions.busy)
             self.survey.count(predictions)
-            self.tally.failures.update(failure.stage for failure in predictions.failures)
+            self.tally.fail(predictions.failures)
             self.tally.to_review += int(needs_review(predictions, self.job.review_below).sum())
             self.tally.more_pages += predictions.more_pages
             yield predictions
@@ -225,6 +235,10 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
         update=comparison.counts() if comparison else None,
         ignored=session.source.ignored,
         failures_by_stage=dict(tally.failures),
+        first_failures=tuple(
+            FailedRow(session.source.images.filename(failure.index), failure.text)
+            for failure in tally.first_failures
+        ),
         to_review=tally.to_review,
         more_pages=tally.more_pages,
         notes=session.survey.notes(),

@@ -188,3 +188,17 @@ def test_problems_are_exceptions_with_a_remedy(tmp_path: Path, digits: Path) -> 
 def test_options_of_a_report_are_refused(digits: Path, name: str) -> None:
     with pytest.raises(TypeError, match=name):
         batchdigit.predict(digits, **{name: "x"})
+
+
+def test_frame_of_no_images_has_its_columns_if_that_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(SourceError, match="--allow-empty"):
+        batchdigit.predict(tmp_path / "in")
+    table = batchdigit.predict(tmp_path / "in", allow_empty=True)
+    assert len(table) == 0
+    assert list(table)[:3] == ["filename", "prediction", "confidence"]
+
+
+def test_option_that_replaces_files_is_none_of_a_frame() -> None:
+    with pytest.raises(TypeError, match="force"):
+        batchdigit.predict("images", force=True)

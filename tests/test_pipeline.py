@@ -21,7 +21,7 @@ from tests.support.fakes import decode_by
 from tests.support.oracle import SeedRow
 from tests.support.platforms import needs_linux
 from tests.support.reports import OLD
-from tests.support.samples import SAMPLES, lose_the_last_batch, save_grey
+from tests.support.samples import SAMPLES, age, lose_the_last_batch, save_grey
 
 
 def report(out: Path) -> list[dict[str, str]]:
@@ -375,3 +375,20 @@ def test_run_leaves_no_descriptor_open(tmp_path: Path, digits: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     run(Job((digits,), tmp_path / "out.csv", workers=1, batch_size=2))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_first_failures_are_the_first_error_rows_of_the_report(
+    tmp_path: Path, digits: Path
+) -> None:
+    for number in (9, 2, 7, 4, 6):
+        (digits / f"{number:02}.png").write_bytes(b"damaged" * number)
+        age(digits / f"{number:02}.png")
+    job = Job((digits,), tmp_path / "out.csv", update=True, workers=0, batch_size=3)
+    for reused in (0, 5):
+        summary = run(job)
+        assert summary.reused == reused
+        first = [row for row in report(tmp_path / "out.csv") if row["error"]][:3]
+        assert [row["filename"] for row in first] == ["02.png", "04.png", "06.png"]
+        assert [(row.filename, row.error) for row in summary.first_failures] == [
+            (row["filename"], row["error"]) for row in first
+        ]

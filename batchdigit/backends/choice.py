@@ -8,6 +8,7 @@ from batchdigit.backends.base import Backend
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.job import Computing
 from batchdigit.modelfiles.file import ONNX, ModelFile
+from batchdigit.system.events import about
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import has_bfloat16_units, may_have_gpu
 
@@ -29,7 +30,9 @@ def open_backend(job: Computing, file: ModelFile) -> Backend:
         except BatchdigitError as error:
             if not may_be_torch:
                 raise
-            _LOG.warning("%s; PyTorch computes instead", error.problem)
+            _LOG.warning(
+                "%s; PyTorch computes instead", error.problem, extra=about("backend_changed")
+            )
     with loading("PyTorch", "torch"):
         from batchdigit.backends.torch_backend import (
             TorchBackend,  # it imports torch, which takes a second

@@ -35,6 +35,8 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
         f"{_count(summary.found, 'image')} found = {summary.predicted} predicted + {reused}"
         f"{summary.failed} failed" + (f" ({failures})" if failures else "")
     )
+    if summary.first_failures and summary.exit_code is ExitCode.OK:
+        yield f"errors: {_error_rows(summary)}"
     if summary.update:
         counts = ", ".join(f"{count} {name}" for name, count in summary.update.items())
         yield f"since the last report: {counts}"
@@ -93,8 +95,15 @@ def run_complaints(summary: RunSummary, job: Job) -> Iterator[str]:
     if summary.exit_code is ExitCode.BAD_IMAGES:
         yield (
             f"{summary.failed} of {summary.found} rows are errors, more than --max-bad "
-            f"{job.max_bad} tolerates; the column error says why"
+            f"{job.max_bad} tolerates: {_error_rows(summary)}; see the column error"
         )
+
+
+def _error_rows(summary: RunSummary) -> str:
+    """The first images that failed, each with its reason, and how many more there are."""
+    named = [f"{one_line(row.filename, 100)} ({row.error})" for row in summary.first_failures]
+    more = summary.failed - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 def training_lines(summary: TrainSummary, job: TrainJob) -> Iterator[str]:

@@ -19,9 +19,11 @@ from pathlib import Path
 
 from batchdigit.errors import OutputError, UsageError, one_line
 from batchdigit.system.regular import open_to_append
+from batchdigit.system.replacing import head
 
 LOG_FORMATS = ("text", "json")
 MAX_MESSAGE = 10_000
+BEGINNING = 1_024  # bytes of a file that show whether it is text
 
 _LOGGER = logging.getLogger("batchdigit")
 
@@ -37,20 +39,25 @@ def show_messages(level: int = logging.INFO) -> Iterator[None]:
 def log_to_file(path: Path, log_format: str = "text") -> Iterator[None]:
     """Append all records to ``path``, as text or one JSON object a line.
 
-    Raises UsageError for another format, and OutputError if the file cannot be opened. If it
-    cannot be written later, because the disk is full, the run continues.
+    Raises UsageError for another format, and OutputError if the file cannot be opened, or holds
+    something that is no text. If it cannot be written later, because the disk is full, that is
+    said once on standard error, and the run continues.
     """
     if log_format not in LOG_FORMATS:
         raise UsageError(
             f"--log-format {log_format!r} is unknown", f"choose from {', '.join(LOG_FORMATS)}"
         )
+    remedy = "choose another place for --log-file"
+    with contextlib.suppress(OSError):  # there is nothing, or no regular file
+        if b"\0" in head(path, BEGINNING):
+            raise OutputError(f"{path} holds no text, but a log would be added to it", remedy)
     try:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         unread = "it is a FIFO that nobody reads" if error.errno == errno.ENXIO else ""
         raise OutputError(
             f"cannot write the log {path}: {unread or error.strerror or error}",
-            "choose another place for --log-file",
+            remedy,
         ) from error
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     with _handling(handler):
@@ -83,14 +90,19 @@ class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message. If standard error does not take it, nothing fails."""
         text = one_line(record.getMessage(), MAX_MESSAGE)
-        line = f"batchdigit: {text}" if record.levelno >= logging.WARNING else text
-        with contextlib.suppress(OSError):
-            if sys.stderr is not None:
-                sys.stderr.write(line + "\n")
-                sys.stderr.flush()
+        _print_error(f"batchdigit: {text}" if record.levelno >= logging.WARNING else text)
+
+
+def _print_error(line: str) -> None:
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
 
 class _LogFile(logging.FileHandler):
+    _told = False
+
     def _open(self) -> TextIOWrapper:
         """Open it without waiting for whoever reads a FIFO."""
         return TextIOWrapper(
@@ -101,7 +113,16 @@ class _LogFile(logging.FileHandler):
         )
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Do nothing, because the report matters more than the log."""
+        """Say it once, and go on: the report matters more than the log.
+
+        It is said with ``--quiet`` too, for then nobody hears the rest.
+        """
+        if not self._told:
+            self._told = True
+            error = sys.exc_info()[1]
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            text = f"cannot write the log {self.baseFilename} any more: {why}; the run goes on"
+            _print_error(f"batchdigit: {one_line(text, MAX_MESSAGE)}")
 
 
 class _Text(logging.Formatter):
@@ -113,7 +134,10 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """A JSON object: ``time``, ``level``, ``process``, ``message``, and any ``fields``."""
+        """A JSON object: ``time``, ``level``, ``process``, ``message``, and any ``fields``.
+
+        These are what :func:`batchdigit.system.events.about` says of the record.
+        """
         return json.dumps(
             {
                 "time": _time(record),

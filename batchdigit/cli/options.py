@@ -14,6 +14,7 @@ import typer
 from batchdigit.cli.commands import MESSAGES, MODEL, REPORT
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
 from batchdigit.job import MODEL_VARIABLE
+from batchdigit.system.events import about
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -143,11 +144,12 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def log(level: int, lines: Iterable[str], **fields: Any) -> None:
-    """Log ``lines``; a log in JSON gets the ``fields`` with the first line."""
+def log(level: int, lines: Iterable[str], event: str = "", **values: Any) -> None:
+    """Log ``lines``; a log in JSON gets the ``event`` and the ``values`` with the first line."""
+    extra = about(event, **values) if event else {}
     for line in lines:
-        LOG.log(level, "%s", line, extra={"fields": fields})
-        fields = {}
+        LOG.log(level, "%s", line, extra=extra)
+        extra = {}
 
 
 def print_json(data: dict[str, Any], remedy: str) -> None:

@@ -8,14 +8,17 @@ import logging
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from batchdigit.cli.messages import log_to_file, show_messages
 from batchdigit.errors import BatchdigitError, ExitCode, StoppedBySignal
+from batchdigit.system.events import about
 from batchdigit.system.signals import signals_as_exceptions
 
 _LOG = logging.getLogger(__name__)
@@ -58,29 +61,40 @@ def command(after_signal: str, *, quiet: bool = False, verbose: bool = False) ->
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     with show_messages(level), contextlib.ExitStack() as logs:
         ending = Ending(after_signal, logs)
+        started = time.monotonic()
+
+        def say(problem: str, exit_code: int, **values: Any) -> None:
+            values["seconds"] = round(time.monotonic() - started, 3)
+            event = "stopped" if "signal" in values else "error"
+            _LOG.error("%s", problem, extra=about(event, exit_code=int(exit_code), **values))
+
         try:
             with signals_as_exceptions():
                 _check_working_folder()
                 yield ending
         except BatchdigitError as error:
             give_up_stdout()
-            _say(str(error), error.exit_code)
+            say(str(error), error.exit_code, **getattr(error, "counts", {}))
             raise typer.Exit(error.exit_code) from error
         except StoppedBySignal as stop:
             # If the signal came between two lines that end a process, Python would ask that
             # process to end, which it blocks, and would wait for it.
             for child in multiprocessing.active_children():
                 child.kill()
-            _say(f"stopped by {stop.signal_name}; {ending.after_signal}", stop.exit_code)
+            say(
+                f"stopped by {stop.signal_name}; {ending.after_signal}",
+                stop.exit_code,
+                signal=stop.signal_name,
+            )
             raise typer.Exit(stop.exit_code) from stop
         except MemoryError as error:
-            _say("there is not enough memory; free some, or allow more", ExitCode.FATAL)
+            say("there is not enough memory; free some, or allow more", ExitCode.FATAL)
             raise typer.Exit(ExitCode.FATAL) from error
         except BrokenPipeError as error:
             give_up_stdout()
             raise typer.Exit(128 + 13) from error  # as a shell reports SIGPIPE
         except OSError as error:
-            _say(f"{error}; fix this, then run again", ExitCode.FATAL)
+            say(f"{error}; fix this, then run again", ExitCode.FATAL)
             raise typer.Exit(ExitCode.FATAL) from error
 
 
@@ -92,10 +106,6 @@ def _check_working_folder() -> None:
         raise BatchdigitError(
             f"the working folder is gone ({error.strerror})", "change to another folder"
         ) from error
-
-
-def _say(problem: str, exit_code: int) -> None:
-    _LOG.error("%s", problem, extra={"fields": {"exit_code": int(exit_code)}})
 
 
 def give_up_stdout() -> None:

@@ -80,6 +80,7 @@ def run(
     max_bytes: option.MaxBytes = RUN.max_bytes,
     max_pixels: option.MaxPixels = RUN.max_pixels,
     max_bad: option.MaxBad = str(RUN.max_bad),
+    allow_empty: option.AllowEmpty = RUN.allow_empty,
     update: option.Update = RUN.update,
     retry_errors: option.RetryErrors = RUN.retry_errors,
     max_gone: option.MaxGone = None,
@@ -134,6 +135,7 @@ def run(
             explain=explain,
             save_fitted=save_fitted,
             follow_symlinks=follow_symlinks,
+            allow_empty=allow_empty,
             timeout=timeout,
             max_bytes=max_bytes,
             max_pixels=max_pixels,
@@ -167,9 +169,10 @@ def run(
         with show_progress(sys.stderr, quiet=quiet) as progress:
             summary = measured.summary = pipeline.run(job, on_progress=progress)
         ending.after_signal = "the report is complete"
-        log(logging.INFO, run_lines(summary, job), summary=summary.as_json())
+        counts = summary.counts()
+        log(logging.INFO, run_lines(summary, job), "finished", **counts, summary=summary.as_json())
         log(logging.DEBUG, run_details(summary))
-        log(logging.ERROR, run_complaints(summary, job))
+        log(logging.ERROR, run_complaints(summary, job), "error_rows", **counts)
         if as_json:
             print_json(summary.as_json(), "the report itself is complete")
         raise typer.Exit(summary.exit_code)

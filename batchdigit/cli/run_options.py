@@ -136,6 +136,14 @@ FollowSymlinks = Annotated[
         help="Read linked files, and enter linked folders.",
     ),
 ]
+AllowEmpty = Annotated[
+    bool,
+    typer.Option(
+        "--allow-empty",
+        rich_help_panel=UNATTENDED,
+        help="Where there are no images, write a report without rows.",
+    ),
+]
 Timeout = Annotated[
     float,
     typer.Option(

@@ -25,6 +25,7 @@ from batchdigit.resume.journal import Journal
 from batchdigit.resume.last_report import StateWriter
 from batchdigit.resume.past import Past
 from batchdigit.sources.base import Source
+from batchdigit.system.events import about
 from batchdigit.system.lock import hold_output
 from batchdigit.system.publish import Publication, writing
 from batchdigit.system.regular import check_own
@@ -53,7 +54,12 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
         return
 
     def say_waiting(holder: str) -> None:
-        _LOG.info("waiting for another run that writes %s (%s)", job.out, holder)
+        _LOG.info(
+            "waiting for another run that writes %s (%s)",
+            job.out,
+            holder,
+            extra=about("waiting", most_seconds=job.wait),
+        )
 
     with (
         hold_output(job.out, wait=job.wait, on_wait=say_waiting),

@@ -28,16 +28,24 @@ class FolderNote:
 
 
 @dataclass(frozen=True)
+class FailedRow:
+    """The name of an image as it is in the report, and its ``error``."""
+
+    filename: str
+    error: str
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """The outcome of a finished run. ``found`` is always ``predicted + reused + failed``.
 
     ``reused`` counts predictions from the last report; ``failed`` counts all error rows, including
-    reused ones. ``update`` says how the images compare with those of the last report
-    (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``); it is None without ``--update``.
-    ``resumed`` counts rows that an unfinished run had done. ``to_review`` counts predictions that
-    need a person's review; ``more_pages`` counts files of which only the first page was read.
-    ``ignored`` are the names of the files that were left out. ``notes`` name folders in which
-    nearly all images are of one kind.
+    reused ones, and ``first_failures`` are the first few. ``update`` says how the images compare
+    with those of the last report (``unchanged``, ``new``, ``changed``, ``gone``, ``retried``); it
+    is None without ``--update``. ``resumed`` counts rows that an unfinished run had done.
+    ``to_review`` counts predictions that need a person's review; ``more_pages`` counts files of
+    which only the first page was read. ``ignored`` are the names of the files that were left out.
+    ``notes`` name folders in which nearly all images are of one kind.
 
     ``seconds`` holds wall-clock seconds of the main thread by stage and in ``total``: ``import``,
     ``load``, ``list``, ``start`` (of worker processes), ``read``, ``save``, ``predict``,
@@ -64,6 +72,7 @@ class RunSummary:
     device: str
     exit_code: ExitCode
     account: dict[str, Any]
+    first_failures: tuple[FailedRow, ...] = ()
 
     @cached_property
     def left_out(self) -> dict[str, int]:
@@ -74,6 +83,19 @@ class RunSummary:
     def images_per_second(self) -> float:
         """Images found, divided by the total seconds of the run."""
         return self.found / self.seconds["total"]
+
+    def counts(self) -> dict[str, Any]:
+        """The outcome in a few numbers, as JSON data."""
+        return {
+            "found": self.found,
+            "predicted": self.predicted,
+            "reused": self.reused,
+            "failed": self.failed,
+            "to_review": self.to_review,
+            "seconds": round(self.seconds["total"], 3),
+            "images_per_second": round(self.images_per_second, 1),
+            "exit_code": int(self.exit_code),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """The whole outcome as JSON data."""
@@ -87,6 +109,7 @@ class RunSummary:
             "ignored": len(self.ignored),
             "left_out": self.left_out,
             "failures_by_stage": self.failures_by_stage,
+            "first_failures": [asdict(row) for row in self.first_failures],
             "to_review": self.to_review,
             "more_pages": self.more_pages,
             "notes": [asdict(note) for note in self.notes],

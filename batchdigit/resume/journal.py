@@ -37,6 +37,7 @@ from batchdigit.resume.frames import (
     unpack_predictions,
     write_frame,
 )
+from batchdigit.system.events import about
 from batchdigit.system.publish import Publication, flush_folder, writing
 from batchdigit.system.regular import check_own, read_regular
 from batchdigit.system.signals import signals_held
@@ -120,6 +121,7 @@ class Journal:
                 "continuing where an earlier run stopped: %d of %d images were done",
                 self.rows,
                 len(places),
+                extra=about("continued", done=self.rows, images=len(places)),
             )
 
     def replay(self) -> Iterator[Predictions]:
@@ -181,6 +183,7 @@ class Journal:
                     "published%s",
                     _difference(run, binding),
                     "" if self.rows else ", and this run starts over",
+                    extra=about("journal_set_aside"),
                 )
             else:
                 shutil.rmtree(run, ignore_errors=True)
@@ -200,7 +203,9 @@ class Journal:
                 or (end % batch_size and end != len(places))
             ):
                 _LOG.warning(
-                    "part %d of the journal is damaged and will be done again", self._parts
+                    "part %d of the journal is damaged and will be done again",
+                    self._parts,
+                    extra=about("journal_damaged", part=self._parts),
                 )
                 break
             rows = end

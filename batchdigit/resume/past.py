@@ -25,6 +25,7 @@ from batchdigit.resume.update import Comparison, compare
 from batchdigit.sources.base import Source
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
+from batchdigit.system.events import about
 from batchdigit.system.json_objects import read_json_object
 from batchdigit.system.regular import OpenToOthersError
 
@@ -78,11 +79,15 @@ class Past:
             _LOG.warning(
                 "the last report was made with other %s: every image is predicted",
                 ", ".join(others),
+                extra=about("not_reused", why="settings", differences=others),
             )
             return self
         if not _is_as_published(job.out, state):
             _LOG.warning(
-                "%s is not as it was published: the reused rows come from %s", job.out, state.path
+                "%s is not as it was published: the reused rows come from %s",
+                job.out,
+                state.path,
+                extra=about("report_edited"),
             )
         taken = comparison.index_of[comparison.index_of >= 0]
         places = np.delete(self.places, taken)
@@ -127,14 +132,25 @@ def _read_last_state(out: Path) -> State | None:
     try:
         state = read_state(path)
     except OpenToOthersError as error:
-        _LOG.warning("%s: every image is predicted", error.problem)
+        _LOG.warning(
+            "%s: every image is predicted", error.problem, extra=about("not_reused", why="open")
+        )
         return None
     except (OSError, DamagedFrameError) as error:
         why = f" ({error})" if str(error) else ""
-        _LOG.warning("%s is damaged or from another version%s: every image is predicted", path, why)
+        _LOG.warning(
+            "%s is damaged or from another version%s: every image is predicted",
+            path,
+            why,
+            extra=about("not_reused", why="damaged"),
+        )
         return None
     if state is None:
-        _LOG.info("%s does not exist: no report to update, every image is predicted", path)
+        _LOG.info(
+            "%s does not exist: no report to update, every image is predicted",
+            path,
+            extra=about("not_reused", why="missing"),
+        )
     return state
 
 

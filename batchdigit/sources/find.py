@@ -27,19 +27,26 @@ The first kind that matches all texts of a job is opened.
 
 
 def find_images(job: Job) -> Source:
-    """The source that ``job`` names. Raises SourceError if it has no images."""
+    """The source that ``job`` names.
+
+    Raises SourceError if it is missing, or has no images while ``job`` does not allow that.
+    """
     open_source = next(opener for names, opener in KINDS if all(map(names, job.source)))
     source = open_source(job)
-    check_images(source, job.source)
+    if not job.allow_empty:
+        check_images(source, job.source, more=", or add --allow-empty")
     return source
 
 
-def check_images(source: Source, names: Iterable[object]) -> None:
-    """Raise SourceError if ``source``, found under ``names``, has no images."""
+def check_images(source: Source, names: Iterable[object], *, more: str = "") -> None:
+    """Raise SourceError if ``source``, found under ``names``, has no images.
+
+    ``more`` is what else helps against that.
+    """
     if not len(source):
         endings = ", ".join(ending.decode() for ending in EXTENSIONS)
         said = left_out(count_endings(source.ignored))
         raise SourceError(
             f"no images in {', '.join(map(str, names))} ({said or 'no other files'})",
-            f"name a file, or a folder of images; their names end in {endings}",
+            f"name a file, or a folder of images; their names end in {endings}{more}",
         )

@@ -17,7 +17,7 @@ from batchdigit.errors import ExitCode
 from batchdigit.models.convert import Conversion
 from batchdigit.models.inspection import Inspection
 from batchdigit.places import STDOUT
-from batchdigit.reports.summary import FolderNote
+from batchdigit.reports.summary import FailedRow, FolderNote
 from batchdigit.sources.filelist import FileList
 
 
@@ -167,3 +167,33 @@ def test_conversion_says_how_it_was_checked() -> None:
         "CNN.onnx: ONNX, 12,345 bytes, 10 classes, from a state dict",
         "checked: the same digits",
     ]
+
+
+ROWS = tuple(FailedRow(f"{n}.png", f"read: {n}") for n in range(3))
+
+
+@pytest.mark.parametrize(
+    ("failed", "named"),
+    [
+        (1, "0.png (read: 0)"),
+        (3, "0.png (read: 0), 1.png (read: 1), 2.png (read: 2)"),
+        (4, "0.png (read: 0), 1.png (read: 1), 2.png (read: 2) and 1 more"),
+    ],
+)
+def test_first_error_rows_are_named_with_their_reasons(failed: int, named: str) -> None:
+    bad = summary(failed=failed, exit_code=ExitCode.BAD_IMAGES, first_failures=ROWS[:failed])
+    (complaint,) = run_complaints(bad, Job("images"))
+    assert complaint == (
+        f"{failed} of 10 rows are errors, more than --max-bad 0 tolerates: {named}; "
+        "see the column error"
+    )
+    tolerated = summary(failed=failed, first_failures=ROWS[:failed])
+    assert f"errors: {named}" in lines(tolerated)
+    assert not any("errors: " in line for line in lines(bad))  # the complaint names them
+
+
+def test_name_of_an_error_row_is_short_and_printable() -> None:
+    rows = (FailedRow("a\n" + "b" * 300, "read: x"),)
+    bad = summary(failed=1, exit_code=ExitCode.BAD_IMAGES, first_failures=rows)
+    (complaint,) = run_complaints(bad, Job("images"))
+    assert f"tolerates: a {'b' * 97}… (read: x); see" in complaint

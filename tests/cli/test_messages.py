@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from batchdigit import OutputError, UsageError
 from batchdigit.cli.messages import log_to_file, show_messages
+from batchdigit.system.events import about
 from tests.support.platforms import needs_linux
 
 LOG = logging.getLogger("batchdigit.somewhere")
@@ -83,10 +85,38 @@ def test_unknown_format_is_a_usage_error(tmp_path: Path) -> None:
 
 
 @needs_linux("/dev/full")
-def test_full_disk_does_not_stop_what_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
-    with log_to_file(Path("/dev/full")):
-        LOG.error("hello")
-    assert "Traceback" not in capsys.readouterr().err
+def test_log_on_a_full_disk_is_told_of_once_and_stops_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with show_messages(logging.ERROR), log_to_file(Path("/dev/full")):
+        LOG.info("hello")
+        LOG.warning("hello")
+    assert capsys.readouterr().err == (
+        "batchdigit: cannot write the log /dev/full any more: No space left on device; "
+        "the run goes on\n"
+    )
+
+
+def test_log_is_added_to_text_alone(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("Größe\n", encoding="utf-8")
+    with log_to_file(tmp_path / "log"):
+        LOG.info("hello")
+    assert (tmp_path / "log").read_text(encoding="utf-8").startswith("Größe\n")
+    image = tmp_path / "image"
+    Image.new("L", (9, 9)).save(image, "png")
+    before = image.read_bytes()
+    with pytest.raises(OutputError, match="image holds no text"), log_to_file(image):
+        LOG.info("hello")
+    assert image.read_bytes() == before
+
+
+def test_record_says_what_it_is_about(tmp_path: Path) -> None:
+    with log_to_file(tmp_path / "log", "json"):
+        LOG.warning("part %d is damaged", 7, extra=about("journal_damaged", part=7))
+    record = json.loads((tmp_path / "log").read_text())
+    assert (record["event"], record["part"], record["message"]) == (
+        *("journal_damaged", 7, "part 7 is damaged"),
+    )
 
 
 def test_what_must_not_go_unsaid_is_printed_at_any_level(

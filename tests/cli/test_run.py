@@ -86,7 +86,7 @@ def test_paths_are_judged_by_the_program_not_by_the_parser(
     (tmp_path / "CNN.pt").write_bytes(PACKAGED_WEIGHTS.read_bytes())
     (tmp_path / "out.csv").write_text(OLD)
     paths = [digits, digits / "01.png", "--model", tmp_path / "CNN.pt", "-o", tmp_path / "out.csv"]
-    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(os, "access", lambda _path, mode, **__: mode == os.W_OK)
     assert CliRunner().invoke(app, ["run", *map(str, paths)]).exit_code == 0
 
 
@@ -169,7 +169,9 @@ def test_quiet_run_says_one_line_when_something_is_wrong(program: Program, digit
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     (digits / "05.png").write_bytes(b"damaged")
     done = program("run", digits, "-o", "out.csv", "--quiet", "--update")
-    assert "1 of 10 rows are errors" in problem(done, 3)
+    line = problem(done, 3)
+    assert "1 of 10 rows are errors" in line
+    assert "05.png (decode: not a whole image" in line
 
 
 def test_log_and_metrics_tell_of_every_run(program: Program, digits: Path, tmp_path: Path) -> None:
@@ -178,13 +180,27 @@ def test_log_and_metrics_tell_of_every_run(program: Program, digits: Path, tmp_p
     assert program(*arguments).returncode == 0
     assert program(*arguments, "--update").returncode == 0
     assert program(*arguments, "--model", "missing.pt").returncode == 65
+    (digits / "05.png").write_bytes(b"damaged")
+    assert program(*arguments).returncode == 3
     records = [json.loads(line) for line in (tmp_path / "run.log").read_text().splitlines()]
+    finished = [record for record in records if record.get("event") == "finished"]
+    counts = ("found", "predicted", "reused", "failed", "exit_code")
+    assert [[record[name] for name in counts] for record in finished] == [
+        [10, 10, 0, 0, 0], [10, 0, 10, 0, 0], [10, 9, 0, 1, 3],
+    ]  # fmt: skip
+    assert all(0 < record["seconds"] < 600 for record in finished)
+    (errors,) = (record for record in records if record.get("event") == "error_rows")
+    assert (errors["level"], errors["failed"], errors["exit_code"]) == ("error", 1, 3)
+    assert "05.png (decode: " in errors["message"]
+    (refused,) = (record for record in records if record.get("event") == "error")
+    assert refused["exit_code"] == 65
+    assert 0 < refused["seconds"] < 600
     summaries = [record["summary"] for record in records if "summary" in record]
-    assert [summary["reused"] for summary in summaries] == [0, 10]
+    assert [summary["reused"] for summary in summaries] == [0, 10, 0]
     assert records[-1]["level"] == "error"
-    assert records[-1]["exit_code"] == 65
+    assert records[-1]["exit_code"] == 3
     assert (
-        'exit_code{report="' + str(tmp_path / "out.csv") + '"} 65.0'
+        'exit_code{report="' + str(tmp_path / "out.csv") + '"} 3.0'
         in (tmp_path / "run.prom").read_text()
     )
 

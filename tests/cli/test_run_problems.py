@@ -1,5 +1,7 @@
 """Each problem is one line and an exit code, and loses no report."""
 
+import gzip
+import json
 import os
 import pickle
 import resource
@@ -11,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -19,7 +22,7 @@ import batchdigit
 from batchdigit.cli.app import app
 from tests.support.platforms import needs_linux
 from tests.support.programs import WRONG_USAGE, problem
-from tests.support.reports import OLD
+from tests.support.reports import FORMATS, OLD, read_back
 from tests.support.samples import Program
 
 runner = CliRunner()
@@ -95,6 +98,41 @@ class TestBadInput:
         assert "no images in in" in problem(program("run", "in", "--out", "out.csv"), 66)
         assert os.listdir(tmp_path) == ["in"]
 
+    @pytest.mark.parametrize("extension", FORMATS)
+    def test_empty_source_that_is_allowed_is_a_report_without_rows(
+        self, tmp_path: Path, extension: str
+    ) -> None:
+        (tmp_path / "in").mkdir()
+        out = tmp_path / f"out.{extension}"
+        arguments = ["run", str(tmp_path / "in"), "--out", str(out), "--allow-empty", "--quiet"]
+        for more in ([], ["--update"]):
+            done = runner.invoke(app, [*arguments, *more])
+            assert (done.exit_code, done.output) == (0, "")
+        assert read_back(extension, out.read_bytes()) == []
+        if extension == "parquet":
+            names = pyarrow.parquet.read_schema(out).names
+        elif extension.startswith("jsonl"):
+            names = []  # it has no header
+        else:
+            data = gzip.decompress(out.read_bytes()) if out.suffix == ".gz" else out.read_bytes()
+            names = data.decode().rstrip("\n").split("\t" if "tsv" in extension else ",")
+        assert names[:2] == ([] if extension.startswith("jsonl") else ["filename", "prediction"])
+        assert json.loads(Path(f"{out}.run.json").read_text())["found"] == 0
+
+    def test_only_an_empty_source_is_allowed_and_not_a_missing_one(
+        self, program: Program, digits: Path, tmp_path: Path
+    ) -> None:
+        problem(program("run", "missing", "--allow-empty", "--out", "out.csv"), 66)
+        update = ("run", digits, "--out", "out.csv", "--update", "--allow-empty", "--quiet")
+        assert program(*update).returncode == 0
+        report = (tmp_path / "out.csv").read_bytes()
+        for path in digits.iterdir():
+            path.unlink()
+        assert "10 of the 10 files" in problem(program(*update), 74)
+        assert (tmp_path / "out.csv").read_bytes() == report
+        assert program(*update, "--max-gone", "10").returncode == 0
+        assert (tmp_path / "out.csv").read_bytes().count(b"\n") == 1
+
     @pytest.mark.parametrize("kind", ["empty", "missing"])
     def test_share_that_is_not_mounted_costs_no_row(
         self, program: Program, digits: Path, tmp_path: Path, kind: str
@@ -165,6 +203,16 @@ class TestBadInput:
         assert (tmp_path / "out.csv").read_text() == OLD
         assert sorted(os.listdir(tmp_path)) == ["digits", "out.csv"]
         assert program("run", digits, "--out", "out.csv").returncode == 0
+
+    @needs_linux("/dev/full")
+    def test_full_disk_of_the_log_costs_no_report(
+        self, program: Program, digits: Path, tmp_path: Path
+    ) -> None:
+        done = program("run", digits, "--out", "out.csv", "--log-file", "/dev/full", "--quiet")
+        assert done.returncode == 0
+        (line,) = done.stderr.splitlines()
+        assert "cannot write the log /dev/full" in line
+        assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
 
     @needs_linux("/dev/full")
     def test_full_standard_output(self, program: Program, digits: Path) -> None:
