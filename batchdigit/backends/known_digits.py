@@ -24,6 +24,7 @@ from batchdigit.labels import digits_named
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.spec import MNIST, InputSpec
+from batchdigit.system.events import about
 from batchdigit.version import __version__
 
 FIRST_LOOK = 300  # digits; all thousand are read only where these leave a doubt
@@ -174,8 +175,10 @@ def complaint(job: Job, model: Model, known: KnownDigits | None) -> tuple[str, s
 def warn(job: Job, model: Model, known: KnownDigits | None) -> None:
     """Log the complaint if there is one, even where messages are not wanted."""
     if found := complaint(job, model, known):
-        fields = {"known_digits": known.as_json() if known else None}
-        _LOG.warning("%s; %s", *found, extra={"always": True, "fields": fields})
+        digits = known.as_json() if known else None
+        _LOG.warning(
+            "%s; %s", *found, extra={"always": True} | about("model_check", known_digits=digits)
+        )
 
 
 class _Trial:
