@@ -25,12 +25,16 @@ FORMATS = {
     "BMP": ("1", "L", "RGB"),
     "GIF": ("L", "P"),
     "WEBP": ("RGB", "RGBA"),
+    "JPEG2000": ("L", "RGB"),  # of more channels, tiles are smaller
+    "AVIF": ("RGB", "RGBA"),
 }
 # Largest sides of formats, and as much as 256 MB of BMP hold.
 OTHER_SHAPES = {
     "JPEG": ((10_000, 10_000), (65_500, 1_526)),
     "WEBP": ((16_383, 6_100),),
     "BMP": ((9_000, 9_000),),
+    "JPEG2000": ((10_000, 10_000),),
+    "AVIF": ((10_000, 10_000),),
 }
 CHILD = """
 import json, sys

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from PIL import Image, features
+from PIL import Image
 
 from batchdigit.errors import ImageError
 from batchdigit.sources.endings import ending_of
@@ -90,6 +90,8 @@ def _heif() -> Any:
 
 @functools.cache
 def _has(feature: str) -> bool:
+    from PIL import features  # few files ask
+
     return bool(features.check(feature))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.limits import Spent, spend
 from tests.support.platforms import needs_linux
-from tests.support.tagged import gif, jpeg, overlapping, png, segment, tagged
+from tests.support.tagged import avif, gif, jpeg, overlapping, png, segment, tagged
 
 MAX_BYTES = 2_500_000_000  # what SECURITY.md says that an image may take
 MAX_SECONDS = 20  # that a run allows
@@ -23,6 +23,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "resolution in JPEG": lambda: jpeg(tagged(6, 64 * M, number=296)),
     "comments in GIF": lambda: gif(60 * M),
     "segments in JPEG": lambda: jpeg(segments=segment(0xE5, b"") * (20 * M)),
+    "orientation in AVIF": lambda: avif(tagged(6, 60 * M, number=274)),
     "one place, in PNG": lambda: png(overlapping(20_000, 300_000)),
 }
 # Those that newer versions of Pillow are safe from, too.

@@ -6,7 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import AvifImagePlugin, BmpImagePlugin, Image, ImageDraw
+from PIL import AvifImagePlugin, BmpImagePlugin, Image, ImageDraw, features
 
 from batchdigit.errors import ImageError
 from batchdigit.images import decoders
@@ -109,7 +109,7 @@ def test_what_nothing_decodes_says_what_it_is(data: bytes, name: bytes, message:
 def test_what_pillow_lacks_is_named(
     monkeypatch: pytest.MonkeyPatch, form: str, feature: str
 ) -> None:
-    monkeypatch.setattr(decoders.features, "check", lambda name: name != feature)
+    monkeypatch.setattr(features, "check", lambda name: name != feature)
     assert refusal(written(form)) == f"unsupported: {form}; pip install --upgrade pillow"
 
 
@@ -137,6 +137,16 @@ def test_heic_is_decoded_by_its_package_and_nothing_is_left_set() -> None:
     assert before == {name: value for name, value in vars(heif.options).items() if name.isupper()}
     for end in range(64, len(file.getvalue()), 9):
         assert refusal(file.getvalue()[:end]).startswith("decode: ")
+
+
+def test_thumbnail_is_not_taken_for_the_picture() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = heif.from_pillow(PICTURE.convert("RGB").resize((512, 384)))
+    image.info["thumbnails"] = [128]
+    file = BytesIO()
+    image.save(file)
+    assert heif.open_heif(file).info["thumbnails"] == [128]  # the control
+    assert decoded(file.getvalue(), enough=50).size == (512, 384)
 
 
 def test_tiles_that_are_missing_from_a_photo_are_noticed() -> None:

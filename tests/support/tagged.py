@@ -78,6 +78,15 @@ def png(
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
+def avif(exif: bytes) -> bytes:
+    """A white AVIF with EXIF data that no program writes, of a single tag."""
+    (kind,) = struct.unpack_from("<H", exif, 12)
+    harmless = struct.pack("<HH", 50_000, kind)  # Pillow itself looks at others while it writes
+    file = io.BytesIO()
+    Image.new("L", (28, 28), 255).save(file, "AVIF", exif=exif[:10] + harmless + exif[14:])
+    return file.getvalue().replace(harmless, exif[10:14])
+
+
 def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
