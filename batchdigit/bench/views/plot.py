@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import textwrap
 import warnings
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchdigit.backends.tuning import cache_file
 from batchdigit.bench.measurement import Measurement
 from batchdigit.bench.views.page import page, template
 from batchdigit.bench.views.shown import Shown
@@ -105,9 +107,12 @@ def draw(measurement: Measurement, path: Path, *, force: bool = False) -> None:
 def _matplotlib() -> Iterator[None]:
     """Around all that matplotlib does: its own settings instead of the user's, and no messages.
 
-    Without a home it would say where it keeps its list of fonts; and it would say which letters its
-    font lacks, though a browser finds them elsewhere.
+    It keeps its list of fonts in our cache, instead of making folders of its own below the user's
+    home. Without a home it would say where that list is; and it would say which letters its font
+    lacks, though a browser finds them elsewhere.
     """
+    with contextlib.suppress(RuntimeError):  # there is no home folder
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_file().with_name("matplotlib")))
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.CRITICAL)
