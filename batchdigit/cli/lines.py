@@ -11,6 +11,7 @@ from batchdigit.places import STDOUT
 from batchdigit.reports.summary import RunSummary
 from batchdigit.sources.endings import left_out
 from batchdigit.sources.filenames import escape_filename
+from batchdigit.system.words import counted
 from batchdigit.training.job import TrainJob
 
 if TYPE_CHECKING:
@@ -19,12 +20,7 @@ if TYPE_CHECKING:
     from batchdigit.models.inspection import Inspection
     from batchdigit.training.train import TrainSummary
 
-MAX_NOTES = 5
-_MEANING = {
-    "blank": "are blank",
-    "inverted": "are dark ink on a light ground",
-    "faint": "are fainter than any of MNIST's",
-}
+MAX_FOLDERS = 3
 
 
 def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
@@ -32,7 +28,7 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     failures = ", ".join(f"{count} {stage}" for stage, count in summary.failures_by_stage.items())
     reused = f"{summary.reused} reused + " if summary.update else ""
     yield (
-        f"{_count(summary.found, 'image')} found = {summary.predicted} predicted + {reused}"
+        f"{counted(summary.found, 'image')} found = {summary.predicted} predicted + {reused}"
         f"{summary.failed} failed" + (f" ({failures})" if failures else "")
     )
     if summary.first_failures and summary.exit_code is ExitCode.OK:
@@ -41,21 +37,12 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
         counts = ", ".join(f"{count} {name}" for name, count in summary.update.items())
         yield f"since the last report: {counts}"
     if summary.to_review:
-        yield f"{_count(summary.to_review, 'prediction')} to review (the column needs_review)"
+        yield f"{counted(summary.to_review, 'prediction')} to review (the column needs_review)"
     if summary.more_pages:
-        have = "has" if summary.more_pages == 1 else "have"
-        yield (
-            f"{_count(summary.more_pages, 'file')} {have} more pages than the first, "
-            "which alone was read"
-        )
-    for kind, meaning in _MEANING.items():
-        notes = [note for note in summary.notes if note.kind == kind]
-        for note in notes[:MAX_NOTES]:
-            yield f"{note.count} of {note.images} images in {note.folder} {meaning}" + (
-                "; try --preprocess auto" if job.preprocess == "exact" else ""
-            )
-        if len(notes) > MAX_NOTES:
-            yield f"nearly all images in {len(notes) - MAX_NOTES} more folders {meaning}"
+        have = counted(summary.more_pages, "file has", "files have")
+        yield f"{have} more pages than the first, which alone was read"
+    if summary.fitted:
+        yield _fitted(summary)
     where = "" if job.out == STDOUT else f"; report in {job.out}"
     yield (
         f"{summary.seconds['total']:.1f} s, {summary.images_per_second:.0f} images/s "
@@ -67,8 +54,13 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
         yield f"{said} (--verbose names them)"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _fitted(summary: RunSummary) -> str:
+    line = f"{counted(summary.fitted, 'image was', 'images were')} fitted"
+    if summary.dark_on_light == summary.fitted:
+        return f"{line}: dark ink on a light ground"
+    if summary.dark_on_light:
+        return f"{line}, {summary.dark_on_light} of them dark ink on a light ground"
+    return line
 
 
 def _precision(computed: Mapping[str, Any]) -> str:
@@ -88,6 +80,26 @@ def run_details(summary: RunSummary) -> Iterator[str]:
     yield "settings: " + ", ".join(f"{key} {value}" for key, value in settings.items())
     times = summary.seconds.items()
     yield "seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in times)
+
+
+def run_warnings(summary: RunSummary, job: Job) -> Iterator[str]:
+    """What a person should look at after a finished run."""
+    blank = [note for note in summary.notes if note.kind == "blank"]
+    if blank:
+        named = [f"{note.folder} ({note.count} of {note.images})" for note in blank[:MAX_FOLDERS]]
+        if more := len(blank) - len(named):
+            named.append(counted(more, "more folder"))
+        yield f"nearly all images are blank in {', '.join(named)}; look at some of them"
+    if job.preprocess == "exact":
+        for number, looks in (
+            (summary.dark_on_light, "dark ink on a light ground"),
+            (summary.faint, "fainter than any of MNIST's"),
+        ):
+            if number:
+                yield (
+                    f"{counted(number, 'image is', 'images are')} {looks}, which --preprocess exact "
+                    "leaves so; leave it off unless the model was trained on such images"
+                )
 
 
 def run_complaints(summary: RunSummary, job: Job) -> Iterator[str]:

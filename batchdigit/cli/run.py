@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from batchdigit.cli import run_options as option
-from batchdigit.cli.lines import run_complaints, run_details, run_lines
+from batchdigit.cli.lines import run_complaints, run_details, run_lines, run_warnings
 from batchdigit.cli.messages import LOG_FORMATS
 from batchdigit.cli.options import (
     ClassNameOption,
@@ -172,6 +172,7 @@ def run(
         counts = summary.counts()
         log(logging.INFO, run_lines(summary, job), "finished", **counts, summary=summary.as_json())
         log(logging.DEBUG, run_details(summary))
+        log(logging.WARNING, run_warnings(summary, job), "look")
         log(logging.ERROR, run_complaints(summary, job), "error_rows", **counts)
         if as_json:
             print_json(summary.as_json(), "the report itself is complete")

@@ -45,7 +45,9 @@ class RunSummary:
     is None without ``--update``. ``resumed`` counts rows that an unfinished run had done.
     ``to_review`` counts predictions that need a person's review; ``more_pages`` counts files of
     which only the first page was read. ``ignored`` are the names of the files that were left out.
-    ``notes`` name folders in which nearly all images are of one kind.
+    ``fitted`` counts predictions on images that were fitted, ``dark_on_light`` those on images of
+    dark ink on a light ground, and ``faint`` those on images fainter than any of MNIST's that were
+    not fitted. ``notes`` name folders in which nearly all images are of one kind.
 
     ``seconds`` holds wall-clock seconds of the main thread by stage and in ``total``: ``import``,
     ``load``, ``list``, ``start`` (of worker processes), ``read``, ``save``, ``predict``,
@@ -65,6 +67,9 @@ class RunSummary:
     failures_by_stage: dict[str, int]
     to_review: int
     more_pages: int
+    fitted: int
+    dark_on_light: int
+    faint: int
     notes: tuple[FolderNote, ...]
     seconds: dict[str, float]
     busy: dict[str, float]
@@ -112,6 +117,9 @@ class RunSummary:
             "first_failures": [asdict(row) for row in self.first_failures],
             "to_review": self.to_review,
             "more_pages": self.more_pages,
+            "fitted": self.fitted,
+            "dark_on_light": self.dark_on_light,
+            "faint": self.faint,
             "notes": [asdict(note) for note in self.notes],
             "exit_code": int(self.exit_code),
             "backend": self.backend,

@@ -1,4 +1,4 @@
-"""Counts the kinds of images in each folder, to point out folders that may surprise."""
+"""Counts how images looked and what was done to them, in all and by folder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ NEARLY_ALL = 0.9
 
 @dataclass
 class Survey:
-    """Counts images by folder. It must be given all predictions on ``files``."""
+    """Counts images in all and by folder. It must be given all predictions on ``files``.
+
+    ``fitted`` is how many were fitted; ``inverted``, ``faint`` and ``blank`` count by folder.
+    """
 
     files: FileList
+    fitted: int = 0
     inverted: Counter[bytes] = field(default_factory=Counter)
     faint: Counter[bytes] = field(default_factory=Counter)
     blank: Counter[bytes] = field(default_factory=Counter)
 
     def count(self, predictions: Predictions) -> None:
         """Count one batch."""
+        self.fitted += int(((predictions.treatments & Treatment.FITTED) > 0).sum())
         for count, sign in ((self.inverted, Treatment.DARK), (self.faint, Treatment.FAINT)):
             there = (predictions.treatments & sign) > 0
             for index in predictions.indices[there].tolist():

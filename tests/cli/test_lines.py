@@ -12,6 +12,7 @@ from batchdigit.cli.lines import (
     run_complaints,
     run_details,
     run_lines,
+    run_warnings,
 )
 from batchdigit.errors import ExitCode
 from batchdigit.models.convert import Conversion
@@ -33,6 +34,9 @@ def summary(**others: Any) -> RunSummary:
         "failures_by_stage": {},
         "to_review": 0,
         "more_pages": 0,
+        "fitted": 0,
+        "dark_on_light": 0,
+        "faint": 0,
         "notes": (),
         "seconds": {"read": 1.0, "total": 4.0},
         "busy": {},
@@ -46,6 +50,10 @@ def summary(**others: Any) -> RunSummary:
 
 def lines(summary: RunSummary, **options: Any) -> list[str]:
     return list(run_lines(summary, Job((Path("images"),), **({"out": Path("a.csv")} | options))))
+
+
+def warnings(summary: RunSummary, **options: Any) -> list[str]:
+    return list(run_warnings(summary, Job((Path("images"),), Path("a.csv"), **options)))
 
 
 def test_run_without_events_is_two_lines() -> None:
@@ -89,13 +97,48 @@ def test_one_of_a_kind_is_not_many() -> None:
     assert said[-1] == "left out: 1 .txt (--verbose names them)"
 
 
-def test_few_folders_of_one_kind_are_named_and_more_are_counted() -> None:
+PAPER = tuple(FolderNote(f"d{number}", 11, "inverted", 11) for number in range(6))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "dark", "line"),
+    [
+        (66, 66, "66 images were fitted: dark ink on a light ground"),
+        (1, 1, "1 image was fitted: dark ink on a light ground"),
+        (66, 60, "66 images were fitted, 60 of them dark ink on a light ground"),
+        (3, 0, "3 images were fitted"),
+    ],
+)
+def test_images_that_were_fitted_are_one_line_whatever_the_folders(
+    fitted: int, dark: int, line: str
+) -> None:
+    outcome = summary(fitted=fitted, dark_on_light=dark, notes=PAPER)
+    assert [said for said in lines(outcome) if "ink" in said or "fitted" in said] == [line]
+    assert warnings(outcome) == []
+
+
+def test_dark_ink_that_is_not_fitted_is_one_warning_with_its_remedy() -> None:
+    outcome = summary(dark_on_light=66, notes=PAPER)
+    (warning,) = warnings(outcome, preprocess="exact")
+    assert warning.startswith("66 images are dark ink on a light ground, which --preprocess exact ")
+    assert "; leave it off" in warning
+    assert len(lines(outcome, preprocess="exact")) == len(lines(summary()))
+    (warning,) = warnings(summary(dark_on_light=1), preprocess="exact")
+    assert warning.startswith("1 image is dark ink")
+    (warning,) = warnings(summary(faint=9), preprocess="exact")
+    assert warning.startswith("9 images are fainter than any of MNIST's, which --preprocess exact ")
+
+
+def test_blank_folders_are_one_warning_that_names_three() -> None:
     notes = tuple(FolderNote(f"d{number}", 9, "blank", 8) for number in range(7))
-    said = lines(summary(notes=notes))
-    assert said[1:6] == [f"8 of 9 images in d{number} are blank" for number in range(5)]
-    assert said[6] == "nearly all images in 2 more folders are blank"
-    (advice,) = lines(summary(notes=notes[:1]), preprocess="exact")[1:2]
-    assert advice == "8 of 9 images in d0 are blank; try --preprocess auto"
+    (warning,) = warnings(summary(notes=notes))
+    assert warning.startswith(
+        "nearly all images are blank in d0 (8 of 9), d1 (8 of 9), d2 (8 of 9), 4 more folders; "
+    )
+    (warning,) = warnings(summary(notes=notes[:4]))
+    assert "d2 (8 of 9), 1 more folder; " in warning
+    (warning,) = warnings(summary(notes=notes[:1]))
+    assert warning.startswith("nearly all images are blank in d0 (8 of 9); ")
 
 
 @pytest.mark.parametrize(

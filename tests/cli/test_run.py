@@ -127,8 +127,8 @@ def test_summary_tells_what_to_look_at(program: Program, digits: Path) -> None:
     marked = (digits.parent / "out.csv").read_text().count(",true")
     assert marked
     assert f"{marked} predictions to review" in done.stderr
-    assert "10 of 10 images in . " in done.stderr
-    assert "; try --preprocess auto" in done.stderr
+    assert "10 images are dark ink on a light ground" in done.stderr
+    assert "--preprocess exact leaves so; leave it off" in done.stderr
 
 
 def test_summary_as_json(program: Program, digits: Path) -> None:
