@@ -29,6 +29,7 @@ from batchdigit.sources.find import find_images
 from batchdigit.system.progress import OnProgress, no_progress
 from batchdigit.system.signals import check_signals
 from batchdigit.system.stopwatch import Stopwatch
+from batchdigit.system.words import counted
 
 FIRST_FAILURES = 3
 
@@ -154,7 +155,7 @@ class Session:
         found, rows = len(self.source), self.tally.rows.total()
         if rows != found:
             raise AccountingError(
-                f"found {found} images, but {rows} have an outcome",
+                f"found {counted(found, 'image')}, but {rows} have an outcome",
                 "please report this as a bug",
             )
 
@@ -192,12 +193,13 @@ def open_session(
 def _check_classes(job: Job, classes: int) -> None:
     if job.labels and len(job.labels) != classes:
         raise UsageError(
-            f"{len(job.labels)} labels do not name the model's {classes} classes",
+            f"{counted(len(job.labels), 'label')} do not name the model's "
+            f"{counted(classes, 'class', 'classes')}",
             "give one name for each class, in order",
         )
     if job.topk > classes:
         raise UsageError(
-            f"--topk {job.topk} is more than the model's {classes} classes",
+            f"--topk {job.topk} is more than the model's {counted(classes, 'class', 'classes')}",
             "use a smaller --topk",
         )
 
@@ -263,7 +265,7 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
 def _check_sums(summary: RunSummary, rows: int) -> None:
     if not summary.found == summary.predicted + summary.reused + summary.failed == rows:
         raise AccountingError(
-            f"found {summary.found} images, but predicted {summary.predicted}, reused "
-            f"{summary.reused}, failed {summary.failed} and wrote {rows} rows",
+            f"found {counted(summary.found, 'image')}, but predicted {summary.predicted}, reused "
+            f"{summary.reused}, failed {summary.failed} and wrote {counted(rows, 'row')}",
             "nothing was published; please report this as a bug",
         )

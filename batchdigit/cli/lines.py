@@ -69,7 +69,8 @@ def _precision(computed: Mapping[str, Any]) -> str:
         return line
     if computed["precision"] == "fp32":
         return f"{line}: a lower precision would change the labels of {flips} of 1000 digits"
-    return f"{line}: {flips} of 1000 digits get a different label than in fp32"
+    get = "gets" if flips == 1 else "get"
+    return f"{line}: {flips} of 1000 digits {get} a different label than in fp32"
 
 
 def run_details(summary: RunSummary) -> Iterator[str]:
@@ -132,7 +133,7 @@ def inspection_lines(inspection: Inspection, known: KnownDigits | None = None) -
     facts = {
         "format": inspection.format,
         "kind": inspection.kind or "no weights found",
-        "size": f"{inspection.size:,} bytes",
+        "size": counted(inspection.size, "byte", separator=","),
         "sha256": inspection.sha256,
         "parameters": f"{inspection.parameters:,}",
         "classes": inspection.classes or "unknown",
@@ -166,7 +167,8 @@ def _aligned(table: Mapping[str, object]) -> Iterator[str]:
 def conversion_lines(conversion: Conversion) -> Iterator[str]:
     """What was written, and how it was checked."""
     yield (
-        f"{conversion.path}: {conversion.format}, {conversion.bytes:,} bytes, "
-        f"{conversion.classes} classes, from a {conversion.kind}"
+        f"{conversion.path}: {conversion.format}, "
+        f"{counted(conversion.bytes, 'byte', separator=',')}, "
+        f"{counted(conversion.classes, 'class', 'classes')}, from a {conversion.kind}"
     )
     yield f"checked: {conversion.checked}"

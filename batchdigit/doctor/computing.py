@@ -13,6 +13,7 @@ from batchdigit.job import Job
 from batchdigit.modelfiles.file import is_onnx_file
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import may_have_gpu
+from batchdigit.system.words import counted
 
 SIDE = 64  # of the matrices that are multiplied to see whether PyTorch computes
 _NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
@@ -78,7 +79,7 @@ def _torch() -> Iterator[Finding]:
         build = f"CUDA {torch.version.cuda} build"
     elif torch.version.hip:
         build = f"ROCm {torch.version.hip} build"
-    yield ok("torch", f"{torch.__version__}, {build}, {torch.get_num_threads()} threads")
+    yield ok("torch", f"{torch.__version__}, {build}, {counted(torch.get_num_threads(), 'thread')}")
     yield from gpus(torch)
 
 

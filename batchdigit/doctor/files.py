@@ -19,6 +19,7 @@ from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication
 from batchdigit.system.signals import signals_held
+from batchdigit.system.words import counted
 from batchdigit.version import heif_version
 
 MIN_SPACE = 100 << 20
@@ -42,7 +43,7 @@ def _model(job: Job) -> Iterator[Finding]:
     else:
         yield ok(
             "model",
-            f"{source}: {inspection.kind}, {inspection.classes} classes, "
+            f"{source}: {inspection.kind}, {counted(inspection.classes or 0, 'class', 'classes')}, "
             f"SHA-256 {inspection.sha256[:12]}…",
         )
 
@@ -63,13 +64,16 @@ def _source(job: Job) -> Iterator[Finding]:
 
     source = find_images(job)
     images = source.images
-    text = f"{len(images)} images"
+    text = counted(len(images), "image")
     if said := left_out(count_endings(source.ignored)):
         names = [source.ignored.filename(index) for index in range(len(source.ignored))[:SHOWN]]
         more = ", …" if len(source.ignored) > SHOWN else ""
         text += f"; {said} ({', '.join(names)}{more})"
     if closed := sum(name.endswith(b"/") for name in images):
-        text = f"{len(images) - closed} images, {closed} folders that cannot be listed"
+        text = (
+            f"{counted(len(images) - closed, 'image')}, "
+            f"{counted(closed, 'folder')} that cannot be listed"
+        )
         remedy = "let this user read them; otherwise each becomes an error row"
         yield warning("source", text, remedy)
         return

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchdigit.errors import one_line
+from batchdigit.system.words import counted
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 MAX_LINE = 2_000  # characters
@@ -62,9 +63,9 @@ def finding_line(finding: Finding) -> str:
 def summary_lines(findings: Sequence[Finding]) -> Iterator[str]:
     """One line: how many problems and warnings there are."""
     problems, warnings = count(findings, PROBLEM), count(findings, WARNING)
-    text = f"{problems or 'no'} problem{'s' * (problems != 1)}"
+    text = counted(problems, "problem") if problems else "no problems"
     if warnings:
-        text += f", {warnings} warning{'s' * (warnings != 1)}"
+        text += f", {counted(warnings, 'warning')}"
     yield text
 
 

@@ -19,6 +19,7 @@ from batchdigit.system.machine import (
     cpu_quota,
     has_bfloat16_units,
 )
+from batchdigit.system.words import counted
 
 try:
     import resource
@@ -35,7 +36,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (nothing is written there)
 def processor(_job: Job, _earlier: Earlier) -> Iterator[Finding]:
     """How many cores a run may use, why not more, and how many threads the user asks for."""
     cores, total = available_cores(), os.cpu_count() or 1
-    text = f"{cores} of {total} cores may be used"
+    text = f"{cores} of {counted(total, 'core')} may be used"
     if affine_cores() < total:
         text += f", the affinity allows {affine_cores()}"
     if (quota := cpu_quota()) is not None:

@@ -24,6 +24,7 @@ from batchdigit.system.processes import (
     starting_processes,
 )
 from batchdigit.system.signals import signals_blocked
+from batchdigit.system.words import counted
 
 try:
     import fcntl
@@ -67,7 +68,7 @@ class PipeWorkers:
             except (OSError, RuntimeError, pickle.PicklingError) as error:
                 self.end()
                 raise WorkerError(
-                    f"cannot start {count} worker processes: {error}",
+                    f"cannot start {counted(count, 'worker process', 'worker processes')}: {error}",
                     "use a smaller --workers; 0 reads in the main process",
                 ) from error
 

@@ -28,6 +28,7 @@ from batchdigit.system.processes import (
     end_processes,
     starting_processes,
 )
+from batchdigit.system.words import counted
 
 if TYPE_CHECKING:
     from torch.utils.data._utils.worker import WorkerInfo
@@ -95,7 +96,7 @@ class TorchWorkers:
             except (OSError, RuntimeError) as error:  # there can be no more processes, or threads
                 self._give_up(_children_since(children_before))
                 raise WorkerError(
-                    f"cannot start {count} worker processes: {error}",
+                    f"cannot start {counted(count, 'worker process', 'worker processes')}: {error}",
                     "use a smaller --workers; 0 reads in the main process",
                 ) from error
 

@@ -27,6 +27,7 @@ from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.sources.folder import FolderSource, open_folders
 from batchdigit.system.machine import available_cores
 from batchdigit.system.processes import starting_processes
+from batchdigit.system.words import counted
 from batchdigit.training.variants import variant
 
 MNIST_VALIDATION = 5_000
@@ -110,11 +111,11 @@ def _checked(part: Any, least: int) -> Digits:
     """A part of MNIST, which must have at least ``least`` images; raises ValueError for others."""
     images, labels = part.data, part.targets
     if len(images) < least:
-        raise ValueError(f"{len(images)} images instead of {least} or more")
+        raise ValueError(f"{counted(len(images), 'image')} instead of {least} or more")
     if images.dtype != torch.uint8 or images.shape[1:] != MNIST.plane:
         raise ValueError(f"images of {images.dtype} and the shape {tuple(images.shape)}")
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"{len(images)} images, but {len(labels)} labels")
+        raise ValueError(f"{counted(len(images), 'image')}, but {counted(len(labels), 'label')}")
     labels = labels.to(torch.int64)
     if not bool(((labels >= 0) & (labels < MNIST.classes)).all()):
         raise ValueError(f"labels other than 0 to {MNIST.classes - 1}")
@@ -135,7 +136,8 @@ def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
     share = len(digits) // FOLDER_SHARE
     if share == 0:
         raise SourceError(
-            f"{data} holds {len(digits)} usable images, too few to fit, choose and test with",
+            f"{data} holds {counted(len(digits), 'usable image')}, "
+            "too few to fit, choose and test with",
             f"give at least {FOLDER_SHARE}",
         )
     return Splits(

@@ -23,6 +23,7 @@ from batchdigit.models.spec import MNIST
 from batchdigit.system.progress import OnProgress
 from batchdigit.system.publish import Publication, writing
 from batchdigit.system.regular import open_own
+from batchdigit.system.words import counted
 from batchdigit.training.augment import augmentation
 from batchdigit.training.digits import Digits, Splits
 from batchdigit.training.job import TrainJob
@@ -61,7 +62,8 @@ class Trainer:
             start = load_checkpoint(job.start)
             if start.spec != MNIST:
                 raise CheckpointError(
-                    f"{job.start} knows {start.classes} classes, not {MNIST.classes}",
+                    f"{job.start} knows {counted(start.classes, 'class', 'classes')}, "
+                    f"not {MNIST.classes}",
                     "begin with another model, or without --start",
                 )
             self.model, self.start_sha256 = start.model, start.sha256

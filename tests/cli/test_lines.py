@@ -147,7 +147,7 @@ def test_blank_folders_are_one_warning_that_names_three() -> None:
         ({"precision": "bf16"}, "computed in bf16"),
         (
             {"precision": "bf16", "label_flips_in_1000": 1},
-            "computed in bf16: 1 of 1000 digits get a different label than in fp32",
+            "computed in bf16: 1 of 1000 digits gets a different label than in fp32",
         ),
         (
             {"precision": "fp32", "label_flips_in_1000": 3},
@@ -202,6 +202,13 @@ def test_names_in_a_model_file_cannot_command_the_terminal() -> None:
         "os.system REFUSED: not tensor data",
         "classes and functions that its pickles name: 2",
     }
+
+
+def test_model_of_one_class_has_no_classes() -> None:
+    conversion = Conversion(Path("CNN.onnx"), 1, "ONNX", "state dict", 1, "the same digits")
+    assert next(conversion_lines(conversion)) == (
+        "CNN.onnx: ONNX, 1 byte, 1 class, from a state dict"
+    )
 
 
 def test_conversion_says_how_it_was_checked() -> None:

@@ -202,4 +202,4 @@ def test_source_that_cannot_be_read_all(
     monkeypatch.setattr(find, "find_images", lambda _job: found)
     (finding,) = check("source", digits)
     assert finding.status == WARNING
-    assert finding.found == "1 images, 1 folders that cannot be listed"
+    assert finding.found == "1 image, 1 folder that cannot be listed"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batchdigit.bench.measurement import LOOP, READING, WORK, Point, Sample
+from batchdigit.system.words import counted
 
 COMPUTING = ("transfer", "network")
 WAITING = ("read", "predict")  # stages in which the main thread waits for others
@@ -109,8 +110,9 @@ def bottleneck(point: Point, cores: int) -> Bottleneck:
         work |= {stage: sample.seconds.get(stage, 0.0) for stage in LOOP if stage not in WAITING}
         stage = max(work, key=lambda name: work[name])
         share = work[stage] / sum(work.values())
+        all_cores = "the one core is" if cores == 1 else f"all {cores} cores are"
         words = (
-            f"{WORDS[stage]}: all {cores} cores are busy {used:.0%} of the time, and this is "
+            f"{WORDS[stage]}: {all_cores} busy {used:.0%} of the time, and this is "
             f"{share:.0%} of their work. Alone, the network would do {network:,.0f} images/s and "
             f"reading {reading:,.0f}: more cores"
             + (", or a GPU" if stage in COMPUTING else "; a GPU would not help")
@@ -137,7 +139,7 @@ def _explained(
         if busiest.stage == "read":
             remedy = "faster storage, or more workers"
         return (
-            f"{sample.workers} worker{'s' * plural} {share}, {'they' if plural else 'it'} could "
+            f"{counted(sample.workers, 'worker')} {share}, {'they' if plural else 'it'} could "
             f"feed {reading:,.0f} images/s, and the network could take {network:,.0f}: {remedy}"
         )
     if busiest.stage in READING:

@@ -54,7 +54,7 @@ def compare_outcomes(
         raise next(iter(errors.values()))
     if all(one.failed == len(files) for one in outcomes.values()):
         raise SourceError(
-            f"all {len(files)} images that were tried are error rows",
+            "every image that was tried is an error row",
             "see what `batchdigit run` says of them",
         )
     return outcomes, {name: str(error) for name, error in errors.items()}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from batchdigit.bench.analysis.compare import Change, Comparison
 from batchdigit.errors import MAX_PROBLEM, one_line
+from batchdigit.system.words import counted
 
 MAX_WARNINGS = 8
 _MAX_NAMED = 5  # settings in a verdict
@@ -29,10 +30,10 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     for warning in comparison.warnings[:MAX_WARNINGS]:
         yield f"note: {warning}"
     if (more := len(comparison.warnings) - MAX_WARNINGS) > 0:
-        yield f"note: and {more} more such differences"
+        yield f"note: and {counted(more, 'more such difference')}"
     yield from _table(comparison.points)
     for change in (*comparison.engines, *([comparison.overall] if comparison.overall else [])):
-        yield f"{change.name} ({change.settings} settings): {_change(change)}"
+        yield f"{change.name} ({counted(change.settings, 'setting')}): {_change(change)}"
     for name, problem in comparison.broken.items():
         yield f"no longer runs: {name}: {problem}"
     for when, names in (("before", comparison.only_old), ("now", comparison.only_new)):
@@ -40,7 +41,8 @@ def _lines(comparison: Comparison) -> Iterator[str]:
             yield f"measured only {when}: {name}"
     if unknown := sum(not change.decidable for change in comparison.points):
         yield (
-            f"{unknown} of {len(comparison.points)} settings have too few samples to tell a change "
+            f"{unknown} of {counted(len(comparison.points), 'setting')} "
+            f"{'has' if unknown == 1 else 'have'} too few samples to tell a change "
             f"in one of them from chance; {comparison.enough} of each, both times, would do"
         )
     yield _verdict(comparison)
@@ -73,7 +75,8 @@ def _verdict(comparison: Comparison) -> str:
         others = f" and {more} more" if more > 0 else ""
         return f"verdict: slower by more than {limit}: {named}{others}"
     if comparison.broken:
-        return f"verdict: {len(comparison.broken)} settings no longer run"
+        broken = counted(len(comparison.broken), "setting no longer runs", "settings no longer run")
+        return f"verdict: {broken}"
     rest = {
         "slower": f"something got slower beyond the noise, nothing by more than {limit}",
         "faster": "something got faster beyond the noise, nothing slower",

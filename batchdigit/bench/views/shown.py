@@ -12,6 +12,7 @@ from batchdigit.bench.analysis.advice import leading_points
 from batchdigit.bench.facts import facts
 from batchdigit.bench.measurement import Measurement, Point
 from batchdigit.errors import BatchdigitError, one_line
+from batchdigit.system.words import counted
 
 MAX_ENGINES = 7  # as many colours as colour-blind eyes can tell apart
 _MAX_NAME, _MAX_TITLE = 40, 150  # characters
@@ -76,9 +77,9 @@ class Shown:
         images = sorted({one.images for point in self.measured for one in point.samples})
         samples = sorted({len(point.samples) for point in self.measured})
         method = (
-            f"Each sample is a run over {_range(images)} images, each point the median of "
-            f"{_range(samples)} samples; bars reach from the 5th to the 95th percentile. Start-up "
-            "is not part of a rate."
+            f"Each sample is a run over {_range(images, 'image')}, each point the median of "
+            f"{_range(samples, 'sample')}; bars reach from the 5th to the 95th percentile. "
+            "Start-up is not part of a rate."
         )
         notes = [method]
         left_out = len(self.measurement.points) - len(self.measured)
@@ -101,12 +102,12 @@ def short(text: str, limit: int = _MAX_NAME) -> str:
 def in_words(point: Point) -> str:
     """What a run of the point used."""
     used = point.samples[0]
-    workers = "worker" if used.workers == 1 else "workers"
-    return f"batch {used.batch_size:,}, {used.workers:,} {workers}"
+    return f"batch {used.batch_size:,}, {counted(used.workers, 'worker', separator=',')}"
 
 
-def _range(values: list[int]) -> str:
-    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+def _range(values: list[int], noun: str) -> str:
+    largest = counted(values[-1], noun, separator=",")
+    return largest if len(values) == 1 else f"{values[0]:,} to {largest}"
 
 
 def _machine(data: Mapping[str, Any]) -> str:
@@ -114,7 +115,7 @@ def _machine(data: Mapping[str, Any]) -> str:
     cores = known.get("cores", "")
     parts = [
         known.get("processor") or known.get("cpu") or "",
-        f"{cores} cores" if cores.isdecimal() else "",
+        counted(int(cores), "core") if cores.isdecimal() else "",
         known.get("gpu") or known.get("gpus") or "",
     ]
     named = [short(part, 60) for part in parts if part not in ("", "unknown")]

@@ -11,6 +11,7 @@ from batchdigit.bench.analysis.bottleneck import bottleneck, median_sample, occu
 from batchdigit.bench.measurement import WORK, Check, Measurement, Point, Setting
 from batchdigit.bench.views.numbers import megabytes, microseconds, spread, two_digits
 from batchdigit.errors import one_line
+from batchdigit.system.words import counted
 
 UNSTEADY = 0.1  # a larger deviation from what was expected is pointed out
 CommandOf = Callable[[Setting], str]
@@ -52,13 +53,14 @@ def _by_rate(points: Iterable[Point]) -> list[Point]:
 def _heading(measurement: Measurement) -> Iterator[str]:
     machine, model, source = measurement.machine, measurement.model, measurement.source
     yield (
-        f"batchdigit {measurement.versions['batchdigit']} on {machine['cores']} cores of "
+        f"batchdigit {measurement.versions['batchdigit']} on "
+        f"{counted(machine['cores'], 'core')} of "
         f"{machine['processor']}; devices: {', '.join(machine['devices'])}"
     )
     paths = one_line(", ".join(source["paths"])) or "digits of the package"
     yield (
-        f"{source['images']:,} images in {paths}, read again and again, so from memory; model "
-        f"{str(model['sha256'])[:12]}"
+        f"{counted(source['images'], 'image', separator=',')} in {paths}, read again and again, "
+        f"so from memory; model {str(model['sha256'])[:12]}"
     )
     yield (
         "images/s once a run is under way: the median, in brackets the 5th and 95th percentile and "
@@ -109,7 +111,8 @@ def _problems(points: Iterable[Point]) -> Iterator[str]:
 def _cautions(measurement: Measurement) -> Iterator[str]:
     if failed := measurement.source.get("failed"):
         yield (
-            f"{failed} of {measurement.source['compared']} images that were compared are error rows"
+            f"{failed} of {counted(measurement.source['compared'], 'image')} that were compared "
+            f"{'is an error row' if failed == 1 else 'are error rows'}"
         )
     if any(point.samples[0].workers == 0 for point in measurement.points if point.is_shown):
         yield (
@@ -211,7 +214,8 @@ def _gpu_against_cpu(leaders: Sequence[Point], measurement: Measurement) -> str:
 
 def _advice(measurement: Measurement, best: Best, command_of: CommandOf) -> Iterator[str]:
     here, fastest = best.here, best.fastest
-    yield f"best for {measurement.source['images']:,} images: {command_of(here.setting)}"
+    images = counted(measurement.source["images"], "image", separator=",")
+    yield f"best for {images}: {command_of(here.setting)}"
     command, check = _command(here, measurement), measurement.check
     if command is not None:
         many = check.images if check else 10_000

@@ -69,7 +69,7 @@ def test_too_few_samples_are_said_to_be_too_few() -> None:
     assert comparison.verdict == "unknown"
     assert not comparison.failed
     lines = list(comparison_lines(comparison))
-    assert "1 of 1 settings have too few samples" in lines[-2]
+    assert "1 of 1 setting has too few samples" in lines[-2]
     assert "; 5 of each, both times, would do" in lines[-2]
     assert "too few samples" in lines[-1]
     assert compare(few := of_rates([1.0, 2, 3]), few).verdict == "unknown"

@@ -45,7 +45,7 @@ def test_setting_that_no_longer_runs_is_the_verdict_where_nothing_is_slower() ->
     broken = replace(old.points[0], samples=(), problem="the device is gone")
     lines = list(comparison_lines(compare(old, replace(old, points=(broken, old.points[1])))))
     assert f"no longer runs: {broken.setting.label}: the device is gone" in lines
-    assert lines[-1] == "verdict: 1 settings no longer run"
+    assert lines[-1] == "verdict: 1 setting no longer runs"
 
 
 def test_small_change_is_named_noise() -> None:
