@@ -15,6 +15,7 @@ from batchdigit.cli.commands import MESSAGES, MODEL, REPORT
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
 from batchdigit.job import MODEL_VARIABLE
 from batchdigit.system.events import about
+from batchdigit.system.paths import as_path
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -121,9 +122,7 @@ JsonOption = Annotated[
 
 def source_paths(source: Iterable[str]) -> tuple[Path, ...]:
     """The paths to read. Raises UsageError for an empty name, because Path("") is this folder."""
-    if "" in source:
-        raise UsageError("a source is an empty name", "name a folder, or . for this one")
-    return tuple(map(Path, source))
+    return tuple(as_path("a source", text) for text in source)
 
 
 def number_or_auto(option: str, text: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 from batchdigit.errors import SourceError
@@ -11,10 +12,23 @@ from batchdigit.sources.base import Source
 from batchdigit.sources.endings import EXTENSIONS, count_endings, left_out
 from batchdigit.sources.folder import FolderSource, open_folders
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+
 
 def _open_folders(job: Job) -> FolderSource:
+    _check_archives(job.source)
     own_outputs = () if job.out == STDOUT else (job.out, account_path(job.out))
     return open_folders(job.source, follow_symlinks=job.follow_symlinks, exclude=own_outputs)
+
+
+def _check_archives(sources: Iterable[str]) -> None:
+    """Raise SourceError if there is nothing but archives; among others, each is a file like any."""
+    names = [source for source in sources if source.lower().endswith(_ARCHIVES)]
+    if names == list(sources) and all(map(os.path.isfile, names)):
+        raise SourceError(
+            f"{names[0]} is an archive, which is not opened",
+            "unpack it first, then name the folder",
+        )
 
 
 KINDS: tuple[tuple[Callable[[str], bool], Callable[[Job], Source]], ...] = (

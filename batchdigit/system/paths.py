@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from batchdigit.errors import UsageError
@@ -22,7 +23,10 @@ def path_text(what: str, given: object) -> str:
     except (UnicodeError, TypeError) as error:  # the latter from an odd PathLike
         raise UsageError(f"{what} is no path: {error}", "give another one") from error
     if not text:
-        raise UsageError(f"{what} is an empty name", "name a file, or . for this folder")
+        raise UsageError(
+            f"{what} is an empty name, perhaps of a variable that is not set",
+            "name a file, or . for this folder",
+        )
     if b"\0" in encoded:
         raise UsageError(f"{what} has a null character in it", "give another one")
     return text
@@ -31,3 +35,12 @@ def path_text(what: str, given: object) -> str:
 def as_path(what: str, given: object) -> Path:
     """The same as a Path."""
     return Path(path_text(what, given))
+
+
+def address_scheme(text: str) -> str:
+    """``s3`` of ``s3://bucket/key``, in lower case; empty for what is no address.
+
+    One slash will do, because two become one in a Path. A drive has but one letter.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)
+    return found[1].lower() if found else ""

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from batchdigit import SourceError
+from batchdigit import Job, SourceError
+from batchdigit.sources.find import find_images
 from batchdigit.sources.folder import open_folders
 from tests.support.samples import refuse_to_list
 
@@ -190,3 +191,20 @@ def test_folder_that_fails_while_it_is_listed_is_an_error(
     monkeypatch.setattr(os, "scandir", scan_once)
     with pytest.raises(SourceError, match="Input/output"):
         open_folders([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["a.zip", "b.TAR.GZ", "c.tar"])
+def test_archive_must_be_unpacked(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, name)
+    with pytest.raises(SourceError, match="is an archive.*; unpack it first"):
+        find_images(Job(tmp_path / name))
+
+
+def test_archive_among_images_does_not_stop_a_run(tmp_path: Path) -> None:
+    touch(tmp_path, "a.zip", "1.png")
+    assert b"1.png" in find_images(Job((tmp_path / "a.zip", tmp_path / "1.png"))).images
+
+
+def test_folder_with_the_name_of_an_archive_is_read(tmp_path: Path) -> None:
+    touch(tmp_path, "scans.zip/1.png")
+    assert list(find_images(Job(tmp_path / "scans.zip")).images) == [b"1.png"]

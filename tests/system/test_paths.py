@@ -5,7 +5,7 @@ import pytest
 
 import batchdigit
 from batchdigit import Job, UsageError
-from batchdigit.system.paths import as_path, path_text
+from batchdigit.system.paths import address_scheme, as_path, path_text
 
 
 class Odd(os.PathLike[str]):
@@ -64,3 +64,21 @@ def test_source_that_is_neither_a_path_nor_several_is_an_error(given: object) ->
 def test_source_may_be_bytes(tmp_path: Path) -> None:
     assert Job(os.fsencode(tmp_path)).source == (str(tmp_path),)  # type: ignore[arg-type]
     assert Job([b"a", Path("b"), "c"]).source == ("a", "b", "c")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme"),
+    [
+        ("s3://bucket/a.png", "s3"),
+        ("S3://bucket", "s3"),
+        (str(Path("gs://bucket/a.csv")), "gs"),
+        ("file:///a", "file"),
+        ("C:/scans", ""),
+        ("scans/s3://a", ""),
+        ("a:b/c", ""),
+        ("12:/30", ""),
+        ("", ""),
+    ],
+)
+def test_address_is_told_from_a_path(text: str, scheme: str) -> None:
+    assert address_scheme(text) == scheme
