@@ -35,6 +35,7 @@ class ExitCode(IntEnum):
     FATAL = 1
     USAGE = 2
     BAD_IMAGES = 3
+    GATE = 4
     MODEL_REFUSED = 65
     NO_IMAGES = 66
     CANNOT_WRITE = 73
@@ -45,6 +46,7 @@ class ExitCode(IntEnum):
 EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "finished; no more rows are errors than --max-bad tolerates",
     ExitCode.BAD_IMAGES: "finished; more rows are errors than --max-bad tolerates",
+    ExitCode.GATE: "a gate that was asked for does not hold",
     ExitCode.FATAL: "fatal error",
     ExitCode.USAGE: "wrong usage",
     ExitCode.MODEL_REFUSED: "the model file is missing, or was refused",

@@ -108,7 +108,8 @@ class Reading:
             raise UsageError(f"--max-pixels {self.max_pixels} is less than 1", "try 1000000")
         if not 0 < self.timeout < 1e6:
             raise UsageError(
-                f"--timeout {self.timeout:g} is not between 0 and 1000000 seconds", "try 20"
+                f"--timeout {self.timeout:g} is not above 0 and below 1000000 seconds",
+                "to wait longer for each file, try 86400, which is a day",
             )
         if self.workers is not None and not 0 <= self.workers <= MAX_WORKERS:
             raise UsageError(
@@ -148,7 +149,7 @@ class Computing:
         check_batch_size("--batch-size", self.batch_size)
         check_choice("--backend", self.backend, BACKENDS)
         check_choice("--precision", self.precision, PRECISIONS)
-        check_device_name(self.device)
+        check_device_name("--device", self.device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,11 +258,12 @@ class Job(Resuming, Reporting, Computing, Reading):
         return Reading(**{part.name: getattr(self, part.name) for part in fields(Reading)})
 
 
-def check_device_name(name: str) -> None:
+def check_device_name(option: str, name: str) -> None:
     """Raise UsageError unless ``name`` is ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
+        auto = "auto, " if option == "--device" else ""
         raise UsageError(
-            f"--device {name!r} is unknown", "choose from auto, cpu, cuda, cuda:0, ..., mps"
+            f"{option} {name!r} is unknown", f"choose from {auto}cpu, cuda, cuda:0, ..., mps"
         )
 
 

@@ -180,3 +180,9 @@ def test_numbers_of_numpy_and_any_kind_of_path_are_taken() -> None:
     assert taken == (2, True, 1, 2.0, 1.0, "cpu")
     assert list(map(type, taken)) == [int, bool, int, float, float, str]
     assert job.model == Path("CNN.pt")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), 1e6])
+def test_timeout_that_makes_no_sense_says_what_to_give_instead(seconds: float) -> None:
+    with pytest.raises(UsageError, match=r"^--timeout .*; to wait longer .* try 86400"):
+        Job("images", timeout=seconds)

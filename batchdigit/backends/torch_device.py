@@ -14,7 +14,7 @@ def choose_device(name: str) -> torch.device:
     ``auto`` takes the first of CUDA, MPS and the CPU that is there. Raises DeviceError for a device
     that is missing, UsageError for a name that is not a device's.
     """
-    check_device_name(name)
+    check_device_name("--device", name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
@@ -26,11 +26,14 @@ def choose_device(name: str) -> torch.device:
         if index >= count:
             raise DeviceError(
                 f"--device {name} is not here; usable CUDA devices: {count}",
-                "choose another device, or auto; `python -m torch.utils.collect_env` shows more",
+                "choose another device, or leave --device off; "
+                "`python -m torch.utils.collect_env` shows more",
             )
         return torch.device("cuda", index)
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("--device mps: no usable Apple GPU here", "choose cpu, or auto")
+        raise DeviceError(
+            "--device mps: no usable Apple GPU here", "choose cpu, or leave --device off"
+        )
     return torch.device(kind)
 
 

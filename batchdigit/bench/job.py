@@ -52,7 +52,7 @@ class BenchJob:
         for device in self.devices:
             if device == "auto":
                 raise UsageError("--devices auto names no device", "name them: cpu,cuda")
-            check_device_name(device)
+            check_device_name("--devices", device)
         for batch_size in self.batch_sizes:
             if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
                 raise UsageError(

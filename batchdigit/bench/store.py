@@ -43,6 +43,8 @@ def check_data_path(path: Path, *, force: bool = False) -> None:
     or where there is one that is no measurement and ``force`` is not given.
     """
     if path.suffix.lower() not in _FORMATS:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", f"name a file in it: {path / 'bench.json'}")
         raise UsageError(
             f"{path.name!r} does not say which format to write",
             f"end it in {', '.join(_FORMATS)}",

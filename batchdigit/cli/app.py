@@ -6,30 +6,28 @@ import typer
 
 from batchdigit.cli.bench import benches
 from batchdigit.cli.commands import Command, CommandGroup, GroupedCommand
-from batchdigit.cli.doctor import doctor
+from batchdigit.cli.doctor import DOCTOR_EXIT_CODES, doctor
 from batchdigit.cli.model import models
 from batchdigit.cli.options import (
-    DOCTOR_EXIT_CODES,
-    EXIT_CODES,
-    TRAIN_EXIT_CODES,
     VersionOption,
+    exit_codes,
 )
 from batchdigit.cli.process import give_up_stdout, occupy_standard_streams
-from batchdigit.cli.run import RUN_EXAMPLES, run
-from batchdigit.cli.train import train
+from batchdigit.cli.run import RUN_EPILOG, run
+from batchdigit.cli.train import TRAIN_EXIT_CODES, train
 from batchdigit.errors import ExitCode, OutputError
 from batchdigit.system.working_folder import keep_children_out_of_it
 
 app = typer.Typer(
     cls=CommandGroup,
     help="Which digit does each image show? Batch inference with a CNN over folders of images.",
-    epilog=EXIT_CODES,
+    epilog=exit_codes(*ExitCode),
     no_args_is_help=True,
     # Plain text reads just as well in a log, and rich takes longer to import than all the rest.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command(cls=GroupedCommand, epilog=f"{RUN_EXAMPLES}\n{EXIT_CODES}", no_args_is_help=True)(run)
+app.command(cls=GroupedCommand, epilog=RUN_EPILOG, no_args_is_help=True)(run)
 app.command(cls=Command, epilog=TRAIN_EXIT_CODES, no_args_is_help=True)(train)
 app.add_typer(benches, name="bench")
 app.add_typer(models, name="model")

@@ -17,6 +17,7 @@ from batchdigit.cli.options import (
     ForceOption,
     JsonOption,
     ModelOption,
+    exit_codes,
     is_terminal,
     number_or_auto,
     print_json,
@@ -24,13 +25,16 @@ from batchdigit.cli.options import (
     source_paths,
 )
 from batchdigit.cli.process import command
-from batchdigit.errors import UsageError
+from batchdigit.errors import ExitCode, UsageError
 from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING, default_model
 from batchdigit.sources.apart import check_apart
 from batchdigit.system.imports import loading
 from batchdigit.system.progress import show_progress
 
 BENCH = BenchJob()  # the defaults, for --help
+BENCH_EXIT_CODES = exit_codes(
+    ExitCode.MODEL_REFUSED, ExitCode.NO_IMAGES, ExitCode.CANNOT_WRITE, OK="measured"
+)
 BENCH_EXAMPLES = """\b
 Examples:
   batchdigit bench ./images
@@ -57,7 +61,7 @@ benches = typer.Typer(
 benches.command(cls=Command, epilog=COMPARE_EXIT_CODES, no_args_is_help=True)(compare)
 
 
-@benches.command(cls=Command, epilog=BENCH_EXAMPLES)
+@benches.command(cls=Command, epilog=f"{BENCH_EXAMPLES}\n{BENCH_EXIT_CODES}")
 def measure(
     source: Annotated[
         list[str] | None,

@@ -8,16 +8,18 @@ from typing import Annotated
 
 import typer
 
-from batchdigit.cli.options import JsonOption, print_json, print_lines
+from batchdigit.cli.options import JsonOption, exit_codes, print_json, print_lines
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode, UsageError
 from batchdigit.system.imports import loading
 
-EXIT_CODES = """\b
-Exit codes:
-  0      nothing got slower by more than --fail-over beyond the noise
-  1      something did, or no longer runs
-  2      wrong usage, or a file that is not a measurement"""
+EXIT_CODES = exit_codes(
+    ExitCode.GATE,
+    ExitCode.CANNOT_WRITE,
+    OK="nothing got slower by more than --fail-over beyond the noise",
+    GATE="something did, or no longer runs",
+    USAGE="wrong usage, or a file that is not a measurement",
+)
 _PERCENT = re.compile(r"(\d{1,4}(?:\.\d{1,6})?)%", re.ASCII)
 _FILE = "A JSON file written by batchdigit bench."
 
@@ -33,7 +35,7 @@ def compare(
         typer.Option(
             "--fail-over",
             metavar="P%",
-            help="Exit with 1 if any rate fell by more than this beyond the noise.",
+            help="Exit with 4 if any rate fell by more than this beyond the noise.",
         ),
     ] = "10%",
     as_json: JsonOption = False,
@@ -55,7 +57,7 @@ def compare(
             print_json(comparison.as_json(), "")
         else:
             print_lines(comparison_lines(comparison), "")
-        raise typer.Exit(ExitCode.FATAL if comparison.failed else ExitCode.OK)
+        raise typer.Exit(ExitCode.GATE if comparison.failed else ExitCode.OK)
 
 
 def _share(text: str) -> float:

@@ -15,6 +15,7 @@ from batchdigit.cli.options import (
     ModelOption,
     NoModelCheckOption,
     StdOption,
+    exit_codes,
     print_json,
     print_lines,
 )
@@ -23,6 +24,12 @@ from batchdigit.errors import ExitCode
 from batchdigit.job import Job, default_model
 from batchdigit.places import STDOUT
 from batchdigit.reports.formats import choose_format
+
+DOCTOR_EXIT_CODES = exit_codes(
+    ExitCode.CANNOT_WRITE,
+    OK="no problem, though there may be warnings",
+    FATAL="at least one problem",
+)
 
 
 def doctor(

@@ -11,12 +11,12 @@ import typer
 from batchdigit.cli.commands import Command, CommandGroup
 from batchdigit.cli.lines import conversion_lines, inspection_lines
 from batchdigit.cli.options import (
-    MODEL_EXIT_CODES,
     ClassNameOption,
     JsonOption,
     MeanOption,
     NoModelCheckOption,
     StdOption,
+    exit_codes,
     log,
     print_json,
     print_lines,
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from batchdigit.backends.known_digits import KnownDigits
 
 LOG = logging.getLogger(__name__)
+_CODES = (ExitCode.MODEL_REFUSED, ExitCode.CANNOT_WRITE)
+MODEL_EXIT_CODES = exit_codes(*_CODES, OK="done")
+INSPECT_EXIT_CODES = exit_codes(*_CODES, OK="a run accepts the model file")
+CONVERT_EXIT_CODES = exit_codes(*_CODES, OK="the model is converted")
 models = typer.Typer(
     cls=CommandGroup,
     help="Inspect model files, and convert them.",
@@ -40,7 +44,7 @@ models = typer.Typer(
 )
 
 
-@models.command(cls=Command, epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+@models.command(cls=Command, epilog=INSPECT_EXIT_CODES, no_args_is_help=True)
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The model file.")],
     class_name: ClassNameOption = None,
@@ -76,7 +80,7 @@ def inspect(
         raise typer.Exit(ExitCode.OK if inspection.usable else ExitCode.MODEL_REFUSED)
 
 
-@models.command(cls=Command, epilog=MODEL_EXIT_CODES, no_args_is_help=True)
+@models.command(cls=Command, epilog=CONVERT_EXIT_CODES, no_args_is_help=True)
 def convert(
     source: Annotated[
         Path, typer.Argument(metavar="IN", readable=False, help="A model file that a run accepts.")

@@ -21,28 +21,19 @@ from batchdigit.version import __version__
 LOG = logging.getLogger(__name__)
 
 
-def _exit_codes(meanings: dict[ExitCode, str]) -> str:
-    lines = [f"  {code:<6} {meaning}" for code, meaning in meanings.items()]
+def exit_codes(*codes: ExitCode, **own: str) -> str:
+    """The end of a command's help: ``codes``, 0, 1, 2 and 128+N, each with what it means.
+
+    ``own`` meanings, by the name of the code, stand instead of the common ones.
+    """
+    common = (ExitCode.OK, ExitCode.FATAL, ExitCode.USAGE)
+    lines = [
+        f"  {code:<6} {own.get(code.name, meaning)}"
+        for code, meaning in EXIT_CODE_MEANINGS.items()
+        if code in (*common, *codes)
+    ]
     # \b keeps click from joining the lines that follow into one paragraph.
     return "\n".join(["\b", "Exit codes:", *lines, "  128+N  stopped by signal N"])
-
-
-def _exit_codes_without(*codes: ExitCode) -> str:
-    meanings = EXIT_CODE_MEANINGS | {ExitCode.OK: "done"}
-    return _exit_codes({code: meaning for code, meaning in meanings.items() if code not in codes})
-
-
-EXIT_CODES = _exit_codes(EXIT_CODE_MEANINGS)
-TRAIN_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES, ExitCode.FILES_GONE)
-MODEL_EXIT_CODES = _exit_codes_without(ExitCode.BAD_IMAGES, ExitCode.FILES_GONE, ExitCode.NO_IMAGES)
-DOCTOR_EXIT_CODES = _exit_codes(
-    {
-        ExitCode.OK: "no problem, though there may be warnings",
-        ExitCode.FATAL: "at least one problem",
-        ExitCode.USAGE: EXIT_CODE_MEANINGS[ExitCode.USAGE],
-        ExitCode.CANNOT_WRITE: EXIT_CODE_MEANINGS[ExitCode.CANNOT_WRITE],
-    }
-)
 
 
 def _print_version(wanted: bool) -> None:
@@ -134,7 +125,7 @@ def number_or_auto(option: str, text: str) -> int | None:
     except ValueError as error:
         raise UsageError(
             f"{option} {text!r} is neither a whole number nor auto",
-            f"write {'256' if option == '--batch-size' else '2'} or auto",
+            f"write {'256' if option.startswith('--batch-size') else '2'} or auto",
         ) from error
 
 

@@ -23,6 +23,7 @@ from batchdigit.cli.options import (
     NoModelCheckOption,
     StdOption,
     VersionOption,
+    exit_codes,
     is_terminal,
     log,
     number_or_auto,
@@ -30,7 +31,7 @@ from batchdigit.cli.options import (
 )
 from batchdigit.cli.process import Ending, command
 from batchdigit.cli.prometheus import Metrics, write_metrics
-from batchdigit.errors import UsageError
+from batchdigit.errors import ExitCode, UsageError
 from batchdigit.job import Job, Tolerance, default_model
 from batchdigit.labels import read_labels
 from batchdigit.places import STDOUT, own_paths
@@ -51,6 +52,8 @@ Examples:
   batchdigit run scans/ more/7.png --model CNN.pt --topk 3 --out preds.parquet
   batchdigit run ./images --out - | cut -d, -f1,2
 """
+RUN_EXIT_CODES = exit_codes(*(code for code in ExitCode if code is not ExitCode.GATE))
+RUN_EPILOG = f"{RUN_EXAMPLES}\n{RUN_EXIT_CODES}"
 
 
 def run(
@@ -172,7 +175,7 @@ def run(
         counts = summary.counts()
         log(logging.INFO, run_lines(summary, job), "finished", **counts, summary=summary.as_json())
         log(logging.DEBUG, run_details(summary))
-        log(logging.WARNING, run_warnings(summary, job), "look")
+        log(logging.WARNING, run_warnings(summary, job))
         log(logging.ERROR, run_complaints(summary, job), "error_rows", **counts)
         if as_json:
             print_json(summary.as_json(), "the report itself is complete")

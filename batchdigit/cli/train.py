@@ -10,13 +10,17 @@ from typing import Annotated
 import typer
 
 from batchdigit.cli.lines import training_lines
-from batchdigit.cli.options import ForceOption, log
+from batchdigit.cli.options import ForceOption, exit_codes, log
 from batchdigit.cli.process import command
+from batchdigit.errors import ExitCode
 from batchdigit.job import PREPROCESSING
 from batchdigit.system.imports import loading
 from batchdigit.system.progress import show_progress
 from batchdigit.training.job import TrainJob
 
+TRAIN_EXIT_CODES = exit_codes(
+    ExitCode.MODEL_REFUSED, ExitCode.NO_IMAGES, ExitCode.CANNOT_WRITE, OK="the model is written"
+)
 TRAIN = TrainJob(data=Path("DIR"), out=Path("FILE"))  # the defaults, for --help
 
 

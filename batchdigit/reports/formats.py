@@ -81,7 +81,7 @@ def choose_format(out: Path, name: str | None) -> ReportFormat:
     """The format called ``name``, or if that is None, the one that the extension of ``out`` names.
 
     ``.gz`` after the extension asks for gzip. Standard output is CSV unless ``name`` says
-    otherwise. Raises UsageError for a format that does not exist.
+    otherwise. Raises UsageError for a format that does not exist, or a folder.
     """
     file_name = out.name.lower()
     gzipped = file_name.endswith(".gz")
@@ -89,6 +89,8 @@ def choose_format(out: Path, name: str | None) -> ReportFormat:
     if out == STDOUT:
         suffix, gzipped = "csv", False
     if name is None and suffix not in FORMATS:
+        if out.is_dir():
+            raise UsageError(f"{out} is a folder", f"name a file in it: {out / 'preds.csv'}")
         raise UsageError(
             f"{out.name!r} does not say which format to write",
             f"end it in .{', .'.join(FORMATS)} or give --format",

@@ -30,6 +30,7 @@ from batchdigit.system.json_objects import read_json_object
 from batchdigit.system.regular import OpenToOthersError
 
 _LOG = logging.getLogger(__name__)
+DELETED = "was deleted"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +83,13 @@ class Past:
                 extra=about("not_reused", why="settings", differences=others),
             )
             return self
-        if not _is_as_published(job.out, state):
+        if became := _what_became_of(job.out, state):
             _LOG.warning(
-                "%s is not as it was published: the reused rows come from %s",
+                "%s %s since it was published: the reused rows come from %s",
                 job.out,
+                became,
                 state.path,
-                extra=about("report_edited"),
+                extra=about("report_deleted" if became == DELETED else "report_edited"),
             )
         taken = comparison.index_of[comparison.index_of >= 0]
         places = np.delete(self.places, taken)
@@ -196,13 +198,16 @@ def _check_number(job: Job, found: int) -> None:
         _check_gone(job, {"gone": before - found}, before, least="at least ")
 
 
-def _is_as_published(out: Path, state: State) -> bool:
+def _what_became_of(out: Path, state: State) -> str:
+    """What was done to the last report, in words; empty if it is as it was published."""
     try:
         with open(out, "rb") as report:
             parts = iter(lambda: report.read(1 << 20), b"")
-            return bool(_sha256(parts) == state.report["sha256"])
-    except OSError:
-        return False
+            return "" if _sha256(parts) == state.report["sha256"] else "was edited"
+    except FileNotFoundError:
+        return DELETED
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error}), so that nobody knows what it became"
 
 
 def _digest_files(files: FileList, stamps: Stamps) -> str:

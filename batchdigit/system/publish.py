@@ -183,15 +183,20 @@ def check_target(path: Path) -> None:
     with writing(path):
         target = resolve(path)
         if not target.name:
-            raise OutputError(f"cannot write {path}: it is a folder", "name a file")
+            raise OutputError(
+                f"cannot write {path}: it is a folder", f"name a file in it: {path / 'NAME'}"
+            )
         try:
             status = os.stat(path)  # of the path, since the target has no name where it is a pipe
         except FileNotFoundError:
             return
+        if stat.S_ISDIR(status.st_mode):
+            raise OutputError(
+                f"cannot write {path}: it is a folder", f"name a file in it: {path / 'NAME'}"
+            )
         if not stat.S_ISREG(status.st_mode):
             raise OutputError(
-                f"cannot write {path}: it exists and is not a regular file",
-                "choose another name, or - for standard output",
+                f"cannot write {path}: it exists and is not a regular file", "choose another name"
             )
         if _is_mount_point(target):
             raise OutputError(

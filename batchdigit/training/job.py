@@ -56,4 +56,4 @@ class TrainJob:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range", "take 0 or a positive number")
         check_batch_size("--batch-size", self.batch_size)
-        check_device_name(self.device)
+        check_device_name("--device", self.device)

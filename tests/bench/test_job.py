@@ -11,7 +11,7 @@ from batchdigit.errors import UsageError
         ({"seconds": float("nan")}, "--seconds nan"),
         ({"backends": ("auto",)}, "--backends 'auto'"),
         ({"devices": ("auto",)}, "--devices auto"),
-        ({"devices": ("gpu",)}, "--device 'gpu'"),
+        ({"devices": ("gpu",)}, "--devices 'gpu' is unknown; choose from cpu, cuda"),
         ({"precisions": ("auto",)}, "--precisions 'auto'"),
         ({"batch_sizes": (0,)}, "--batch-sizes 0"),
         ({"workers": (-1,)}, "--workers -1"),

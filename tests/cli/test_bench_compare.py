@@ -23,12 +23,12 @@ def test_command_says_what_changed_and_exits_as_documented(tmp_path: Path) -> No
     assert done.exit_code == 0
     assert "no difference" in done.output
     done = runner.invoke(app, ["bench", "compare", str(before), str(after)])
-    assert done.exit_code == 1
+    assert done.exit_code == 4
     assert "verdict: slower by more than 10%" in done.output
     done = runner.invoke(app, ["bench", "compare", str(before), str(after), "--fail-over", "40%"])
     assert done.exit_code == 0
     done = runner.invoke(app, ["bench", "compare", str(before), str(after), "--json"])
-    assert done.exit_code == 1
+    assert done.exit_code == 4
     data = json.loads(done.stdout)
     assert (data["verdict"], data["failed"]) == ("slower", True)
     assert len(data["points"]) == 12

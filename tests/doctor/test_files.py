@@ -78,7 +78,7 @@ def test_model_of_ones_own_is_said_to_predict_not_to_be_right(
     [
         ("nowhere/preds.csv", "No such file or directory"),
         ("plain/preds.csv", "Not a directory"),
-        ("folder.csv", "not a regular file"),
+        ("folder.csv", "it is a folder"),
         ("/proc/preds.csv", "cannot write /proc/preds.csv"),
     ],
 )

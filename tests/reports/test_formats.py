@@ -201,6 +201,11 @@ def test_extension_that_says_no_format_is_an_error(out: str) -> None:
         choose_format(Path(out), None)
 
 
+def test_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{tmp_path} is a folder; name a file in it: {tmp_path}/"):
+        choose_format(tmp_path, None)
+
+
 @pytest.mark.parametrize(
     ("out", "name"), [("report.xls", None), ("report.csv", "xml"), ("-", "xlsx")]
 )

@@ -180,7 +180,22 @@ def test_edited_report_is_noticed_and_not_trusted(
     predicted.clear()
     out.write_text(whole.replace("00.png,", "00.png,9"))
     update(out, digits)
-    assert "is not as it was published" in caplog.text
+    assert f"{out} was edited since it was published" in caplog.text
+    assert out.read_text() == whole
+    assert predicted == []
+
+
+def test_deleted_report_is_not_called_edited(
+    tmp_path: Path, digits: Path, predicted: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out.csv"
+    update(out, digits)
+    whole = out.read_text()
+    predicted.clear()
+    out.unlink()
+    update(out, digits)
+    assert f"{out} was deleted since it was published" in caplog.text
+    assert "edited" not in caplog.text
     assert out.read_text() == whole
     assert predicted == []
 

@@ -74,9 +74,10 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
 def test_what_is_not_a_regular_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out.csv"
     out.mkdir() if kind == "folder" else os.mkfifo(out)
+    said = {"folder": f"it is a folder; name a file in it: {out}/", "fifo": "not a regular file"}
     with (
         Publication(force=True) as publication,
-        pytest.raises(OutputError, match="not a regular file"),
+        pytest.raises(OutputError, match=said[kind]),
     ):
         publication.create(out)
     assert os.listdir(tmp_path) == ["out.csv"]

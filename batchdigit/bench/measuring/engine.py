@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from batchdigit.system.processes import starting_processes
 from batchdigit.system.working_folder import python, starting_elsewhere
 
 _Result = TypeVar("_Result")
+_OPTIONS_OF_RUN = re.compile(r"(--(?:backend|device|precision|batch-size))(?![\w-])")
 
 
 class Engine:
@@ -75,8 +78,8 @@ class Engine:
                 f"the process that measured {self._name} has died",
                 "see that memory suffices, or leave it out by --backends or --devices",
             ) from error
-        except BatchdigitError:
-            raise
+        except BatchdigitError as error:
+            raise _in_words_of_bench(error) from error
         except Exception as error:  # a full disk, a fault of a driver
             raise BatchdigitError(
                 f"{self._name}: {type(error).__name__}: {error}", "see `batchdigit doctor`"
@@ -98,6 +101,16 @@ def running(job: BenchJob, engines: Mapping[str, Setting]) -> Iterator[dict[str,
             name: stack.enter_context(Engine(job, setting, folder))
             for name, setting in engines.items()
         }
+
+
+def _in_words_of_bench(error: BatchdigitError) -> BatchdigitError:
+    """The error of a run, naming the options of ``bench`` instead of those of ``run``."""
+    told = copy.copy(error)
+    told.problem, told.remedy = (
+        _OPTIONS_OF_RUN.sub(r"\1s", text) for text in (error.problem, error.remedy)
+    )
+    told.args = ("; ".join(part for part in (told.problem, told.remedy) if part),)
+    return told
 
 
 class EngineDiedError(BatchdigitError):

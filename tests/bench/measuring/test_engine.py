@@ -13,7 +13,7 @@ from batchdigit.bench.measuring.engine import (
     running,
     seconds_of_command,
 )
-from batchdigit.errors import BatchdigitError, CheckpointError
+from batchdigit.errors import BatchdigitError, CheckpointError, DeviceError
 from batchdigit.job import Job
 from batchdigit.sources.folder import open_folders
 from tests.support.measurements import GPU, ONNX
@@ -61,6 +61,19 @@ def test_stopped_benchmark_leaves_no_process_behind(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(parent, 0)
+
+
+def want_a_device(_job: Job) -> None:
+    raise DeviceError("--device cuda is not here", "choose --device cpu, not --device-name")
+
+
+def test_engine_names_the_options_of_bench(tmp_path: Path) -> None:
+    with (
+        Engine(JOB, ONNX, tmp_path) as engine,
+        pytest.raises(DeviceError, match="^--devices cuda is not here; ") as caught,
+    ):
+        engine.ask(want_a_device, ONNX)
+    assert caught.value.remedy == "choose --devices cpu, not --device-name"
 
 
 def test_engine_says_what_went_wrong(tmp_path: Path) -> None:

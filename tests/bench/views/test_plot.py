@@ -176,7 +176,7 @@ def test_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="create its folder first"):
         draw(CASES["one point"], tmp_path / "missing" / "plot.svg")
     (tmp_path / "plot.svg").mkdir()
-    with pytest.raises(OutputError, match="not a regular file"):
+    with pytest.raises(OutputError, match="it is a folder; name a file in it"):
         check_plot_path(tmp_path / "plot.svg")
 
 
