@@ -90,7 +90,7 @@ class JobOptions(PredictOptions, ReportOptions, total=False):
 
 # Options that only a report in a file has.
 _ONLY_FOR_REPORTS = {
-    *("out", "format", "max_bad", "save_fitted", "force"),
+    *("out", "format", "parents", "bom", "max_bad", "save_fitted", "force"),
     *(option.name for option in fields(Resuming)),
 }
 

@@ -160,7 +160,9 @@ class Reporting:
     classes, in order; without them the report has their numbers. Rows with a confidence below
     ``review_below`` need a person's review. ``explain`` adds columns about the fitting.
     ``save_fitted`` is a folder for the images that the network saw. ``force`` replaces files that
-    this program did not write, or that are read-only. ``max_bad`` is how many error
+    this program did not write, or that are read-only. ``parents`` makes the folder of the report if
+    it is missing. ``bom`` lets a CSV or TSV report begin with the mark by which Excel knows UTF-8.
+    ``max_bad`` is how many error
     rows are tolerated; a number, or text as the command line has it, is accepted too.
     """
 
@@ -172,6 +174,8 @@ class Reporting:
     explain: bool = False
     save_fitted: Path | None = None
     force: bool = False
+    parents: bool = False
+    bom: bool = False
     max_bad: Tolerance = Tolerance()
 
     def __post_init__(self) -> None:

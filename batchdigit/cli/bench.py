@@ -17,6 +17,7 @@ from batchdigit.cli.options import (
     ForceOption,
     JsonOption,
     ModelOption,
+    ParentsOption,
     exit_codes,
     is_terminal,
     number_or_auto,
@@ -29,6 +30,7 @@ from batchdigit.errors import ExitCode, UsageError
 from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING, default_model
 from batchdigit.sources.apart import check_apart
 from batchdigit.system.imports import loading
+from batchdigit.system.parents import parents_made
 from batchdigit.system.progress import show_progress
 
 BENCH = BenchJob()  # the defaults, for --help
@@ -126,6 +128,7 @@ def measure(
         ),
     ] = None,
     force: ForceOption = False,
+    parents: ParentsOption = False,
     as_json: JsonOption = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show no progress, print no table.")
@@ -136,7 +139,10 @@ def measure(
     Whole runs try backends, devices, precisions, batch sizes and numbers of workers in turns, and
     their results are compared. The best setting is printed as a command to paste.
     """
-    with command("nothing was written", quiet=quiet) as ending:
+    with (
+        command("nothing was written", quiet=quiet) as ending,
+        parents_made(out, plot, wanted=parents),
+    ):
         job = BenchJob(
             source=source_paths(source or ()),
             model=model or default_model(),

@@ -55,9 +55,11 @@ def log_to_file(path: Path, log_format: str = "text") -> Iterator[None]:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         unread = "it is a FIFO that nobody reads" if error.errno == errno.ENXIO else ""
+        remedy = "choose another place for --log-file"
+        if error.errno == errno.ENOENT:
+            remedy = "create its folder first, or add --parents"
         raise OutputError(
-            f"cannot write the log {path}: {unread or error.strerror or error}",
-            remedy,
+            f"cannot write the log {path}: {unread or error.strerror or error}", remedy
         ) from error
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     with _handling(handler):

@@ -15,6 +15,7 @@ from batchdigit.cli.options import (
     JsonOption,
     MeanOption,
     NoModelCheckOption,
+    ParentsOption,
     StdOption,
     exit_codes,
     log,
@@ -26,6 +27,7 @@ from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.job import Job
 from batchdigit.modelfiles.file import read_model_file
 from batchdigit.system.imports import loading
+from batchdigit.system.parents import parents_made
 
 if TYPE_CHECKING:
     from batchdigit.backends.known_digits import KnownDigits
@@ -94,6 +96,7 @@ def convert(
     class_name: ClassNameOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    parents: ParentsOption = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace OUT if it exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:
@@ -109,9 +112,10 @@ def convert(
                 convert_model,  # imports torch, which takes seconds
             )
 
-        conversion = convert_model(
-            source, target, class_name=class_name, mean=mean, std=std, force=force
-        )
+        with parents_made(target, wanted=parents):
+            conversion = convert_model(
+                source, target, class_name=class_name, mean=mean, std=std, force=force
+            )
         ending.after_signal = "the conversion is complete"
         log(logging.INFO, conversion_lines(conversion))
 

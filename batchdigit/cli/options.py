@@ -106,6 +106,14 @@ ForceOption = Annotated[
         help="Replace files that batchdigit did not write, or that are read-only.",
     ),
 ]
+ParentsOption = Annotated[
+    bool,
+    typer.Option(
+        "--parents",
+        rich_help_panel=REPORT,
+        help="Make the folders of the files that are written, if they are missing.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", rich_help_panel=MESSAGES, help="Print one JSON object.")
 ]

@@ -21,6 +21,7 @@ from batchdigit.cli.options import (
     MeanOption,
     ModelOption,
     NoModelCheckOption,
+    ParentsOption,
     StdOption,
     VersionOption,
     exit_codes,
@@ -40,6 +41,7 @@ from batchdigit.reports.recognise import check_outputs
 from batchdigit.sources.apart import check_apart
 from batchdigit.system.imports import loading
 from batchdigit.system.lock import hold_output
+from batchdigit.system.parents import parents_made
 from batchdigit.system.processes import keep_memory
 from batchdigit.system.progress import show_progress
 from batchdigit.version import __version__
@@ -78,6 +80,8 @@ def run(
     review_below: option.ReviewBelow = RUN.review_below,
     explain: option.Explain = RUN.explain,
     save_fitted: option.SaveFitted = RUN.save_fitted,
+    parents: ParentsOption = RUN.parents,
+    bom: option.Bom = RUN.bom,
     follow_symlinks: option.FollowSymlinks = RUN.follow_symlinks,
     timeout: option.Timeout = RUN.timeout,
     max_bytes: option.MaxBytes = RUN.max_bytes,
@@ -106,6 +110,7 @@ def run(
         after_signal = "the rows are incomplete"
     with (
         command(after_signal, quiet=quiet, verbose=verbose) as ending,
+        parents_made(out, log_file, metrics, wanted=parents),
         _log_and_metrics(
             ending,
             {"--out": out, "--log-file": log_file, "--metrics": metrics},
@@ -137,6 +142,8 @@ def run(
             review_below=review_below,
             explain=explain,
             save_fitted=save_fitted,
+            parents=parents,
+            bom=bom,
             follow_symlinks=follow_symlinks,
             allow_empty=allow_empty,
             timeout=timeout,
@@ -149,7 +156,7 @@ def run(
             fresh=fresh,
             wait=wait,
         )
-        form = choose_format(out, report_format)
+        form = choose_format(out, report_format, bom=bom)
         if out == STDOUT and as_json:
             raise UsageError(
                 "--json and the report would both go to standard output",

@@ -128,6 +128,14 @@ SaveFitted = Annotated[
         help="Save the 28x28 images that the network saw.",
     ),
 ]
+Bom = Annotated[
+    bool,
+    typer.Option(
+        "--bom",
+        rich_help_panel=REPORT,
+        help="Begin CSV or TSV with a byte order mark, by which Excel knows UTF-8.",
+    ),
+]
 FollowSymlinks = Annotated[
     bool,
     typer.Option(

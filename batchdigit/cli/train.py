@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from batchdigit.cli.lines import training_lines
-from batchdigit.cli.options import ForceOption, exit_codes, log
+from batchdigit.cli.options import ForceOption, ParentsOption, exit_codes, log
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
 from batchdigit.job import PREPROCESSING
 from batchdigit.system.imports import loading
+from batchdigit.system.parents import parents_made
 from batchdigit.system.progress import show_progress
 from batchdigit.training.job import TrainJob
 
@@ -40,6 +41,7 @@ def train(
         ),
     ],
     force: ForceOption = TRAIN.force,
+    parents: ParentsOption = False,
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision fetch MNIST into DIR.")
     ] = TRAIN.download,
@@ -112,7 +114,10 @@ def train(
         with loading("PyTorch", "torch"):
             from batchdigit.training import train as training  # torch takes seconds to import
 
-        with show_progress(sys.stderr, quiet=quiet, unit="batches") as progress:
+        with (
+            parents_made(out, wanted=parents),
+            show_progress(sys.stderr, quiet=quiet, unit="batches") as progress,
+        ):
             summary = training.train(
                 job,
                 on_progress=progress,

@@ -24,7 +24,7 @@ ACCOUNT_KEY = "batchdigit.run"
 
 
 class Format(Protocol):
-    """Writes a table to a stream, gzipped on request; ``columns`` gives the types of the cells.
+    """Writes a table to a stream as ``form`` says; ``columns`` gives the types of the cells.
 
     A format that is ``binary`` is compressed by itself, and no terminal can show it. ``packages``
     are those without which the rest of a run would do.
@@ -33,7 +33,9 @@ class Format(Protocol):
     binary: ClassVar[bool]
     packages: ClassVar[tuple[str, ...]]
 
-    def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type], /) -> None: ...
+    def __init__(
+        self, stream: BinaryIO, form: ReportFormat, columns: Mapping[str, type], /
+    ) -> None: ...
 
     def write(self, columns: Columns) -> None:
         """Append rows, which are given column by column."""
@@ -46,11 +48,14 @@ class Format(Protocol):
 class ReportFormat:
     """The name of a format (a key of FORMATS), and whether the report is gzipped.
 
-    Raises UsageError for a format that does not exist, or if both would compress.
+    ``bom`` lets text begin with the byte order mark of UTF-8, for tables that Excel opens. Raises
+    UsageError for a format that does not exist, if both would compress, and for a mark in a format
+    that has none.
     """
 
     name: str
     gzipped: bool = False
+    bom: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in FORMATS:
@@ -60,6 +65,12 @@ class ReportFormat:
         if self.gzipped and self.binary:
             raise UsageError(
                 f"a {self.name} report is compressed already", "leave .gz off its name"
+            )
+
+        if self.bom and not issubclass(FORMATS[self.name], _CsvFormat):
+            raise UsageError(
+                f"--bom is for csv and tsv, which Excel opens, and not for {self.name}",
+                "leave it off",
             )
 
     @property
@@ -74,14 +85,14 @@ class ReportFormat:
 
     def open(self, stream: BinaryIO, columns: Mapping[str, type]) -> Format:
         """Start a table with these columns on ``stream``."""
-        return FORMATS[self.name](stream, self.gzipped, columns)
+        return FORMATS[self.name](stream, self, columns)
 
 
-def choose_format(out: Path, name: str | None) -> ReportFormat:
+def choose_format(out: Path, name: str | None, *, bom: bool = False) -> ReportFormat:
     """The format called ``name``, or if that is None, the one that the extension of ``out`` names.
 
     ``.gz`` after the extension asks for gzip. Standard output is CSV unless ``name`` says
-    otherwise. Raises UsageError for a format that does not exist, or a folder.
+    otherwise. Raises UsageError for a folder, and where :class:`ReportFormat` does.
     """
     file_name = out.name.lower()
     gzipped = file_name.endswith(".gz")
@@ -95,7 +106,7 @@ def choose_format(out: Path, name: str | None) -> ReportFormat:
             f"{out.name!r} does not say which format to write",
             f"end it in .{', .'.join(FORMATS)} or give --format",
         )
-    return ReportFormat(name or suffix, gzipped)
+    return ReportFormat(name or suffix, gzipped, bom)
 
 
 class _TextStream(io.TextIOWrapper):
@@ -104,13 +115,14 @@ class _TextStream(io.TextIOWrapper):
     The gzip header holds neither a time nor a name, so that the same rows give the same bytes.
     """
 
-    def __init__(self, stream: BinaryIO, gzipped: bool) -> None:
+    def __init__(self, stream: BinaryIO, form: ReportFormat) -> None:
         self._gzip = None
-        if gzipped:
+        if form.gzipped:
             import gzip
 
             self._gzip = gzip.GzipFile("", "wb", fileobj=stream, mtime=0)
-        super().__init__(self._gzip or stream, encoding="utf-8", newline="")
+        encoding = "utf-8-sig" if form.bom else "utf-8"
+        super().__init__(self._gzip or stream, encoding=encoding, newline="")
 
     def finish(self) -> None:
         """Write everything to the binary stream."""
@@ -126,10 +138,10 @@ class _CsvFormat:
     packages: ClassVar[tuple[str, ...]] = ()
     delimiter = ","
 
-    def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type]) -> None:
+    def __init__(self, stream: BinaryIO, form: ReportFormat, columns: Mapping[str, type]) -> None:
         import csv
 
-        self._text = _TextStream(stream, gzipped)
+        self._text = _TextStream(stream, form)
         self._truths = [name for name, kind in columns.items() if kind is bool]
         lines = _LineFeeds(self._text, self.delimiter)
         self._writer = csv.writer(lines, delimiter=self.delimiter, lineterminator=lines.line_end)
@@ -172,8 +184,8 @@ class _JsonLinesFormat:
     binary: ClassVar = False
     packages: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, stream: BinaryIO, gzipped: bool, columns: Mapping[str, type]) -> None:
-        self._text = _TextStream(stream, gzipped)
+    def __init__(self, stream: BinaryIO, form: ReportFormat, columns: Mapping[str, type]) -> None:
+        self._text = _TextStream(stream, form)
 
     def write(self, columns: Columns) -> None:
         for row in zip(*columns.values(), strict=True):
@@ -190,7 +202,7 @@ class _ParquetFormat:
     binary: ClassVar = True
     packages: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    def __init__(self, stream: BinaryIO, _gzipped: bool, columns: Mapping[str, type]) -> None:
+    def __init__(self, stream: BinaryIO, _form: ReportFormat, columns: Mapping[str, type]) -> None:
         # Imported here because a run that writes text does not need it.
         import pyarrow
         from pyarrow import parquet

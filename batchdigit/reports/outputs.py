@@ -27,6 +27,7 @@ from batchdigit.resume.past import Past
 from batchdigit.sources.base import Source
 from batchdigit.system.events import about
 from batchdigit.system.lock import hold_output
+from batchdigit.system.parents import parents_made
 from batchdigit.system.publish import Publication, writing
 from batchdigit.system.regular import check_own
 from batchdigit.system.signals import signals_held, too_late_to_stop
@@ -42,7 +43,7 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     was predicted. Raises UsageError, OutputError or OutputBusyError.
     """
     # Before anything is made or waited for:
-    report_format = choose_format(job.out, job.format)
+    report_format = choose_format(job.out, job.format, bom=job.bom)
     check_outputs(job)
     if job.out == STDOUT:
         if sys.stdout is None:
@@ -62,6 +63,7 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
         )
 
     with (
+        parents_made(job.out, wanted=job.parents),
         hold_output(job.out, wait=job.wait, on_wait=say_waiting),
         Journal(job.out) as journal,
         Publication(journal.folder, part_of=job.out, force=job.force) as publication,

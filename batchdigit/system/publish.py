@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 
 from batchdigit.errors import OutputError, remedy_for
 from batchdigit.places import HALF_WRITTEN, STDOUT
+from batchdigit.system.paths import address_scheme
 from batchdigit.system.regular import check_own
 from batchdigit.system.replacing import Kind, check_replaceable, taken
 
@@ -27,7 +28,7 @@ _REMEDIES = {
     errno.EPERM: "choose another place",
     errno.EBUSY: "choose another place",
     errno.EIO: "check the disk, then run again",
-    errno.ENOENT: "create its folder first",
+    errno.ENOENT: "create its folder first, or add --parents",
     errno.EACCES: "let this user write there, or choose another place",
     errno.ELOOP: "remove that link",
     errno.ENOTDIR: "remove what stands in its way",
@@ -180,6 +181,7 @@ def _move_to_free_name(temporary: Path, target: Path) -> None:
 
 def check_target(path: Path) -> None:
     """Raise OutputError where no file can be put, which would otherwise show at the very end."""
+    check_no_address(path)
     with writing(path):
         target = resolve(path)
         if not target.name:
@@ -189,6 +191,7 @@ def check_target(path: Path) -> None:
         try:
             status = os.stat(path)  # of the path, since the target has no name where it is a pipe
         except FileNotFoundError:
+            os.stat(target.parent)  # which must be there
             return
         if stat.S_ISDIR(status.st_mode):
             raise OutputError(
@@ -208,6 +211,15 @@ def check_target(path: Path) -> None:
                 f"cannot write {path}: it belongs to another user, and its folder protects it",
                 "choose another name",
             )
+
+
+def check_no_address(path: Path) -> None:
+    """Raise OutputError for ``s3://bucket/file``, unless there are folders of such names."""
+    if address_scheme(str(path)) and not path.parent.exists():
+        raise OutputError(
+            f"cannot write {path}: it is an address, and nothing is sent",
+            "write to a file here, then copy it there",
+        )
 
 
 def resolve(path: Path) -> Path:

@@ -344,3 +344,43 @@ def test_files_of_others_are_replaced_only_by_force(
     assert program(*arguments, "-f").returncode == 0
     assert program(*arguments).returncode == 0
     assert all((tmp_path / name).read_text() != "precious" for name in names)
+
+
+def test_folders_of_the_outputs_are_made_on_request(
+    program: Program, digits: Path, tmp_path: Path
+) -> None:
+    files = [
+        "--out",
+        "new/a/preds.csv",
+        "--log-file",
+        "new/logs/run.log",
+        "--metrics",
+        "prom/b.prom",
+    ]
+    done = program("run", digits, *files)
+    assert done.returncode == 73
+    assert "create its folder first, or add --parents" in done.stderr
+    assert not (tmp_path / "new").exists()
+    done = program("run", tmp_path / "none", *files[:2], "--parents")
+    assert done.returncode == 66
+    assert not (tmp_path / "new").exists()
+    done = program("run", digits, *files, "--parents")
+    assert done.returncode == 0, done.stderr
+    assert all((tmp_path / file).is_file() for file in files[1::2])
+
+
+def test_report_for_excel_begins_with_a_mark_and_is_updated(
+    program: Program, digits: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    assert program("run", digits, "--out", out).returncode == 0
+    plain = out.read_bytes()
+    assert program("run", digits, "--out", out, "--bom").returncode == 0
+    assert out.read_bytes() == b"\xef\xbb\xbf" + plain
+    done = program("run", digits, "--out", out, "--bom", "--update")
+    assert done.returncode == 0
+    assert "published" not in done.stderr
+    assert out.read_bytes() == b"\xef\xbb\xbf" + plain
+    done = program("run", digits, "--out", "out.jsonl", "--bom")
+    assert done.returncode == 2
+    assert "--bom is for csv and tsv" in done.stderr

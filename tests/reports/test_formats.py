@@ -201,6 +201,29 @@ def test_extension_that_says_no_format_is_an_error(out: str) -> None:
         choose_format(Path(out), None)
 
 
+@pytest.mark.parametrize("gzipped", [False, True])
+@pytest.mark.parametrize("name", ["csv", "tsv"])
+def test_mark_for_excel_is_the_only_difference(name: str, gzipped: bool) -> None:
+    tables = {}
+    for bom in (False, True):
+        stream = io.BytesIO()
+        table = ReportFormat(name, gzipped, bom).open(stream, {"filename": str})
+        table.write({"filename": ["ü.png"]})
+        table.finish({})
+        data = stream.getvalue()
+        tables[bom] = gzip.decompress(data) if gzipped else data
+    assert tables[True] == b"\xef\xbb\xbf" + tables[False]
+    assert tables[False] == "filename\nü.png\n".encode()
+
+
+@pytest.mark.parametrize("name", ["jsonl", "parquet"])
+def test_mark_for_excel_is_for_what_excel_opens(name: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"--bom is for csv and tsv.* not for {name}; leave it off"
+    ):
+        choose_format(Path(f"a.{name}"), None, bom=True)
+
+
 def test_folder_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{tmp_path} is a folder; name a file in it: {tmp_path}/"):
         choose_format(tmp_path, None)
