@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from batchdigit.cli import run_options as option
 from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
@@ -50,6 +51,7 @@ def doctor(
             show_default=False,
         ),
     ] = STDOUT,
+    report_format: option.Format = None,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
     mean: MeanOption = None,
@@ -66,6 +68,7 @@ def doctor(
         job = Job(
             source=tuple(source or ["."]),
             out=out,
+            format=report_format,
             model=model or default_model(),
             class_name=class_name,
             mean=mean,

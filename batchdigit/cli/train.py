@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from batchdigit.cli.lines import training_lines
-from batchdigit.cli.options import ForceOption, ParentsOption, exit_codes, log
+from batchdigit.cli.options import ClassNameOption, ForceOption, ParentsOption, exit_codes, log
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
 from batchdigit.job import PREPROCESSING
@@ -77,6 +77,7 @@ def train(
             metavar="FILE", readable=False, help="A model to start from instead of random weights."
         ),
     ] = TRAIN.start,
+    class_name: ClassNameOption = TRAIN.class_name,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed gives the same weights.")
     ] = TRAIN.seed,
@@ -107,6 +108,7 @@ def train(
             variants=variants,
             preprocess=preprocess,
             start=start,
+            class_name=class_name,
             seed=seed,
             device=device,
             fresh=fresh,

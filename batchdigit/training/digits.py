@@ -25,6 +25,7 @@ from batchdigit.reading.reader import Reader
 from batchdigit.reading.startup import choose_start_method, one_thread, settle_in
 from batchdigit.reading.torch_workers import TorchWorkers
 from batchdigit.sources.folder import FolderSource, open_folders
+from batchdigit.sources.missing import meant_by
 from batchdigit.system.machine import available_cores
 from batchdigit.system.processes import starting_processes
 from batchdigit.system.words import counted
@@ -80,6 +81,12 @@ def load_splits(data: Path, *, download: bool, seed: int, preprocess: str = "aut
         return _load_mnist(data, download)
     if data.is_dir() and any((data / str(digit)).is_dir() for digit in range(MNIST.classes)):
         return _load_folder(data, seed, Reading(preprocess=preprocess))
+    if not data.exists():
+        problem, remedy = meant_by(str(data)) or (
+            f"there is no folder {data}",
+            "name the folder of the images, or add --download to fetch MNIST into it",
+        )
+        raise SourceError(problem, remedy)
     raise SourceError(
         f"{data} holds neither MNIST (MNIST/raw/) nor one folder for each digit (0/ to 9/)",
         "name another folder, or let --download fetch MNIST into this one",

@@ -19,7 +19,8 @@ class TrainJob:
     many pictures of each training image, in other hands and on other paper, take turns beside it;
     0 trains on the images alone. ``preprocess`` is how the images of a labelled folder are brought
     to 28x28, and should be what the model will be run with. ``start`` is a model file to begin with
-    instead of random weights.
+    instead of random weights; ``class_name`` is the name of its class, if it is a whole model and
+    that is not ``CNN``.
 
     Raises UsageError for a value that makes no sense.
     """
@@ -37,6 +38,7 @@ class TrainJob:
     variants: int = 3
     preprocess: str = "auto"
     start: Path | None = None
+    class_name: str | None = None
     seed: int = 0
     device: str = "auto"
     fresh: bool = False

@@ -59,7 +59,7 @@ class Trainer:
         self.transform = augmentation() if job.augment else _as_it_is
         self.model, self.start_sha256 = CNN(), ""
         if job.start is not None:
-            start = load_checkpoint(job.start)
+            start = load_checkpoint(job.start, job.class_name)
             if start.spec != MNIST:
                 raise CheckpointError(
                     f"{job.start} knows {counted(start.classes, 'class', 'classes')}, "

@@ -28,3 +28,9 @@ def test_full_standard_output_ends_with_73(program: Program) -> None:
         done = program("doctor", "--model", "none.pt", capture_output=False, stdout=full, stderr=-1)
     assert done.returncode == 73
     assert done.stderr.startswith("batchdigit: cannot write standard output")
+
+
+def test_report_that_a_run_would_write_may_name_its_format_apart(program: Program) -> None:
+    assert "give --format" in problem(program("doctor", "--out", "report"), 2)
+    done = program("doctor", "--out", "report", "--format", "csv", "--model", "none.pt", "--json")
+    assert (done.returncode, done.stderr) == (1, "")  # the model is missing

@@ -244,3 +244,19 @@ def test_mnist_that_is_not_mnist_is_an_error(tmp_path: Path, name: str, content:
     (tmp_path / "MNIST" / "raw" / name).write_bytes(content)
     with pytest.raises(SourceError, match="cannot load MNIST"):
         load_splits(tmp_path, download=False, seed=0, preprocess="exact")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("nowhere", "there is no folder nowhere; name the folder .*, or add --download"),
+        ("s3://bucket/digits", "is an address, .*; fetch it first"),
+        ("digits*", "is a pattern that matches no file"),
+    ],
+)
+def test_folder_that_is_not_there_says_what_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=said):
+        load_splits(Path(data), download=False, seed=0)

@@ -152,6 +152,18 @@ def test_given_weights_are_where_training_begins(splits: Splits) -> None:
     assert all(parameter.requires_grad for parameter in one.model.parameters())
 
 
+class Reader(CNN):
+    """A network of the same layers whose class has another name."""
+
+
+def test_given_model_may_have_a_class_of_another_name(splits: Splits, tmp_path: Path) -> None:
+    torch.save(Reader(), tmp_path / "reader.pt")
+    with pytest.raises(CheckpointError, match=r"add --class-name \S*Reader$"):
+        trainer(splits, start=tmp_path / "reader.pt")
+    one = trainer(splits, start=tmp_path / "reader.pt", class_name="Reader")
+    assert one.start_sha256
+
+
 def test_weights_of_other_classes_are_refused(splits: Splits, tmp_path: Path) -> None:
     torch.save(CNN(3).state_dict(), tmp_path / "three.pt")
     with pytest.raises(CheckpointError, match="knows 3 classes, not 10"):

@@ -71,6 +71,8 @@ def check_plot_path(path: Path, *, force: bool = False) -> None:
     without jinja2 for a page.
     """
     if path.suffix.lower() not in FORMATS:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", f"name a file in it: {path / 'bench.html'}")
         raise UsageError(
             f"{path.name!r} does not say which kind of plot to draw",
             f"end it in one of {', '.join(FORMATS)}",

@@ -175,6 +175,8 @@ def test_other_extensions_are_refused_before_anything_is_measured(
 def test_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="create its folder first"):
         draw(CASES["one point"], tmp_path / "missing" / "plot.svg")
+    with pytest.raises(UsageError, match=f"{tmp_path} is a folder; name a file in it"):
+        check_plot_path(tmp_path)
     (tmp_path / "plot.svg").mkdir()
     with pytest.raises(OutputError, match="it is a folder; name a file in it"):
         check_plot_path(tmp_path / "plot.svg")
