@@ -99,8 +99,8 @@ def run_warnings(summary: RunSummary, job: Job) -> Iterator[str]:
             if number:
                 yield (
                     f"{counted(number, 'image is', 'images are')} {looks}, which "
-                    "--preprocess exact leaves so; leave it off unless the model was trained on such "
-                    "images"
+                    "--preprocess exact leaves so; leave it off unless the model was trained on "
+                    "such images"
                 )
 
 
