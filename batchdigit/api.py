@@ -74,6 +74,8 @@ class ReportOptions(TypedDict, total=False):
     format: str | None
     save_fitted: AnyPath | None
     force: bool
+    parents: bool
+    bom: bool
     max_bad: Tolerance | SupportsIndex | str
     update: bool
     max_gone: Tolerance | SupportsIndex | str | None

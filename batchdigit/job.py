@@ -162,8 +162,8 @@ class Reporting:
     ``save_fitted`` is a folder for the images that the network saw. ``force`` replaces files that
     this program did not write, or that are read-only. ``parents`` makes the folder of the report if
     it is missing. ``bom`` lets a CSV or TSV report begin with the mark by which Excel knows UTF-8.
-    ``max_bad`` is how many error
-    rows are tolerated; a number, or text as the command line has it, is accepted too.
+    ``max_bad`` is how many error rows are tolerated; a number, or text as the command line has it,
+    is accepted too.
     """
 
     format: str | None = None
