@@ -107,8 +107,9 @@ def run_warnings(summary: RunSummary, job: Job) -> Iterator[str]:
 def run_complaints(summary: RunSummary, job: Job) -> Iterator[str]:
     """What is wrong with a finished run."""
     if summary.exit_code is ExitCode.BAD_IMAGES:
+        errors = "is an error" if summary.failed == 1 else "are errors"
         yield (
-            f"{summary.failed} of {summary.found} rows are errors, more than --max-bad "
+            f"{summary.failed} of {counted(summary.found, 'row')} {errors}, more than --max-bad "
             f"{job.max_bad} tolerates: {_error_rows(summary)}; see the column error"
         )
 

@@ -28,6 +28,7 @@ from batchdigit.sources.stamps import Stamps
 from batchdigit.system.events import about
 from batchdigit.system.json_objects import read_json_object
 from batchdigit.system.regular import OpenToOthersError
+from batchdigit.system.words import counted
 
 _LOG = logging.getLogger(__name__)
 DELETED = "was deleted"
@@ -174,7 +175,7 @@ def _check_gone(job: Job, counts: Mapping[str, int], before: int, *, least: str 
     gone = counts["gone"]
     if job.max_gone is not None and not job.max_gone.allows(gone, before):
         raise GoneError(
-            f"{least}{gone} of the {before} files of the last report {job.out} "
+            f"{least}{gone} of the {counted(before, 'file')} of the last report {job.out} "
             f"{'is' if gone == 1 else 'are'} gone, more than --max-gone {job.max_gone} allows",
             f"see whether all of {', '.join(job.source)} is there, and mounted; if they are meant "
             "to be gone, add --max-gone 100%",

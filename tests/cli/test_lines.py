@@ -234,7 +234,8 @@ def test_first_error_rows_are_named_with_their_reasons(failed: int, named: str) 
     bad = summary(failed=failed, exit_code=ExitCode.BAD_IMAGES, first_failures=ROWS[:failed])
     (complaint,) = run_complaints(bad, Job("images"))
     assert complaint == (
-        f"{failed} of 10 rows are errors, more than --max-bad 0 tolerates: {named}; "
+        f"{failed} of 10 rows {'is an error' if failed == 1 else 'are errors'}, more than "
+        f"--max-bad 0 tolerates: {named}; "
         "see the column error"
     )
     tolerated = summary(failed=failed, first_failures=ROWS[:failed])

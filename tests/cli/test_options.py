@@ -58,9 +58,10 @@ def test_stream_is_a_terminal_only_if_it_says_so() -> None:
 
 def test_fields_go_with_the_first_line_only(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    log(logging.INFO, ["one", "100%"], count=3)
+    log(logging.INFO, ["one", "100%"], "finished", count=3)
     assert caplog.messages == ["one", "100%"]
-    assert [record.fields for record in caplog.records] == [{"count": 3}, {}]  # type: ignore[attr-defined]
+    fields = [getattr(record, "fields", {}) for record in caplog.records]
+    assert fields == [{"event": "finished", "count": 3}, {}]
 
 
 def test_lines_and_json_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def test_quiet_says_one_line_when_rows_are_errors(program: Program, digits: Path
     done = program("run", digits, "--out", "out.csv", "--quiet")
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
-    assert "1 of 10 rows are errors" in done.stderr
+    assert "1 of 10 rows is an error" in done.stderr
 
 
 def test_quiet_run_says_one_line_when_something_is_wrong(program: Program, digits: Path) -> None:
@@ -170,7 +170,7 @@ def test_quiet_run_says_one_line_when_something_is_wrong(program: Program, digit
     (digits / "05.png").write_bytes(b"damaged")
     done = program("run", digits, "-o", "out.csv", "--quiet", "--update")
     line = problem(done, 3)
-    assert "1 of 10 rows are errors" in line
+    assert "1 of 10 rows is an error" in line
     assert "tolerates: 05.png (decode: " in line
 
 
