@@ -45,6 +45,7 @@ class ComputingOptions(TypedDict, total=False):
     """What computes, except the model."""
 
     class_name: str | None
+    key: str | None
     backend: str
     device: str
     precision: str
@@ -106,8 +107,9 @@ def predict(
     default is the one that the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged
     one. ``options`` are the fields of :class:`batchdigit.Job` that do not concern a report in a
     file: ``topk``, ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``,
-    ``class_name``, ``mean``, ``std``, ``model_check``, ``batch_size``, ``workers``, ``backend``,
-    ``device``, ``precision``, ``follow_symlinks``, ``allow_empty``, ``start_method``.
+    ``class_name``, ``key``, ``mean``, ``std``, ``model_check``, ``batch_size``, ``workers``,
+    ``backend``, ``device``, ``precision``, ``follow_symlinks``, ``allow_empty``,
+    ``start_method``.
 
     The columns are ``filename`` (string), ``prediction`` (Int64, or string with ``labels``),
     ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review`` (boolean),

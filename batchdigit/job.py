@@ -122,9 +122,10 @@ class Reading:
 class Computing:
     """Which model computes, by which backend, and on which device.
 
-    ``class_name`` is a name that the class of a whole pickled model may have instead of ``CNN``. If
-    ``backend``, ``device`` or ``precision`` is ``auto``, or ``batch_size`` is None, the program
-    chooses (see :mod:`batchdigit.backends.choice` and :mod:`batchdigit.auto`).
+    ``class_name`` is a name that the class of a whole pickled model may have instead of ``CNN``.
+    ``key`` says which of several models in the file is meant (``ema.model``). If ``backend``,
+    ``device`` or ``precision`` is ``auto``, or ``batch_size`` is None, the program chooses (see
+    :mod:`batchdigit.backends.choice` and :mod:`batchdigit.auto`).
 
     ``mean`` and ``std`` are what the model was trained with: it gets (pixel / 255 - mean) / std,
     white strokes on black. Without them it gets pixels from 0 to 1. With ``model_check``, a model
@@ -134,6 +135,7 @@ class Computing:
 
     model: Path = field(default_factory=default_model)
     class_name: str | None = None
+    key: str | None = None
     backend: str = "auto"
     device: str = "auto"
     precision: str = "fp32"

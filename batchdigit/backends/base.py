@@ -31,6 +31,14 @@ class Model(Protocol):
         """SHA-256 of the file, in hexadecimal."""
 
     @property
+    def key(self) -> str:
+        """Which of several models in the file it is; empty where there is no choice."""
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What the file names beside the weights that is not known as data."""
+
+    @property
     def kind(self) -> str:
         """How the weights were saved."""
 

@@ -137,7 +137,7 @@ def check_model(
         trial = _Trial(predictor or backend.predictor(model, 1), model.spec, digit_of, inverts)
         return trial.counts([*USUAL, *([model.carried] if model.carried else ())])
 
-    key = [__version__, model.sha256, model.spec.mean, model.spec.std, digit_of, inverts]
+    key = [__version__, model.sha256, model.key, model.spec.mean, model.spec.std, digit_of, inverts]
     if backend.precision != "fp32":
         key.append(backend.precision)
     counts, _ = remembered(

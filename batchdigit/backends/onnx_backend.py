@@ -45,6 +45,8 @@ class OnnxModel:
     spec: InputSpec
     open: Callable[[], Any]
     carried: tuple[float, float] | None = None
+    key: str = ""
+    unknown: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -94,7 +96,7 @@ class OnnxBackend:
         Raises CheckpointError for any other file.
         """
         if file.format == ONNX:
-            network = checked_onnx(file)
+            network = checked_onnx(file, job.key)
             return OnnxModel(
                 sha256=file.sha256,
                 kind="ONNX graph",
@@ -102,7 +104,7 @@ class OnnxBackend:
                 spec=network.spec.normalised(job.mean, job.std),
                 open=lambda: self._session(file.data),
             )
-        weights = read_weights(file, job.class_name).normalised(job.mean, job.std)
+        weights = read_weights(file, job.class_name, job.key).normalised(job.mean, job.std)
         return OnnxModel(
             sha256=weights.sha256,
             kind=weights.kind,
@@ -110,6 +112,8 @@ class OnnxBackend:
             spec=weights.spec,
             open=lambda: self._session(onnx_model(weights)),
             carried=weights.carried,
+            key=weights.key,
+            unknown=weights.unknown,
         )
 
     def _session(self, data: bytes) -> Any:

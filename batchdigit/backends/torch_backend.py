@@ -53,7 +53,7 @@ class TorchBackend:
 
     def load(self, file: ModelFile, job: Computing) -> Checkpoint:
         """The model in a file; see :func:`batchdigit.load_checkpoint`."""
-        weights = read_weights(file, job.class_name).normalised(job.mean, job.std)
+        weights = read_weights(file, job.class_name, job.key).normalised(job.mean, job.std)
         checkpoint = Checkpoint(build_model(weights), weights)
         if self.precision == "auto":
             self.precision, self._flips = self._choose_precision(checkpoint)
@@ -114,7 +114,7 @@ class TorchBackend:
         spec = checkpoint.spec
         version = str(torch.__version__)
         return " | ".join(
-            [what, hardware, precision, version, checkpoint.sha256, f"{spec.mean} {spec.std}"]
+            [what, hardware, precision, version, checkpoint.identity, f"{spec.mean} {spec.std}"]
         )
 
     def predictor(self, checkpoint: Checkpoint, k: int) -> Predictor:

@@ -26,13 +26,14 @@ class BenchJob:
     An empty ``source`` means the thousand digits of the package. ``seconds`` is about how long the
     whole benchmark takes. ``backends``, ``devices``, ``precisions``, ``batch_sizes`` and
     ``workers`` say what to try; where one is empty, what suits the machine is tried. None among
-    the last two is ``auto``. ``model``, ``class_name`` and ``preprocess`` are those of
-    :class:`Job`. Raises UsageError for options that make no sense.
+    the last two is ``auto``. ``model``, ``class_name``, ``key`` and ``preprocess`` are
+    those of :class:`Job`. Raises UsageError for options that make no sense.
     """
 
     source: tuple[Path, ...] = ()
     model: Path = field(default_factory=default_model)
     class_name: str | None = None
+    key: str | None = None
     preprocess: str = "auto"
     seconds: float = 60.0
     backends: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from batchdigit.cli.options import (
     ClassNameOption,
     ForceOption,
     JsonOption,
+    KeyOption,
     ModelOption,
     ParentsOption,
     exit_codes,
@@ -104,6 +105,7 @@ def measure(
     ] = None,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
+    key: KeyOption = None,
     preprocess: Annotated[
         str,
         typer.Option(
@@ -147,6 +149,7 @@ def measure(
             source=source_paths(source or ()),
             model=model or default_model(),
             class_name=class_name,
+            key=key,
             preprocess=preprocess,
             seconds=seconds,
             backends=_names("--backends", backends),

@@ -12,6 +12,7 @@ from batchdigit.cli import run_options as option
 from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
+    KeyOption,
     MeanOption,
     ModelOption,
     NoModelCheckOption,
@@ -54,6 +55,7 @@ def doctor(
     report_format: option.Format = None,
     model: ModelOption = None,
     class_name: ClassNameOption = None,
+    key: KeyOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     no_model_check: NoModelCheckOption = False,
@@ -71,6 +73,7 @@ def doctor(
             format=report_format,
             model=model or default_model(),
             class_name=class_name,
+            key=key,
             mean=mean,
             std=std,
             model_check=not no_model_check,

@@ -135,6 +135,7 @@ def inspection_lines(inspection: Inspection, known: KnownDigits | None = None) -
     facts = {
         "format": inspection.format,
         "kind": inspection.kind or "no weights found",
+        **({"keys": ", ".join(inspection.keys)} if inspection.keys else {}),
         "size": counted(inspection.size, "byte", separator=","),
         "sha256": inspection.sha256,
         "parameters": f"{inspection.parameters:,}",

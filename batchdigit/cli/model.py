@@ -13,6 +13,7 @@ from batchdigit.cli.lines import conversion_lines, inspection_lines
 from batchdigit.cli.options import (
     ClassNameOption,
     JsonOption,
+    KeyOption,
     MeanOption,
     NoModelCheckOption,
     ParentsOption,
@@ -50,6 +51,7 @@ models = typer.Typer(
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The model file.")],
     class_name: ClassNameOption = None,
+    key: KeyOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     no_model_check: NoModelCheckOption = False,
@@ -65,6 +67,7 @@ def inspect(
             source=(".",),
             model=file,
             class_name=class_name,
+            key=key,
             mean=mean,
             std=std,
             model_check=not no_model_check,
@@ -72,7 +75,7 @@ def inspect(
         with loading("numpy", "numpy"):
             from batchdigit.models.inspection import inspect_model
 
-        inspection = inspect_model(file, class_name)
+        inspection = inspect_model(file, class_name, key)
         known = _known_digits(job) if inspection.usable else None
         if as_json:
             read = known.as_json() if known else None
@@ -94,6 +97,7 @@ def convert(
         ),
     ],
     class_name: ClassNameOption = None,
+    key: KeyOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     parents: ParentsOption = False,
@@ -114,7 +118,7 @@ def convert(
 
         with parents_made(target, wanted=parents):
             conversion = convert_model(
-                source, target, class_name=class_name, mean=mean, std=std, force=force
+                source, target, class_name=class_name, key=key, mean=mean, std=std, force=force
             )
         ending.after_signal = "the conversion is complete"
         log(logging.INFO, conversion_lines(conversion))

@@ -60,6 +60,14 @@ ClassNameOption = Annotated[
         help="The name of the class of a whole pickled model, if not CNN.",
     ),
 ]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        rich_help_panel=MODEL,
+        help="Which of several models in the file: the keys that lead to it, as in ema.model.",
+    ),
+]
 ModelOption = Annotated[
     Path | None,
     typer.Option(

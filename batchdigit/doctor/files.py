@@ -33,11 +33,12 @@ def model(job: Job, _earlier: Earlier) -> list[Finding]:
 
 def _model(job: Job) -> Iterator[Finding]:
     from batchdigit.models.inspection import inspect_model
+    from batchdigit.models.weights import unknown_names
 
     source = "packaged" if is_packaged(job.model) else str(job.model)
     if os.environ.get(MODEL_VARIABLE) == str(job.model):
         source += f" (${MODEL_VARIABLE})"
-    inspection = inspect_model(job.model, job.class_name)
+    inspection = inspect_model(job.model, job.class_name, job.key)
     if inspection.problem:
         yield problem("model", f"{source}: {inspection.problem}", inspection.remedy)
     else:
@@ -46,6 +47,8 @@ def _model(job: Job) -> Iterator[Finding]:
             f"{source}: {inspection.kind}, {counted(inspection.classes or 0, 'class', 'classes')}, "
             f"SHA-256 {inspection.sha256[:12]}…",
         )
+        if inspection.unknown:
+            yield warning("model", *unknown_names(job.model, inspection.unknown).split("; ", 1))
 
 
 def is_packaged(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import platform
 from collections.abc import Iterator
@@ -18,11 +19,14 @@ from batchdigit.backends.known_digits import KnownDigits, check_model, warn
 from batchdigit.batches import Batch, Predictions
 from batchdigit.job import Job
 from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models.weights import unknown_names
 from batchdigit.reading.reader import Reader
 from batchdigit.reports.fitted_images import save_images
 from batchdigit.sources.base import Source
 from batchdigit.system.stopwatch import Stopwatch
 from batchdigit.version import versions
+
+_LOG = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -40,6 +44,8 @@ class LocalEngine:
             self._backend = open_backend(job, file)
         with stopwatch.stage("load"):
             self._model = self._backend.load(file, job)
+        if self._model.unknown:
+            _LOG.warning("%s", unknown_names(job.model, self._model.unknown))
         self.classes: int = self._model.classes
         self.backend = self._backend.name
         self.device = self._backend.device
@@ -57,6 +63,7 @@ class LocalEngine:
             "--backend": self.backend,
             "versions": versions(self.backend),
             "model": self._model.sha256,
+            **({"--key": self._model.key} if self._model.key else {}),
             "device": self.device,
             # Another kind of processor adds in another order, and so rounds differently.
             "processor": self._backend.processor,
@@ -143,6 +150,7 @@ class LocalEngine:
             "model": {
                 "path": str(self._job.model),
                 "sha256": self._model.sha256,
+                **({"key": self._model.key} if self._model.key else {}),
                 "kind": self._model.kind,
                 "format": self._model.format,
                 "classes": self.classes,

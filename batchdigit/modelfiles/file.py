@@ -41,7 +41,12 @@ SAVE_AGAIN = f"copy it again, or save it again by {SAVE_STATE}"
 
 # ModelProto of onnx.proto3: a version (field 1), then the name of the program that wrote it.
 _ONNX_START = re.compile(rb"\x08[\x01-\x7f]\x12[\x01-\x7f]")
-_OLD_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+# The magic number, in protocols 2 to 5, of which the last two may have a frame, or in 0 and 1.
+_OLD_START = re.compile(
+    rb"(\x80[\x02-\x05](\x95.{8})?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+    rb"|L119547037146038801333356L\n)\.",
+    re.DOTALL,
+)
 
 # What is to be done about some of the files that people give instead of a model.
 _REMEDIES = {
@@ -68,7 +73,7 @@ class ModelFile:
         """``ARCHIVE``, ``OLD_FORMAT``, ``SAFETENSORS``, ``ONNX``, or what else it is, in words."""
         if self.data[:4] == b"PK\x03\x04":
             return ARCHIVE
-        if self.data.startswith(_OLD_START):
+        if _OLD_START.match(self.data):
             return OLD_FORMAT
         if safetensors_header(self.data) is not None:
             return SAFETENSORS

@@ -10,17 +10,16 @@ The instructions are those of Python's ``pickletools``, protocols 0 to 5.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # what Python 2 called it, as torch writes
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from batchdigit.modelfiles.limits import MAX_GLOBALS, MAX_STEPS, PickleError, Work, check_name
-from batchdigit.modelfiles.standins import Instance, PersistentId, Resolve, stand_in
+from batchdigit.modelfiles.standins import Instance, OtherKey, PersistentId, Resolve, stand_in
 
 MAX_INTEGER_KEY = 2**60  # larger ones can share a hash; a dictionary of those takes forever
 
 _KEY_TYPES = (str, bytes, int, float, bool, type(None))
-# What Python 2 wrote; the modules that torch.save names have kept their names.
-_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 class Machine:
@@ -60,7 +59,8 @@ class Machine:
             module, name = "a name", "that is computed"
         check_name(module)
         check_name(name)
-        full = f"{_MODULES.get(module, module)}.{name}"
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        full = f"{module}.{name}"
         if (known := self.globals.get(full)) is not None:
             return known
         if len(self.globals) >= MAX_GLOBALS:
@@ -73,13 +73,25 @@ class Machine:
         if not isinstance(arguments, tuple | list):
             raise PickleError("a pickle with a call that has no list of arguments")
         self.work.add(len(arguments))  # because one item can be copied any number of times
-        if isinstance(function, type) and issubclass(function, Instance):
-            if function.global_name == "collections.OrderedDict":
-                for pairs in arguments:
-                    self.work.add(len(pairs))
-                return _dictionary(arguments)
-            return self.resolve(function(*arguments))
-        return self.resolve(Instance(function, *arguments))  # for example what another call gave
+        if not _is_stand_in(function):
+            return self.resolve(Instance(function, *arguments))  # for example what a call gave
+        name = function.global_name
+        if name == "collections.OrderedDict":
+            for pairs in arguments:
+                self.work.add(len(pairs))
+            return _dictionary(arguments)
+        if name == "collections.defaultdict" and len(arguments) <= 1:  # what makes new values
+            return {}
+        if name == "copyreg._reconstructor" and len(arguments) == 3:  # in protocols 0 and 1
+            made, base, state = arguments
+            plain = getattr(base, "global_name", "") == "builtins.object" and state is None
+            if _is_stand_in(made) and plain:
+                return self.resolve(made())
+        return self.resolve(function(*arguments))
+
+
+def _is_stand_in(function: Any) -> bool:
+    return isinstance(function, type) and issubclass(function, Instance)
 
 
 def _dictionary(arguments: Any) -> dict[Any, Any]:
@@ -91,22 +103,30 @@ def _dictionary(arguments: Any) -> dict[Any, Any]:
     return dictionary
 
 
-def _set_items(target: Any, items: list[Any]) -> None:
+def _set_items(target: Any, items: Sequence[Any]) -> None:
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # The hash of a tuple of tuples of ... can take forever.
-        if not isinstance(key, _KEY_TYPES):
-            raise PickleError("a pickle with a dictionary key that is neither text nor number")
         if isinstance(key, int) and abs(key) >= MAX_INTEGER_KEY:
             raise PickleError("a pickle with a dictionary key that no dictionary has")
         if isinstance(key, str | bytes):
             check_name(key)
         if isinstance(target, dict):  # else an Instance, whose items nobody asks for
-            target[key] = value
+            target[key if isinstance(key, _KEY_TYPES) else OtherKey(key)] = value
 
 
-def _extend(target: Any, items: list[Any]) -> None:
+def _extend(machine: Machine, items: Sequence[Any]) -> None:
+    """Give items to the list or object at the top of the stack."""
+    target = machine.stack[-1]
     if isinstance(target, list):
         target.extend(items)
+    elif isinstance(target, Instance):  # as if it were called with them
+        machine.call(target, items)
+
+
+def _update(machine: Machine, items: Sequence[Any]) -> None:
+    """Give keys and values to the dictionary or object at the top of the stack."""
+    _set_items(machine.stack[-1], items)
+    if isinstance(machine.stack[-1], Instance):
+        machine.call(machine.stack[-1], items)
 
 
 Instruction = Callable[[Machine, Any], None]
@@ -176,23 +196,20 @@ def _dict(items: list[Any]) -> dict[Any, Any]:
 
 
 def _append(machine: Machine, _: Any) -> None:
-    item = machine.pop()
-    _extend(machine.stack[-1], [item])
+    _extend(machine, [machine.pop()])
 
 
 def _appends(machine: Machine, _: Any) -> None:
-    items = machine.pop_to_mark()
-    _extend(machine.stack[-1], items)
+    _extend(machine, machine.pop_to_mark())
 
 
 def _setitem(machine: Machine, _: Any) -> None:
     value, key = machine.pop(), machine.pop()
-    _set_items(machine.stack[-1], [key, value])
+    _update(machine, [key, value])
 
 
 def _setitems(machine: Machine, _: Any) -> None:
-    items = machine.pop_to_mark()
-    _set_items(machine.stack[-1], items)
+    _update(machine, machine.pop_to_mark())
 
 
 def _global(machine: Machine, argument: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from batchdigit.modelfiles.file import (
 )
 from batchdigit.modelfiles.limits import MAX_DIMENSIONS, PickleError, PickleTooLargeError, Work
 from batchdigit.modelfiles.pickled import Pickle, read_pickle
+from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import Declarations, Storage, StoredTensor, check_sizes
 
 Buffer = bytes | memoryview
@@ -47,7 +48,8 @@ SAFETENSORS_DTYPES = {
 class Contents:
     """What a model file holds: plain Python data with StoredTensor and Instance in it.
 
-    ``globals`` are the classes and functions that its pickles name. ``excess`` says what it
+    ``globals`` are the classes and functions that its pickles name, ``calls`` those calls with
+    arguments that make no tensor, also those whose result the pickle drops. ``excess`` says what it
     declares beyond what it holds, or is empty. ``storages`` are the bytes of each storage by its
     key, in the order of bytes that ``byteorder`` names; safetensors has none. ``checksums`` says
     whether the file has any; they were right.
@@ -57,6 +59,7 @@ class Contents:
     storages: Mapping[str, Buffer] = field(default_factory=dict)
     byteorder: str = "little"
     globals: tuple[str, ...] = ()
+    calls: Sequence[Instance] = ()
     excess: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     checksums: bool = False
@@ -97,6 +100,7 @@ def _scan_archive(file: ModelFile) -> Contents:
         },
         byteorder=byteorder.decode(),
         globals=tuple(pickle.globals),
+        calls=declarations.calls,
         excess=declarations.excess,
         checksums=checksums,
     )
@@ -123,6 +127,7 @@ def _scan_old(file: ModelFile) -> Contents:
         root=content.root,
         storages=storages,
         globals=tuple({name: None for pickle in pickles for name in pickle.globals}),
+        calls=declarations.calls,
         excess=declarations.excess or excess,
     )
 

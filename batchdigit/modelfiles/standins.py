@@ -37,6 +37,20 @@ def stand_in(global_name: str) -> type[Instance]:
     return type("StandIn", (Instance,), {"global_name": global_name})
 
 
+@dataclass(frozen=True, eq=False)
+class OtherKey:
+    """A key of a dictionary that is neither text nor number; like no other key, and never hashed.
+
+    A class of the pickle's own could be equal to any text, and the hash of a tuple of tuples of ...
+    takes forever.
+    """
+
+    key: Any
+
+    def __str__(self) -> str:
+        return f"<{getattr(self.key, 'global_name', type(self.key).__name__)}>"
+
+
 @dataclass(frozen=True)
 class PersistentId:
     """A reference to what lies outside the pickle; ``torch.save`` keeps the numbers there."""

@@ -14,6 +14,8 @@ from typing import Any
 from batchdigit.modelfiles.limits import MAX_DIMENSIONS, MAX_NAME, MAX_TENSORS
 from batchdigit.modelfiles.standins import Instance, PersistentId
 
+UNTYPED = "bytes"
+PROTOCOL_0 = "was saved with pickle_protocol=0, so that not even torch can load it"
 DTYPES = {  # for each of torch's storage classes: the name of its type, the bytes of an element
     "torch.DoubleStorage": ("float64", 8),
     "torch.FloatStorage": ("float32", 4),
@@ -25,6 +27,9 @@ DTYPES = {  # for each of torch's storage classes: the name of its type, the byt
     "torch.CharStorage": ("int8", 1),
     "torch.ByteStorage": ("uint8", 1),
     "torch.BoolStorage": ("bool", 1),
+    "torch.ComplexDoubleStorage": ("complex128", 16),
+    "torch.ComplexFloatStorage": ("complex64", 8),
+    "torch.storage.UntypedStorage": (UNTYPED, 1),  # of types that torch added later
 }
 _REBUILD_TENSOR = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 _REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
@@ -37,7 +42,9 @@ TENSOR_DATA = frozenset(
         _REBUILD_PARAMETER,
         "collections.Counter",
         "collections.OrderedDict",
+        "builtins.object",
         "builtins.set",
+        "copyreg._reconstructor",
         "torch.Size",
         "torch.device",
     }
@@ -75,7 +82,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class _View:
+class StorageView:
     """The part of a storage that a tensor lies in, in elements."""
 
     key: str
@@ -84,17 +91,23 @@ class _View:
     elements: int
 
 
+class ProtocolZeroError(ValueError):
+    """A reference is written as text, as pickles of protocol 0 do it."""
+
+
 class Declarations:
     """Checks what a pickle declares about its tensors, one call at a time.
 
     Every call counts, even one whose result the pickle drops, because torch.save writes no such
-    call. ``excess`` says what was wrong first, or is empty.
+    call. ``excess`` says what was wrong first, or is empty. ``calls`` are those that make no
+    tensor.
     """
 
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
         self.excess = ""
-        self._views: dict[Any, _View] = {}
+        self.calls: list[Instance] = []
+        self._views: dict[Any, StorageView] = {}
         self._tensors = 0
 
     def resolve(self, node: Instance | PersistentId) -> Any:
@@ -106,11 +119,17 @@ class Declarations:
                 return self._tensor(*node.args)
             if node.global_name == _REBUILD_PARAMETER:
                 return self._parameter(*node.args)
+        except ProtocolZeroError:
+            self.excess = self.excess or PROTOCOL_0
         except (TypeError, ValueError) as error:
             self.excess = self.excess or f"declares an impossible tensor ({error})"
+        if isinstance(node, Instance) and node.args:
+            self.calls.append(node)
         return node
 
-    def _storage(self, pid: Any) -> _View:
+    def _storage(self, pid: Any) -> StorageView:
+        if isinstance(pid, str) and pid.startswith("('storage', "):
+            raise ProtocolZeroError
         # One reference can be used any number of times, so nothing of it may be long.
         if not isinstance(pid, tuple) or not 5 <= len(pid) <= 6:
             raise ValueError("an unknown reference")
@@ -125,12 +144,12 @@ class Declarations:
         if self.storages.setdefault(key, declared) != declared:
             raise ValueError(f"storage {key} twice, differently")
         if not view or view[0] is None:
-            return _View(key, dtype, 0, elements)
+            return StorageView(key, dtype, 0, elements)
         name, start, elements_of_view = view[0]  # as before torch 0.4
         check_sizes([start, elements_of_view])
         if start + elements_of_view > elements:
             raise ValueError(f"a part of storage {key} that lies outside it")
-        part = _View(key, dtype, start, elements_of_view)
+        part = StorageView(key, dtype, start, elements_of_view)
         if not isinstance(name, str) or self._views.setdefault(name, part) != part:
             raise ValueError(f"a part of storage {key} twice, differently")
         return part
@@ -141,7 +160,7 @@ class Declarations:
         self._tensors += 1
         if self._tensors > MAX_TENSORS:
             raise ValueError(f"more than {MAX_TENSORS} of them")
-        if not isinstance(storage, _View):
+        if not isinstance(storage, StorageView) or storage.dtype == UNTYPED:
             raise TypeError("without a storage")
         _check_others(others)
         shape, strides = _plain_sizes(shape), _plain_sizes(strides)

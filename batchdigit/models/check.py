@@ -4,96 +4,256 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import CheckpointError
-from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
+from batchdigit.modelfiles.file import SAVE_ANEW, SAVE_STATE, ModelFile
+from batchdigit.modelfiles.names import GETATTR, is_data, runs_things
 from batchdigit.modelfiles.scan import Contents
-from batchdigit.modelfiles.standins import Instance
-from batchdigit.modelfiles.tensors import TENSOR_DATA
-from batchdigit.models.network import BUFFERS, COUNTER, Layer, cnn
+from batchdigit.modelfiles.tensors import PROTOCOL_0
+from batchdigit.models.architecture import layers_in_a_line
+from batchdigit.models.candidates import (
+    REQUIRED,
+    Chosen,
+    SameNumbers,
+    choose_weights,
+    closest,
+    locate_weights,
+    nothing_found,
+)
+from batchdigit.models.layers import difference
+from batchdigit.models.network import COUNTER, Layer, cnn
+from batchdigit.models.reach import names_within, taker_of
 from batchdigit.models.spec import MNIST
 from batchdigit.models.statedict import (
-    DATA_PARALLEL,
     LAST_WEIGHT,
     MAX_CLASSES,
-    MAX_NAMED,
-    THNN_BACKEND,
     WEIGHT_DTYPES,
     Located,
     State,
     few,
-    is_module,
     is_tensor,
-    locate_weights,
     role_of,
     state_of,
-    submodules,
     walk_modules,
 )
 
-HARMLESS = TENSOR_DATA | {THNN_BACKEND}
-"""Classes and functions that an attribute of a module may come from."""
-MAX_SHOWN = 100  # characters of a setting
 PACKAGED = Path(__file__).parents[1] / "weights" / "CNN.pt"  # a file that fits, to compare with
+BESIDE, UNKNOWN = "data beside the weights, not called", "unknown, not called"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Weights that a run may take.
+
+    ``state`` are their tensors by name. ``roles`` are those of all that the file names, and
+    ``unknown`` those classes and functions beside the weights that are no known data types.
+    """
+
+    chosen: Chosen
+    state: State
+    roles: Mapping[str, str]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What the file names beside the weights that is no known data type."""
+        return tuple(name for name, role in self.roles.items() if role == UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found in a file that has been scanned.
+
+    ``found`` are the places with the network's weights; where there are none, ``guess`` is what
+    most looks like weights. ``roles`` say what each class and function that the file names is to
+    this program; it is empty for one that is refused.
+    """
+
+    contents: Contents
+    class_name: str | None
+    found: Sequence[Located]
+    guess: Located | None
+    roles: Mapping[str, str]
+
+    @classmethod
+    def of(cls, contents: Contents, class_name: str | None) -> Search:
+        """Look for the weights in ``contents``.
+
+        What a whole model is made of must be known. Where there are weights, what stands beside
+        them need not be.
+        """
+        found = locate_weights(contents.root)
+        guess = None if found else closest(contents.root)
+        looked_at = found or ([guess] if guess is not None else [])
+        inside: frozenset[str] = frozenset()
+        if all(weights.class_name for weights in looked_at):
+            inside = names_within(*(node for one in looked_at for node in one.modules))
+        roles = {name: role_of(name, class_name) for name in contents.globals}
+        for name, role in roles.items():
+            if not role and name not in inside:
+                if _is_data(name, contents):
+                    roles[name] = BESIDE
+                elif found and not runs_things(name):
+                    roles[name] = UNKNOWN
+        return cls(contents, class_name, found, guess, roles)
+
+
+def check_weights(
+    file: ModelFile, search: Search, key: str | None, same_numbers: SameNumbers
+) -> Checked:
+    """The weights that were found, of those that ``key`` leads to.
+
+    ``same_numbers`` says whether two state dicts of one shape hold the same numbers. Raises
+    CheckpointError unless the file holds the CNN, names nothing that runs code, and what the
+    weights are made of is known.
+    """
+    contents, roles = search.contents, search.roles
+    if running := [name for name, role in roles.items() if not role and runs_things(name)]:
+        raise _would_call(file, running)
+    if not search.found:
+        raise _without_weights(file, search)
+    if contents.excess:
+        raise _in_excess(file, contents)
+    fits = partial(_fits, file)
+    chosen = choose_weights(file, search.found, key, fits=fits, same_numbers=same_numbers)
+    weights = chosen.weights
+    if foreign := _foreign_names(weights, search):
+        raise _foreign_model(file, weights, foreign)
+    if taker := taker_of(weights, contents.calls):
+        raise file.refusal(f"would give the weights to {taker}, which could change them", _ALONE)
+    state = check_fit(file, weights)
+    for other in chosen.others if key is None else ():
+        if other.class_name and (problem := difference(other, _expected(file, state))):
+            raise file.refusal(
+                f"holds these weights also as a {other.kind}, which is not the CNN: {problem}",
+                f"if they are the CNN's nevertheless, add --key {weights.key}",
+            )
+    return Checked(chosen, state, roles)
+
+
+_ALONE = f"if you trust its origin, save the weights alone there, by {SAVE_STATE}"
+
+
+def _foreign_names(weights: Located, search: Search) -> list[str]:
+    """What a whole model is made of that is not known."""
+    inside = names_within(*weights.modules)
+    names = [name for name in search.roles if name in inside]
+    names += sorted(inside - search.roles.keys())  # what has no name of its own
+    return [name for name in names if not role_of(name, search.class_name)]
+
+
+def _is_data(name: str, contents: Contents) -> bool:
+    if name == GETATTR:
+        asked = [call.args for call in contents.calls if call.global_name == GETATTR]
+        return bool(asked) and all(_names_a_part(*arguments) for arguments in asked)
+    return is_data(name)
+
+
+def _names_a_part(*arguments: Any) -> bool:
+    """Whether the arguments of getattr name a method or an inner class of something named."""
+    thing, name = arguments if len(arguments) == 2 else (None, None)
+    owner = getattr(thing, "global_name", "")
+    plain = isinstance(name, str) and name.isidentifier() and not name.startswith("__")
+    return plain and bool(owner) and not runs_things(f"{owner}.{name}")
+
+
+def _would_call(file: ModelFile, names: Sequence[str]) -> CheckpointError:
+    return file.refusal(f"would call {few(names)}, which is not tensor data", _ALONE)
+
+
+def _in_excess(file: ModelFile, contents: Contents) -> CheckpointError:
+    if contents.excess == PROTOCOL_0:
+        return file.refusal(contents.excess, f"{SAVE_ANEW}, without pickle_protocol")
+    return file.refusal(contents.excess)
+
+
+def _without_weights(file: ModelFile, search: Search) -> CheckpointError:
+    """Why a file is refused in which the network's names are not found."""
+    guess, contents = search.guess, search.contents
+    state = state_of(guess) if guess is not None else None
+    whole = guess if guess is not None and guess.class_name else None
+    foreign = [name for name, role in search.roles.items() if not role]
+    if whole and foreign == [whole.class_name] and is_another(state or {}):
+        foreign = []
+    if foreign:
+        return _foreign_model(file, whole, foreign) if whole else _would_call(file, foreign)
+    if contents.excess:
+        return _in_excess(file, contents)
+    try:
+        if guess is None or state is None or not all(map(is_tensor, state.values())):
+            return nothing_found(file, contents.root, guess)
+        check_fit(file, guess, state)
+    except CheckpointError as error:
+        return error
+    return file.refusal("holds the CNN in a way that is not known")
+
+
+def _foreign_model(file: ModelFile, whole: Located, foreign: Sequence[str]) -> CheckpointError:
+    """Why a whole model is refused that consists of more than the CNN's layers."""
+    model = whole.class_name
+    if list(foreign) == [model]:
+        return file.refusal(
+            f"is a whole model of the class {model}, not CNN",
+            f"if its layers are the CNN's, add --class-name {model}",
+        )
+    torch_nn = [name for name in foreign if name.startswith("torch.nn.")]
+    if not {*foreign} <= {*torch_nn, *_classes_within(whole.node)}:
+        return _would_call(file, foreign)
+    remedy = f"use a model with the layers that {_inspect(PACKAGED)} lists"
+    if locate_weights(state_of(whole)):
+        remedy = f"its weights fit, so save them alone, by {SAVE_STATE}"
+    layers = [name.rpartition(".")[2] for name in foreign if name != model]
+    return file.refusal(f"is a model of another architecture: it has {few(layers)}", remedy)
 
 
 def _classes_within(module: Any) -> Iterator[str]:
     return (inner.global_name for _, inner in walk_modules(module))
 
 
-def check_globals(file: ModelFile, contents: Contents, class_name: str | None) -> None:
-    """Raise CheckpointError unless everything that the pickles name is known to be data."""
-    foreign = [name for name in contents.globals if not role_of(name, class_name)]
-    whole = next(iter(locate_weights(contents.root)), Located(None))
-    model = whole.class_name
-    torch_nn = [name for name in foreign if name.startswith("torch.nn.")]
-    if foreign == [model]:
-        raise file.refusal(
-            f"is a whole model of the class {model}, not CNN",
-            f"if its layers are the CNN's, add --class-name {model}",
-        )
-    if foreign and model and {*foreign} <= {*torch_nn, *_classes_within(whole.node)}:
-        remedy = f"its weights fit, so save them alone, by {SAVE_STATE}"
-        try:
-            check_fit(file, Located(state_of(whole)))
-        except CheckpointError:
-            remedy = f"use a model with the layers that {_inspect(PACKAGED)} lists"
-        layers = [name.rpartition(".")[2] for name in foreign if name != model]
-        raise file.refusal(f"is a model of another architecture: it has {few(layers)}", remedy)
-    if foreign:
-        raise file.refusal(
-            f"would call {few(foreign)}, which is not tensor data",
-            f"if you trust its origin, save the weights alone there, by {SAVE_STATE}",
-        )
-    if contents.excess:
-        raise file.refusal(contents.excess)
+def is_another(state: State) -> bool:
+    """Whether a state dict is that of another network: it has less than half of the names."""
+    return 2 * len(REQUIRED & state.keys()) < len(REQUIRED)
 
 
-def check_fit(file: ModelFile, weights: Located) -> State:
-    """The tensors of ``weights`` by name.
+def check_fit(file: ModelFile, weights: Located, state: State | None = None) -> State:
+    """The tensors of ``weights`` by name, which are ``state`` if that is known.
 
     Raises CheckpointError unless their names, shapes and types, and the layers of a whole model,
     are the CNN's.
     """
-    state = state_of(weights)
+    state = state_of(weights) if state is None else state
+    compare = f"compare {_inspect(file.path)} with {_inspect(PACKAGED)}, the packaged model"
+    if is_another(state):
+        layers = layers_in_a_line(state) or "no tensors"
+        raise file.refusal(f"holds another network than the CNN: {layers}", compare)
+    expected = _expected(file, state)
+    problem = _misfit(state, expected.state_shapes())
+    if not problem and weights.class_name:
+        problem = difference(weights, expected)
+    if problem:
+        raise file.refusal(f"does not fit the CNN: {problem}", compare)
+    return state
+
+
+def _expected(file: ModelFile, state: State) -> Layer:
+    """The CNN with as many classes as the last layer of ``state`` has."""
     last = state.get(LAST_WEIGHT)
     classes = last.shape[0] if last is not None and last.shape else MNIST.classes
     if not 1 <= classes <= MAX_CLASSES:
         raise file.refusal(f"has {classes} classes", f"use one that has 1 to {MAX_CLASSES} classes")
-    expected = cnn(MNIST.with_classes(classes))
-    problem = _misfit(state, expected.state_shapes())
-    if not problem and weights.class_name:
-        problem = _wrapped(weights) or next(_differences(weights.node, expected), "")
-    if problem:
-        raise file.refusal(
-            f"does not fit the CNN: {problem}",
-            f"compare {_inspect(file.path)} with {_inspect(PACKAGED)}, the packaged model",
-        )
-    return state
+    return cnn(MNIST.with_classes(classes))
+
+
+def _fits(file: ModelFile, state: State) -> bool:
+    """Whether names, shapes and types are the CNN's."""
+    try:
+        return not _misfit(state, _expected(file, state).state_shapes())
+    except CheckpointError:
+        return False
 
 
 def _inspect(path: Path) -> str:
@@ -121,86 +281,3 @@ def _misfit(state: State, expected: Mapping[str, tuple[int, ...]]) -> str:
         if tensor.dtype not in WEIGHT_DTYPES and not name.endswith(COUNTER):
             return f"{name} is of type {tensor.dtype}, which holds no weights"
     return ""
-
-
-def _differences(module: Instance, expected: Layer, name: str = "") -> Iterator[str]:
-    """How the layers of a whole model compute differently from the CNN's; only the first is sure.
-
-    A state dict cannot show that: another activation or stride leaves the shapes as they are.
-    """
-    theirs, ours = submodules(module), expected.layers
-    place = name or "it"
-    if problem := _own_behaviour(module, expected):
-        yield f"{place} {problem}"
-    if list(theirs) != list(ours):
-        other = [key for key in [*theirs, *ours] if (key in theirs) != (key in ours)]
-        yield f"{place} has other layers ({few(other or theirs)})"
-    if problem := _other_tensors(module, expected):
-        yield f"{place} {problem}"
-    for key, value in expected.settings.items():
-        found = module.attributes.get(key, value)  # older versions lack the later ones
-        if _pair(found) != _pair(value):
-            yield f"{place} has {key} {_shown(found)} instead of {value}"
-    for key, layer in ours.items():
-        inner = f"{name}.{key}".lstrip(".")
-        if not is_module(theirs[key]) or theirs[key].global_name != layer.kind:
-            found = getattr(theirs[key], "global_name", "nothing").rpartition(".")[2]
-            yield f"{inner} is {found} instead of {layer.kind.rpartition('.')[2]}"
-        yield from _differences(theirs[key], layer, inner)
-
-
-def _wrapped(weights: Located) -> str:
-    """How the modules around a whole model do more than hand images on, or nothing."""
-    for wrapper in weights.wrappers:
-        problem = _own_behaviour(wrapper, Layer(DATA_PARALLEL))
-        if not problem and wrapper.attributes.get("dim", 0) != 0:
-            problem = "divides something else than batches"
-        if problem:
-            return f"its DataParallel {problem}"
-    return ""
-
-
-def _own_behaviour(module: Instance, expected: Layer) -> str:
-    """How a module could compute otherwise than its class does, or nothing."""
-    if module.args:
-        return "was made with arguments, which other readers would use"
-    hidden = {"forward", *submodules(module), *expected.tensors} & module.attributes.keys()
-    if own := hidden | set(filter(partial(_acts, module), module.attributes)):
-        return f"has an attribute of its own instead of {few(sorted(own, key=str))}"
-    return ""
-
-
-def _acts(module: Instance, name: Any) -> bool:
-    """Whether an attribute of a module can take part in what it computes: a hook, a function."""
-    value = module.attributes[name]
-    if isinstance(value, Instance):
-        return value.global_name not in HARMLESS
-    return isinstance(value, type) or ("hook" in str(name) and bool(value) and value is not True)
-
-
-def _other_tensors(module: Instance, expected: Layer) -> str:
-    """How the tensors of a module are not where its layer looks for them, or nothing."""
-    for kind, is_buffer in (("_parameters", False), ("_buffers", True)):
-        held = module.attributes.get(kind)
-        found = {name for name, tensor in held.items() if is_tensor(tensor)} if held else set()
-        wanted = {name for name in expected.tensors if (name in BUFFERS) == is_buffer}
-        if found - {COUNTER} != wanted - {COUNTER}:
-            return f"has {few(sorted(map(str, found))) or 'nothing'} among its {kind.strip('_')}"
-    return ""
-
-
-def _pair(value: Any) -> Any:
-    """A size as nn.MaxPool2d takes it: 2 is (2, 2)."""
-    return (value, value) if type(value) is int else value
-
-
-def _shown(value: Any) -> str:
-    parts = value if isinstance(value, tuple) else (value,)
-    return str(value) if len(parts) <= MAX_NAMED and all(map(_is_short, parts)) else "another value"
-
-
-def _is_short(value: Any) -> bool:
-    """Whether a setting can be shown; Python refuses to print numbers of 5,000 digits."""
-    if isinstance(value, str):
-        return len(value) <= MAX_SHOWN
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)

@@ -5,19 +5,30 @@ The network is always the CNN of this package.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
 from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models.cnn import CNN
 from batchdigit.models.spec import InputSpec
-from batchdigit.models.weights import BFLOAT16, Weights, read_weights
+from batchdigit.models.weights import BFLOAT16, Weights, read_weights, unknown_names
 from batchdigit.system.paths import as_path
+
+_LOG = logging.getLogger(__name__)
+
+
+class WhichModel(TypedDict, total=False):
+    """Which model of a file is meant, as of :func:`load_checkpoint`."""
+
+    class_name: str | None
+    key: str | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,21 @@ class Checkpoint:
     def sha256(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
         return self.weights.sha256
+
+    @property
+    def key(self) -> str:
+        """Which of several models in the file it is; empty where there is no choice."""
+        return self.weights.key
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What the file names beside the weights that is not known as data."""
+        return self.weights.unknown
+
+    @property
+    def identity(self) -> str:
+        """What tells these weights from others: the file's SHA-256, and the key if there is one."""
+        return self.weights.identity
 
     @property
     def format(self) -> str:
@@ -77,21 +103,27 @@ class Checkpoint:
         }
 
 
-def load_checkpoint(path: str | os.PathLike[str], class_name: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: str | os.PathLike[str], class_name: str | None = None, key: str | None = None
+) -> Checkpoint:
     """The CNN whose weights ``path`` holds.
 
     It reads a state dict and a whole pickled model, by ``torch.save`` of any version, and a state
-    dict in safetensors. The weights may lie within a dictionary, under one of
-    ``statedict.NESTING_KEYS``; they may have the prefixes of ``statedict.PREFIXES``, be in half,
-    single or double precision, and come from any device. A whole model's class must be called
+    dict in safetensors. The weights may lie in any nesting of dictionaries, their names may have a
+    prefix (``model.``), they may be in half, single or double precision, and come from any device.
+    If several places hold weights that differ, ``key`` says which to take: the keys that lead
+    there, with dots (``state_dict_ema``, ``ema.model``). A whole model's class must be called
     ``CNN``, in whatever module, or ``class_name`` (with or without its module). The number of
     classes, 1 to 1000, is that of the last layer.
 
     Nothing in the file is executed or imported, whatever it is and whatever the environment says.
+    The logger ``batchdigit`` warns if the file names what is not known as data.
 
     Raises CheckpointError for every other file, and BatchdigitError where safetensors is missing.
     """
-    weights = read_weights(read_model_file(as_path("the model", path)), class_name)
+    weights = read_weights(read_model_file(as_path("the model", path)), class_name, key)
+    if weights.unknown:
+        _LOG.warning("%s", unknown_names(weights.path, weights.unknown))
     return Checkpoint(build_model(weights), weights)
 
 

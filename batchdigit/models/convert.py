@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import torch
 from batchdigit.errors import BatchdigitError, CheckpointError, UsageError
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.modelfiles.normalisation import check_normalisation
-from batchdigit.models.checkpoint import Checkpoint, build_model, load_checkpoint
+from batchdigit.models.checkpoint import Checkpoint, WhichModel, build_model, load_checkpoint
 from batchdigit.models.cnn import CNN
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_graph import INPUT, OPSET, OUTPUT, onnx_model
@@ -24,6 +25,9 @@ from batchdigit.models.weights import check_finite, fold_input, read_weights
 from batchdigit.system.imports import import_onnxruntime
 from batchdigit.system.paths import as_path
 from batchdigit.system.publish import Publication, writing
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 TOLERANCE = 1e-5  # for a probability, and for a logit relative to the largest
 
@@ -44,10 +48,10 @@ def convert_model(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    class_name: str | None = None,
     mean: float | None = None,
     std: float | None = None,
     force: bool = False,
+    **which: Unpack[WhichModel],
 ) -> Conversion:
     """Write the model in ``source`` to ``target``, in the format that its extension names.
 
@@ -55,7 +59,8 @@ def convert_model(
     format. Both keep names, values and precision, and are read again before they are published.
     ``.onnx`` is the network in single precision, opset 18: input ``images`` float32[B, 1, 28, 28],
     output ``logits`` float32[B, K], for any B. ONNX Runtime must agree with torch on a thousand
-    digits and a thousand random images before it is published.
+    digits and a thousand random images before it is published. ``class_name`` and ``key`` mean what
+    they mean to :func:`batchdigit.load_checkpoint`.
 
     ``mean`` and ``std`` are those that the model was trained with, as of :class:`batchdigit.Job`.
     They become part of its first convolution, in single precision, so that what is written takes
@@ -75,7 +80,7 @@ def convert_model(
         )
     with Publication(force=force) as publication:
         handle = publication.create(target)
-        checkpoint = load_checkpoint(source, class_name)
+        checkpoint = load_checkpoint(source, **which)
         folded = ""
         if mean is not None:
             checkpoint, folded = _fold(checkpoint, mean, std)

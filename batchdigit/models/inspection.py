@@ -14,11 +14,11 @@ from batchdigit.modelfiles.limits import MAX_TENSORS
 from batchdigit.modelfiles.scan import Contents, scan
 from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import DTYPES, StoredTensor
-from batchdigit.models.check import check_globals
+from batchdigit.models.check import UNKNOWN, Search
 from batchdigit.models.network import BUFFERS
 from batchdigit.models.onnx_graph import checked_onnx
-from batchdigit.models.statedict import find_weights, locate_weights, role_of, state_of
-from batchdigit.models.weights import is_finite, stored, weights_in
+from batchdigit.models.statedict import few, is_tensor, state_of
+from batchdigit.models.weights import checked, is_finite, stored, weights_of
 from batchdigit.system.paths import as_path
 
 MAX_DEPTH = 40  # an object and its state are two
@@ -30,7 +30,8 @@ UNNAMED = ("_parameters", "_buffers", "_modules")  # which the names of tensors 
 class Inspection:
     """What is known of a model file.
 
-    ``kind`` is how its weights are saved; it is empty where none were found. ``tensors`` are all
+    ``kind`` is how its weights are saved; it is empty where none were found. ``keys`` lead to them,
+    where there are several: what ``key`` may choose from. ``tensors`` are all
     that it declares, by the path that leads to each. ``finite`` is None where the numbers were
     not looked at, because the file is damaged or may hold more than data. ``globals`` are the
     classes and functions that its pickles name, each with the role that it has here, empty for one
@@ -43,6 +44,7 @@ class Inspection:
     sha256: str
     format: str
     kind: str = ""
+    keys: tuple[str, ...] = ()
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
     classes: int | None = None
     finite: bool | None = None
@@ -56,6 +58,11 @@ class Inspection:
     def usable(self) -> bool:
         """Whether a run would take it."""
         return not self.problem
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What it names beside the weights that is no known data type."""
+        return tuple(name for name, role in self.globals.items() if role == UNKNOWN)
 
     @property
     def parameters(self) -> int:
@@ -78,11 +85,14 @@ class Inspection:
         }
 
 
-def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -> Inspection:
+def inspect_model(
+    path: str | os.PathLike[str], class_name: str | None = None, key: str | None = None
+) -> Inspection:
     """Look into the model file ``path``; nothing in it is executed or imported.
 
-    ``class_name`` means what it means to :func:`batchdigit.load_checkpoint`. Raises CheckpointError
-    only for a file that cannot be read at all; whatever else is wrong is part of the result.
+    ``class_name`` and ``key`` mean what they mean to :func:`batchdigit.load_checkpoint`. Raises
+    CheckpointError only for a file that cannot be read at all; whatever else is wrong is part of
+    the result.
     """
     file = read_model_file(as_path("the model", path))
     known: dict[str, Any] = {
@@ -93,36 +103,47 @@ def inspect_model(path: str | os.PathLike[str], class_name: str | None = None) -
     }
     try:
         with file.refused_if_it_fails():
-            _look_into(file, class_name, known)
+            _look_into(file, class_name, key, known)
     except CheckpointError as error:
         known |= {"problem": error.problem, "remedy": error.remedy}
     return Inspection(**known)
 
 
-def _look_into(file: ModelFile, class_name: str | None, known: dict[str, Any]) -> None:
+def _look_into(
+    file: ModelFile, class_name: str | None, key: str | None, known: dict[str, Any]
+) -> None:
     """Add to what is ``known``, until CheckpointError says what is wrong."""
     if file.format == ONNX:
-        known.update(_onnx_facts(file))
+        known.update(_onnx_facts(file, key))
         return
     contents = scan(file)
+    search = Search.of(contents, class_name)
     places = list(itertools.islice(_tensors(contents.root), MAX_TENSORS + 1))
     known.update(
         tensors=dict(places[:MAX_TENSORS]),
-        globals={name: role_of(name, class_name) for name in contents.globals},
+        globals=dict(search.roles),
         metadata=contents.metadata,
         checksums=contents.checksums,
     )
     if len(places) > MAX_TENSORS:
         raise file.refusal(f"names more than {MAX_TENSORS} tensors", SAVE_ANEW)
-    known["kind"] = ", ".join(weights.kind for weights in locate_weights(contents.root))
-    check_globals(file, contents, class_name)
-    known["finite"] = _is_finite(file, contents)
-    known["classes"] = weights_in(file, contents, class_name).classes
+    known["kind"] = few(weights.kind for weights in search.found)
+    if len(search.found) > 1:
+        known["keys"] = tuple(weights.key for weights in search.found)
+    try:
+        found = checked(file, search, key)
+    except CheckpointError:
+        if search.guess and not contents.excess and all(search.roles.values()):
+            known["finite"] = _is_finite(file, contents, state_of(search.guess))
+        raise
+    known["finite"] = _is_finite(file, contents, found.state)
+    weights = weights_of(file, contents, found)
+    known.update(kind=weights.kind, classes=weights.classes)
 
 
-def _onnx_facts(file: ModelFile) -> dict[str, Any]:
+def _onnx_facts(file: ModelFile, key: str | None) -> dict[str, Any]:
     """Raises CheckpointError for an ONNX file that this program did not write."""
-    network = checked_onnx(file)
+    network = checked_onnx(file, key)
     return {
         "kind": "ONNX graph",
         "tensors": {
@@ -134,9 +155,9 @@ def _onnx_facts(file: ModelFile) -> dict[str, Any]:
     }
 
 
-def _is_finite(file: ModelFile, contents: Contents) -> bool | None:
+def _is_finite(file: ModelFile, contents: Contents, state: Mapping[str, Any]) -> bool | None:
     """Whether all weights are finite; None where finding out takes more work than it is worth."""
-    declared = state_of(find_weights(file, contents.root))
+    declared = {name: tensor for name, tensor in state.items() if is_tensor(tensor)}
     if not {tensor.dtype for tensor in declared.values()} <= ELEMENT_BYTES.keys():
         return None
     numbers = sum(tensor.elements * ELEMENT_BYTES[tensor.dtype] for tensor in declared.values())

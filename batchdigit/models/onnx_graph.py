@@ -102,8 +102,13 @@ def read_onnx(data: bytes) -> OnnxNetwork | None:
         return None
 
 
-def checked_onnx(file: ModelFile) -> OnnxNetwork:
-    """The network in an ONNX file; raises CheckpointError for a file of another program."""
+def checked_onnx(file: ModelFile, key: str | None = None) -> OnnxNetwork:
+    """The network in an ONNX file.
+
+    Raises CheckpointError for a file of another program, and for any ``key``.
+    """
+    if key is not None:
+        raise file.refusal("is an ONNX file, which holds one model", "leave the key out")
     with file.refused_if_it_fails():
         network = read_onnx(file.data)
     if network is None:

@@ -1,4 +1,4 @@
-"""Finding the CNN's state dict in what a model file holds.
+"""State dicts and whole models as a model file declares them.
 
 Everything here works on what a file declares, as :mod:`batchdigit.modelfiles.tensors` describes it.
 """
@@ -6,11 +6,10 @@ Everything here works on what a file declares, as :mod:`batchdigit.modelfiles.te
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
 from batchdigit.modelfiles.limits import MAX_TENSORS
 from batchdigit.modelfiles.normalisation import MAX_NORMALISED
 from batchdigit.modelfiles.standins import Instance
@@ -18,16 +17,16 @@ from batchdigit.modelfiles.tensors import TENSOR_DATA, StoredTensor
 from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SEQUENTIAL
 
 MAX_CLASSES = 1000
-MAX_NESTING = 4
+MAX_NESTING = 4  # of modules
 MAX_NAMED = 4  # names in a message
 
-NESTING_KEYS = ("state_dict", "model_state_dict", "model", "net")
-PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
 LAST_WEIGHT = "fc.4.weight"
 
 THNN_BACKEND = "torch.nn.backends.thnn._get_thnn_function_backend"  # before torch 1.2
 DATA_PARALLEL = "torch.nn.parallel.data_parallel.DataParallel"
+AVERAGED = "torch.optim.swa_utils.AveragedModel"
+WRAPPERS = (DATA_PARALLEL, AVERAGED)  # modules that only hand images on to their ``module``
 LAYER_CLASSES = frozenset(
     {
         SEQUENTIAL,
@@ -36,7 +35,7 @@ LAYER_CLASSES = frozenset(
         RELU,
         MAXPOOL,
         LINEAR,
-        DATA_PARALLEL,
+        *WRAPPERS,
         THNN_BACKEND,
     }
 )
@@ -49,17 +48,29 @@ State = Mapping[str, StoredTensor]
 class Located:
     """Where the weights are in a file: ``where`` leads to ``node``, a dictionary or a module.
 
-    ``wrappers`` are the modules around it that only hand images on (``nn.DataParallel``).
+    The names in a dictionary begin with ``prefix``; what else is in it is no part of the model.
+    ``wrappers`` are the modules around a module that only hand images on (``nn.DataParallel``).
     """
 
     node: Any
     where: tuple[str, ...] = ()
+    prefix: str = ""
     wrappers: tuple[Instance, ...] = ()
 
     @property
     def class_name(self) -> str:
         """The class of a whole model, or an empty string."""
         return self.node.global_name if isinstance(self.node, Instance) else ""
+
+    @property
+    def modules(self) -> tuple[Any, ...]:
+        """A whole model and what is around it; nothing for a state dict."""
+        return (*self.wrappers, self.node) if self.class_name else ()
+
+    @property
+    def key(self) -> str:
+        """The way to it in words, with dots (``ema.model``); empty for the whole file."""
+        return ".".join([*self.where, *self.prefix.split(".")[:-1]])
 
     @property
     def kind(self) -> str:
@@ -69,7 +80,10 @@ class Located:
 
 
 def role_of(global_name: str, class_name: str | None) -> str:
-    """What a pickled class or function is to this program; empty for one that it refuses."""
+    """What a class or function that weights are made of is to this program.
+
+    Empty for one that no weights are made of.
+    """
     if global_name in TENSOR_DATA:
         return "tensor data"
     if global_name in LAYER_CLASSES:
@@ -77,47 +91,6 @@ def role_of(global_name: str, class_name: str | None) -> str:
     if global_name == class_name or global_name.rpartition(".")[2] in ("CNN", class_name):
         return "model, read as data"
     return ""
-
-
-def find_weights(file: ModelFile, root: Any) -> Located:
-    """The state dict or the whole model in what a file holds; raises CheckpointError."""
-    found = locate_weights(root)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        places = [".".join(weights.where) for weights in found]
-        raise file.refusal(f"holds several models, under {few(places)}", "save only one of them")
-    raise file.refusal(
-        f"holds no state dict, but {_describe(root)}",
-        f"save one by {SAVE_STATE}, alone or under one of {', '.join(NESTING_KEYS)}",
-    )
-
-
-def locate_weights(root: Any) -> list[Located]:
-    """Every place in what a file holds that has a state dict or a whole model."""
-    return list(_locate(Located(root), 0, {}))
-
-
-def _locate(place: Located, depth: int, known: dict[int, bool]) -> Iterator[Located]:
-    """``known`` says of what was seen whether it is weights: a dictionary may hold itself."""
-    node = place.node
-    if depth > MAX_NESTING:
-        return
-    if id(node) in known:
-        if known[id(node)]:
-            yield place
-        return
-    parallel = is_module(node) and node.global_name == DATA_PARALLEL
-    known[id(node)] = not parallel and (is_module(node) or _is_state_dict(node))
-    if known[id(node)]:
-        yield place
-    elif parallel:
-        inner = submodules(node).get("module")
-        yield from _locate(Located(inner, place.where, (*place.wrappers, node)), depth + 1, known)
-    elif isinstance(node, Mapping):
-        for key in NESTING_KEYS:
-            if key in node:
-                yield from _locate(Located(node[key], (*place.where, key)), depth + 1, known)
 
 
 def is_module(node: Any) -> bool:
@@ -129,6 +102,16 @@ def submodules(module: Instance) -> Mapping[str, Any]:
     """The modules that a module is made of, by name."""
     modules: Mapping[str, Any] = module.attributes["_modules"]
     return modules
+
+
+def unwrapped(module: Instance) -> tuple[Any, tuple[Instance, ...]]:
+    """What is within the modules that only hand images on, and those modules."""
+    wrappers: list[Instance] = []
+    node: Any = module
+    while is_module(node) and node.global_name in WRAPPERS and len(wrappers) < MAX_NESTING:
+        wrappers.append(node)
+        node = submodules(node).get("module")
+    return node, tuple(wrappers)
 
 
 def walk_modules(module: Any) -> Iterator[tuple[str, Instance]]:
@@ -155,42 +138,31 @@ def is_tensor(node: Any) -> bool:
     return isinstance(node, StoredTensor)
 
 
-def _is_state_dict(node: Any) -> bool:
-    return (
-        isinstance(node, Mapping)
-        and bool(node)
-        and all(isinstance(key, str) and is_tensor(value) for key, value in node.items())
-    )
-
-
-def _describe(node: Any) -> str:
-    if isinstance(node, Mapping):
-        others = [name for name, value in node.items() if not is_tensor(value)]
-        if 0 < len(others) < len(node):
-            return f"tensors beside other things ({few(others)})"
-        return f"a dictionary of {few(node)}" if node else "an empty dictionary"
-    if isinstance(node, Instance):
-        return f"an object of {node.global_name}"
-    return "a single tensor" if is_tensor(node) else f"a {type(node).__name__}"
-
-
 def state_of(weights: Located) -> dict[str, Any]:
-    """The tensors of ``weights`` by name, without the prefixes that wrappers add."""
-    whole = bool(weights.class_name)
-    # Modules nested in each other give names of any length, so no more than any network has.
-    tensors = itertools.islice(_module_state(weights.node), MAX_TENSORS) if whole else weights.node
-    state = dict(tensors)
-    for _ in range(MAX_NESTING):
-        if (prefix := _common_prefix(state)) is None:
-            break
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    """The tensors of ``weights`` by name, without the prefix."""
+    if weights.class_name:
+        # Modules nested in each other give names of any length, so no more than any network has.
+        return dict(itertools.islice(_module_state(weights.node), MAX_TENSORS))
+    prefix = weights.prefix
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.node.items()
+        if not prefix or (isinstance(name, str) and name.startswith(prefix))
+    }
 
 
-def _common_prefix(names: Collection[str]) -> str | None:
-    for prefix in PREFIXES:
-        if names and all(name.startswith(prefix) for name in names):
-            return prefix
+def tensor_in(module: Any, name: str) -> Any:
+    """What a whole model has under a name of its state dict (``layer1.0.weight``), or None."""
+    *path, last = name.split(".")
+    for part in path:
+        if not is_module(module):
+            return None
+        module = submodules(module).get(part)
+    if is_module(module):
+        for collection in ("_parameters", "_buffers"):
+            tensors = module.attributes.get(collection)
+            if isinstance(tensors, Mapping) and is_tensor(tensors.get(last)):
+                return tensors[last]
     return None
 
 

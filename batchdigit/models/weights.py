@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from batchdigit.errors import BatchdigitError
 from batchdigit.modelfiles.file import SAFETENSORS, ModelFile
 from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, scan
 from batchdigit.modelfiles.tensors import StoredTensor
-from batchdigit.models.check import check_fit, check_globals
+from batchdigit.models.check import Checked, Search, check_weights
 from batchdigit.models.network import CONV, COUNTER, LINEAR, Layer, cnn
 from batchdigit.models.spec import MNIST, InputSpec
-from batchdigit.models.statedict import LAST_WEIGHT, carried_normalisation, find_weights
+from batchdigit.models.statedict import LAST_WEIGHT, State, carried_normalisation, few
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
 NUMBERS_AT_ONCE = 1 << 20  # bounds the memory that looking at them takes
@@ -40,7 +40,9 @@ class Weights:
     and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types. Where possible
     the arrays are views of the file's bytes, so copy one before you change it. ``input`` is how
     images are given to the network. ``carried`` is a mean and a deviation that a whole model holds
-    as attributes; its ``forward`` may have applied them, but nothing does here.
+    as attributes; its ``forward`` may have applied them, but nothing does here. ``key`` says which
+    of several models in the file these are (``ema.model``), and is empty where there is no choice.
+    ``unknown`` are the classes and functions beside the weights that are no known data types.
     """
 
     path: Path
@@ -51,6 +53,13 @@ class Weights:
     dtypes: Mapping[str, str]
     input: InputSpec = MNIST
     carried: tuple[float, float] | None = None
+    key: str = ""
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What tells these weights from others: the file's SHA-256, and the key if there is one."""
+        return f"{self.sha256} {self.key}" if self.key else self.sha256
 
     @property
     def spec(self) -> InputSpec:
@@ -90,32 +99,47 @@ class Weights:
         return fold_batchnorm(cnn(self.spec), self.single, np.float64)
 
 
-def read_weights(file: ModelFile, class_name: str | None = None) -> Weights:
+def read_weights(file: ModelFile, class_name: str | None = None, key: str | None = None) -> Weights:
     """The CNN whose weights ``file`` holds; see :func:`batchdigit.load_checkpoint`.
 
     Raises CheckpointError for a file that holds none and for values that no network has, and
     BatchdigitError where the package safetensors is missing.
     """
     with file.refused_if_it_fails():
-        return weights_in(file, scan(file), class_name)
+        contents = scan(file)
+        search = Search.of(contents, class_name)
+        return weights_of(file, contents, checked(file, search, key))
 
 
-def weights_in(file: ModelFile, contents: Contents, class_name: str | None) -> Weights:
-    """The weights in a file that has been scanned."""
-    check_globals(file, contents, class_name)
-    found = find_weights(file, contents.root)
-    declared = check_fit(file, found)
+def unknown_names(path: Path, names: Iterable[str]) -> str:
+    """The warning of what a file names that is no known data type."""
+    return (
+        f"the model {path} also names {few(names)}, which this program does not know as data; "
+        "nothing of it was called, but be sure of where the file comes from"
+    )
+
+
+def checked(file: ModelFile, search: Search, key: str | None) -> Checked:
+    """The weights that were found, before any number of them is looked at."""
+    return check_weights(file, search, key, partial(_same_numbers, file, search.contents))
+
+
+def weights_of(file: ModelFile, contents: Contents, found: Checked) -> Weights:
+    """The weights that have been checked; raises CheckpointError for impossible numbers."""
+    declared = found.state
     weights = Weights(
         path=file.path,
         sha256=file.sha256,
         format=file.format,
-        kind=found.kind,
+        kind=found.chosen.weights.kind,
         stored={
             name: array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
             for name, array in stored(file, contents, declared)
         },
         dtypes={name: tensor.dtype for name, tensor in declared.items()},
-        carried=carried_normalisation(found),
+        carried=carried_normalisation(found.chosen.weights),
+        key=found.chosen.key,
+        unknown=found.unknown,
     )
     for name, count in weights.counts.items():
         if not 0 <= count < 1 << 53:
@@ -190,6 +214,16 @@ def stored(
         storages = _safetensors_storages(file, declared.values())
     for name, tensor in declared.items():
         yield name, _array(tensor, storages[tensor.storage], contents.byteorder)
+
+
+def _same_numbers(file: ModelFile, contents: Contents, one: State, other: State) -> bool:
+    """Whether two state dicts that fit the network hold the same numbers, in the same types."""
+    return all(
+        one[name].dtype == other[name].dtype and array.tobytes() == again.tobytes()
+        for (name, array), (_, again) in zip(
+            stored(file, contents, one), stored(file, contents, other), strict=True
+        )
+    )
 
 
 def _array(tensor: StoredTensor, storage: Buffer, byteorder: str) -> NDArray[Any]:

@@ -19,6 +19,7 @@ GROUP_OF_OPTION = {
     "--follow-symlinks": "What to read",
     "--model": "Model",
     "--class-name": "Model",
+    "--key": "Model",
     "--out": "Report",
     "--format": "Report",
     "--topk": "Report",

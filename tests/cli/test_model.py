@@ -1,17 +1,21 @@
 """``batchdigit model``: exit codes, and where its output goes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import batchdigit
 from batchdigit.cli.app import app
 from batchdigit.errors import BatchdigitError
 from batchdigit.job import PACKAGED_WEIGHTS
 from tests.support.modelfiles import saved, trained_on
 
 runner = CliRunner()
+GOOD = batchdigit.CNN().state_dict()
 
 
 def test_inspection_of_a_good_file_ends_with_0() -> None:
@@ -39,6 +43,44 @@ def test_conversion_writes_a_file_and_says_so(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout) == (0, "")
     assert "checked: " in done.stderr
     assert target.stat().st_size > 1_000_000
+
+
+class Config:
+    """The settings of a training, of a class that nobody else knows."""
+
+
+def test_inspection_lists_what_is_beside_the_weights_and_how_to_choose(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    averaged = {name: tensor + 1 for name, tensor in GOOD.items()}
+    torch.save({"model": GOOD, "ema": {"model": averaged}, "config": Config()}, path)
+    refused = runner.invoke(app, ["model", "inspect", str(path)])
+    assert refused.exit_code == 65
+    assert re.search("keys +model, ema.model\n", refused.stdout)
+    assert "holds several models, under model, ema.model" in refused.stdout
+    assert "REFUSED" not in refused.stdout
+    taken = runner.invoke(app, ["model", "inspect", str(path), "--key", "ema"])
+    assert taken.exit_code == 0
+    assert re.search(rf"{__name__}.Config +unknown, not called\n", taken.stdout)
+    wrong = runner.invoke(app, ["model", "inspect", str(path), "--key", "best", "--json"])
+    assert wrong.exit_code == 65
+    assert json.loads(wrong.stdout)["remedy"] == (
+        "choose from model, ema.model, or leave the key out"
+    )
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors", "onnx"])
+def test_conversion_takes_the_model_that_the_key_leads_to(tmp_path: Path, ending: str) -> None:
+    path, target = tmp_path / "last.pt", tmp_path / f"ema.{ending}"
+    averaged = GOOD | {"fc.4.bias": GOOD["fc.4.bias"] + 1}
+    torch.save({"model": GOOD, "ema": averaged}, path)
+    done = runner.invoke(app, ["model", "convert", str(path), str(target), "--key", "ema"])
+    assert done.exit_code == 0, done.stderr
+    if ending == "onnx":
+        refused = runner.invoke(app, ["model", "inspect", str(target), "--key", "ema"])
+        assert "is an ONNX file, which holds one model; leave the key out" in refused.stdout
+    else:
+        state = batchdigit.load_checkpoint(target).state
+        assert torch.equal(state["fc.4.bias"], averaged["fc.4.bias"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """``batchdigit run`` as its user meets it: what it writes and what it says."""
 
+import argparse
 import csv
 import hashlib
 import json
@@ -31,6 +32,53 @@ def test_main_job(program: Program, tmp_path: Path) -> None:
     right = sum(row["prediction"] == row["filename"][-5] for row in rows)
     assert len(rows) == 100
     assert right >= 99
+
+
+class Config:
+    """The settings of a training, of a class that nobody else knows."""
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_run_warns_once_of_what_it_does_not_know_beside_the_weights(
+    program: Program, tmp_path: Path, digits: Path, backend: str
+) -> None:
+    weights = torch.load(PACKAGED_WEIGHTS, weights_only=True)
+    known = {"model": weights, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.9)}
+    for name, content in (("known", known), ("unknown", known | {"config": Config()})):
+        torch.save(content, tmp_path / f"{name}.pt")
+        done = program(
+            *("run", digits, "--out", f"{name}.csv", "--model", f"{name}.pt"),
+            *("--backend", backend),
+        )
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stderr.splitlines() if "Config" in line]
+        assert len(lines) == (name == "unknown")
+    assert lines[0].startswith(f"batchdigit: the model unknown.pt also names {__name__}.Config")
+    assert (tmp_path / "known.csv").read_bytes() == (tmp_path / "unknown.csv").read_bytes()
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_rows_of_one_model_of_a_file_are_never_those_of_another(
+    program: Program, tmp_path: Path, digits: Path, backend: str
+) -> None:
+    weights = torch.load(PACKAGED_WEIGHTS, weights_only=True)
+    other = weights | {"fc.4.bias": torch.eye(10)[7] * 1e3}  # which sees a 7 in everything
+    torch.save({"model": weights, "ema": {"model": other}}, tmp_path / "last.pt")
+    command = ("run", digits, "--out", "preds.csv", "--model", "last.pt", "--backend", backend)
+    refused = program(*command)
+    assert refused.returncode == 65
+    assert "under model, ema.model; choose one by its key: --key model" in refused.stderr
+    reports = []
+    for key in ("model", "ema", "ema.model", "model"):
+        done = program(*command, "--key", key, "--update")
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / "preds.csv").open(newline="") as file:
+            reports.append([row["prediction"] for row in csv.DictReader(file)])
+        account = json.loads((tmp_path / "preds.csv.run.json").read_text())
+        assert account["model"]["key"] == {"ema": "ema.model"}.get(key, key)
+        assert account["reused"] == (len(reports[0]) if key == "ema.model" else 0)
+    assert set(reports[1]) == {"7"} != set(reports[0])
+    assert reports == [reports[0], reports[1], reports[1], reports[0]]
 
 
 def test_model_option_comes_before_the_environment_and_that_before_the_package(

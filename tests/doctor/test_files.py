@@ -25,7 +25,7 @@ def odd_models(folder: Path) -> Iterator[tuple[Path, str, str]]:
     good = batchdigit.CNN().state_dict()
     contents = {
         "nan": (good | {"fc.4.bias": torch.full((10,), torch.nan)}, "model", "not finite"),
-        "other": (torch.nn.Linear(2, 2).state_dict(), "model", "does not fit"),
+        "other": (torch.nn.Linear(2, 2).state_dict(), "model", "holds another network"),
         "huge": (
             good
             | {
@@ -46,6 +46,22 @@ def test_model_that_a_run_would_refuse(tmp_path: Path) -> None:
         (finding,) = check(place, model=path, device="cpu")
         assert finding.status == PROBLEM, path
         assert text in finding.found
+
+
+def test_model_with_something_unknown_beside_it_is_warned_of(tmp_path: Path) -> None:
+    good = batchdigit.CNN().state_dict()
+    other = {name: tensor + 1 for name, tensor in good.items()}
+    torch.save({"a": good, "b": other, "config": Config()}, tmp_path / "CNN.pt")
+    (refused,) = check("model", model=tmp_path / "CNN.pt")
+    assert refused.status == PROBLEM
+    found = check("model", model=tmp_path / "CNN.pt", key="b")
+    assert [finding.status for finding in found] == [OK, WARNING]
+    assert f"also names {__name__}.Config" in found[1].found
+    assert "be sure of" in found[1].remedy
+
+
+class Config:
+    """The settings of a training, of a class that nobody else knows."""
 
 
 def test_model_that_the_environment_names_is_damaged(program: Program, tmp_path: Path) -> None:

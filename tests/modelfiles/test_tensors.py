@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from batchdigit.modelfiles.limits import MAX_DIMENSIONS, MAX_TENSORS
 from batchdigit.modelfiles.standins import Instance, PersistentId, stand_in
-from batchdigit.modelfiles.tensors import DTYPES, Declarations, Storage, StoredTensor, check_sizes
+from batchdigit.modelfiles.tensors import (
+    DTYPES,
+    PROTOCOL_0,
+    UNTYPED,
+    Declarations,
+    Storage,
+    StoredTensor,
+    check_sizes,
+)
 
 FLOATS = stand_in("torch.FloatStorage")
 DOUBLES = stand_in("torch.DoubleStorage")
@@ -61,7 +69,7 @@ def test_one_number_cannot_become_many() -> None:
     assert excess == f"declares an impossible tensor ({1 << 40} elements in a storage of 1)"
 
 
-@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize("kind", [kind for kind, (dtype, _) in DTYPES.items() if dtype != UNTYPED])
 def test_type_is_that_of_the_storage(kind: str) -> None:
     tensor, excess = declared(reference(6, kind=stand_in(kind)), 0, (2, 3), (3, 1))
     dtype = torch.storage._storage_type_to_dtype_map()[kind.removeprefix("torch.")]  # type: ignore[no-untyped-call]
@@ -96,6 +104,26 @@ def test_other_calls_are_left_as_they_are() -> None:
     assert declarations.resolve(call) is call
     assert declarations.excess == ""
     assert declarations.storages == {}
+    assert declarations.calls == [call]
+    declarations.resolve(stand_in("__main__.Config")())  # gets nothing that it could change
+    assert declarations.calls == [call]
+
+
+def test_numbers_without_a_type_are_no_tensor_but_may_lie_in_a_file() -> None:
+    """As torch stores uint16 and float8, which it rebuilds by another function."""
+    untyped = reference(6, kind=stand_in("torch.storage.UntypedStorage"))
+    declarations = Declarations()
+    storage = declarations.resolve(untyped)
+    call = stand_in("torch._utils._rebuild_tensor_v3")(storage, 0, (3,), (1,), False, {}, "uint16")
+    assert declarations.resolve(call) is call
+    assert declarations.excess == ""
+    assert "without a storage" in declared(untyped, 0, (3,), (1,))[1]
+
+
+def test_reference_of_protocol_0_is_told_from_others() -> None:
+    declarations = Declarations()
+    declarations.resolve(PersistentId("('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 6)"))
+    assert declarations.excess == PROTOCOL_0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import functools
 import importlib
 import os
 import pickle
+import re
 import runpy
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from batchdigit import CheckpointError, inspect_model, load_checkpoint
-from tests.support.modelfiles import archive, old_format
+from batchdigit import CNN, CheckpointError, inspect_model, load_checkpoint
+from tests.support.modelfiles import archive, old_format, rebuild, reference
 from tests.support.samples import Program
+
+GOOD = CNN().state_dict()
 
 Pickler = Callable[[Path], bytes]
 
@@ -213,12 +216,102 @@ def test_inspection_marks_what_an_attack_would_call(tmp_path: Path, name: str) -
     assert "would call " in inspection.problem
 
 
+def weights_and(beside: bytes) -> bytes:
+    """An archive of good weights under ``model``, and what the instructions ``beside`` push.
+
+    They find the state dict in place 1 of the memo, the weight of the last layer in place 2.
+    """
+    weights = b"}q\x01("
+    records = {}
+    for number, (name, tensor) in enumerate(GOOD.items()):
+        kind = b"LongStorage" if tensor.dtype == torch.int64 else b"FloatStorage"
+        storage = reference(max(tensor.numel(), 1), str(number), kind)
+        sizes = (0, tuple(tensor.shape), tuple(tensor.stride()))
+        weights += unicode(name) + rebuild(storage, *sizes)[2:-1]
+        weights += b"q\x02" if name == "fc.4.weight" else b""
+        records[str(number)] = tensor.numpy().tobytes()
+    pickled = b"\x80\x02}(" + unicode("model") + weights + b"u" + unicode("beside")
+    return archive(pickled + b"(" + beside + b"tu.", records)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_beside_good_weights_is_refused_as_one_alone(tmp_path: Path, name: str) -> None:
+    path, canary = tmp_path / "CNN.pt", tmp_path / f"canary_{name}".replace(" ", "_")
+    attack = ATTACKS[name](canary)
+    start = 2 if attack.startswith(b"\x80") else 0
+    start += 9 if attack[start : start + 1] == b"\x95" else 0
+    # What the attack remembers must not take the place of what is remembered here.
+    memo = re.sub(rb"\x94|q[\x00-\xff]", b"", attack[start:-1]) if start else attack[:-1]
+    path.write_bytes(weights_and(memo))
+    with pytest.raises(CheckpointError, match="would call "):
+        load_checkpoint(path)
+    assert "" in inspect_model(path).globals.values()
+    assert not canary.exists()
+
+
+CHANGES = {
+    "a call": b"ctorch.nn.init\nzeros_\nh\x02\x85R",
+    "a call that is dropped": b"ctorch.nn.init\nzeros_\nh\x02\x85R0N",
+    "a call with the dictionary": b"coperator\nsetitem\nh\x01" + unicode("fc.4.weight") + b"N\x87R",
+    "an item of an object that has it": (
+        b"ccollections\nUserDict\n)\x81}" + unicode("data") + b"h\x01sb"
+        + unicode("fc.4.weight") + b"Ns"
+    ),
+    "a method of an object that has it": (
+        b"c__builtin__\ngetattr\nccollections\nUserDict\n)\x81}" + unicode("data") + b"h\x01sb"
+        + unicode("clear") + b"\x86R)R"
+    ),
+    "a function of an optimizer": b"ctorch.optim._functional\nf\n]h\x02a\x85R",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_could_change_the_weights_is_refused(tmp_path: Path, name: str) -> None:
+    """A reader that carries it out has other weights than those that are in the file."""
+    path = tmp_path / "CNN.pt"
+    path.write_bytes(weights_and(CHANGES[name]))
+    with pytest.raises(CheckpointError, match="would (give the weights to|call) "):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", list(CHANGES)[:5])
+def test_careless_reader_has_other_weights(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "CNN.pt"
+    path.write_bytes(weights_and(CHANGES[name]))
+    try:
+        state = torch.load(path, weights_only=False)["model"]
+    except (AttributeError, TypeError) as error:
+        pytest.fail(f"the attack itself does not work: {error}")
+    weight = state.get("fc.4.weight")
+    assert weight is None or not torch.equal(weight, GOOD["fc.4.weight"])
+
+
+def test_what_is_beside_the_weights_is_neither_called_nor_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    canary = tmp_path / "wicked"
+    script(canary)
+    path = tmp_path / "CNN.pt"
+    path.write_bytes(weights_and(b"cwicked\nConfig\nK\x01\x85R"))
+    checkpoint = load_checkpoint(path)
+    assert all(torch.equal(checkpoint.state[name], GOOD[name]) for name in GOOD)
+    assert not canary.exists()
+    (record,) = caplog.records
+    assert "also names wicked.Config" in record.getMessage()
+    assert inspect_model(path).globals["wicked.Config"] == "unknown, not called"
+    with pytest.raises(AttributeError):  # the control: imported, but without a Config
+        torch.load(path, weights_only=False)
+    assert canary.exists()
+
+
 def test_program_refuses_an_attack_before_it_reads_an_image(
     tmp_path: Path, program: Program, digits: Path
 ) -> None:
     path, canary = write_attack(tmp_path, ("archive", "os.system"))
     out = tmp_path / "preds.csv"
-    out.write_text("the old report")
+    old = "filename,prediction,confidence,error,margin,needs_review\n"
+    out.write_text(old)
     for image in digits.iterdir():
         image.unlink()
         os.mkfifo(image)  # whoever reads it waits forever
@@ -227,7 +320,7 @@ def test_program_refuses_an_attack_before_it_reads_an_image(
     assert len(done.stderr.splitlines()) == 1
     assert "posix.system" in done.stderr
     assert "save the weights alone" in done.stderr
-    assert out.read_text() == "the old report"
+    assert out.read_text() == old
     assert not canary.exists()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchdigit.models.network import cnn
 from batchdigit.models.protobuf import bytes_field, number_field, text_field
 from tests.support.limits import Spent, spend
 from tests.support.modelfiles import archive, rebuild, reference
@@ -114,6 +115,34 @@ def long_references() -> bytes:
     return archive(b"\x80\x02" + reference + b"(" + (get(0) + b"Q") * 100_000 + b"t.")
 
 
+NAMES = [text(name) for name in cnn().state_shapes()]
+ONE = rebuild(reference(1), 0, (1,), (1,))[2:-1] + put(1) + b"0"
+
+
+def models_in_one_dictionary() -> bytes:
+    """The network's names, each under thousands of prefixes."""
+    names = (text(f"{n}.{name}") for n in range(2_700) for name in cnn().state_shapes())
+    many = b"".join(name + b"h\x01" for name in names)
+    return archive(b"\x80\x02" + ONE + b"}(" + many + b"u.", {"0": bytes(4)})
+
+
+def modules_with_shared_parts() -> bytes:
+    """Thousands of modules in a dictionary, which all have the same thousands of parts."""
+    parts = b"".join(text(str(n)) + MODULE + state(b"}", b"}") for n in range(15_000))
+    shared = b"(" + parts + b"d" + put(0) + b"0"
+    many = b"".join(text(str(n)) + MODULE + state(b"}", get(0)) for n in range(15_000))
+    return archive(b"\x80\x02" + shared + b"(" + many + b"d.")
+
+
+def calls_with_shared_arguments() -> bytes:
+    """Good weights, and a hundred thousand calls that get the same long list."""
+    weights = b"(" + b"".join(name + b"h\x01" for name in NAMES) + b"d"
+    long = b"(" + b"N" * 300_000 + b"l" + put(2) + b"0"
+    calls = b"(" + (b"cnets\nf\n" + get(2) + b"\x85R") * 100_000 + b"t"
+    content = b"(" + text("model") + weights + text("beside") + calls + b"d."
+    return archive(b"\x80\x02" + ONE + long + content, {"0": bytes(4)})
+
+
 CARELESS = """
 import io, pickle, zipfile
 from pathlib import Path
@@ -189,6 +218,27 @@ return sum(
 """,
     ),
     "long references": (long_references, "return len(unpickled())"),
+    "models in one dictionary": (
+        models_in_one_dictionary,
+        """
+names = list(unpickled())
+return [
+    prefix for prefix in {name.split(".")[0] + "." for name in names}
+    if sum(name.startswith(prefix) for name in names) == 34
+]
+""",
+    ),
+    "modules with shared parts": (
+        modules_with_shared_parts,
+        "return sum(1 for module in unpickled().values() for _ in walk(module))",
+    ),
+    "calls with shared arguments": (
+        calls_with_shared_arguments,
+        """
+calls = unpickled()["beside"]
+return sum(argument is None for call in calls for argument in call.args[0])
+""",
+    ),
 }
 """By name: what makes the file, and the body of a function that reads it carelessly."""
 

@@ -77,7 +77,7 @@ def test_other_architecture_is_described_and_not_usable(tmp_path: Path) -> None:
     assert not found.usable
     assert found.finite is True
     assert found.tensors["weight"].shape == (2, 3)
-    assert "missing layer1.0.weight" in found.problem
+    assert "holds another network than the CNN: Linear 3→2" in found.problem
 
 
 def test_damaged_file_is_described_as_far_as_it_goes(tmp_path: Path) -> None:

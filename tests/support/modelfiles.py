@@ -65,10 +65,10 @@ def saved(path: Path, content: object, **options: Any) -> Path:
     return path
 
 
-def refusal(path: Path, class_name: str | None = None) -> str:
+def refusal(path: Path, class_name: str | None = None, *, key: str | None = None) -> str:
     """The message with which a model file is refused."""
     with pytest.raises(CheckpointError) as caught:
-        read_weights(read_model_file(path), class_name)
+        read_weights(read_model_file(path), class_name, key)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message

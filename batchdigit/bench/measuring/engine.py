@@ -123,6 +123,7 @@ def run_job(job: BenchJob, setting: Setting) -> Job:
         source=tuple(map(str, job.source)) or (".",),
         model=job.model,
         class_name=job.class_name,
+        key=job.key,
         preprocess=job.preprocess,
         backend=setting.backend,
         device=setting.device,
@@ -142,6 +143,8 @@ def run_options(job: BenchJob, setting: Setting) -> list[str]:
         options += ["--model", str(job.model)]
     if job.class_name is not None:
         options += ["--class-name", job.class_name]
+    if job.key is not None:
+        options += ["--key", job.key]
     if job.preprocess != defaults.preprocess:
         options += ["--preprocess", job.preprocess]
     return options
