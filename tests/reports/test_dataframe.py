@@ -109,9 +109,9 @@ HEADER = "filename,prediction,confidence,error,margin,needs_review\n"
     ("name", "data", "rows"),
     [
         ("preds.csv", HEADER.encode(), 0),
-        ("preds.csv.gz", gzip.compress(HEADER.encode()), 0),
+        ("preds.csv.gz", gzip.compress(HEADER.encode(), mtime=0), 0),
         ("preds.jsonl", b"", 0),
-        ("preds.jsonl.gz", gzip.compress(b""), 0),
+        ("preds.jsonl.gz", gzip.compress(b"", mtime=0), 0),
         ("preds", HEADER.encode() + b"1.png,3,0.5,,0.4,true\n", 1),
     ],
 )

@@ -62,7 +62,7 @@ KINDS = {
     "pdf": (in_memory(lambda s: Image.new("L", (9, 9)).save(s, "PDF")), "a PDF", "export"),
     "zip": (in_memory(zipped), "a ZIP archive", "unpack"),
     "tar": (in_memory(tarred), "a tar archive", "unpack"),
-    "gzip": (gzip.compress(PNG.getvalue()), "compressed by gzip", "gunzip"),
+    "gzip": (gzip.compress(PNG.getvalue(), mtime=0), "compressed by gzip", "gunzip"),
     "bzip2": (bz2.compress(PNG.getvalue()), "compressed by bzip2", "bunzip2"),
     "xz": (lzma.compress(PNG.getvalue()), "compressed by xz", "unxz"),
     "rar": (b"Rar!\x1a\x07\1\0", "a RAR archive", "unpack"),
