@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import BatchdigitError, CheckpointError, remedy_for
-from batchdigit.system.foreign import HDF5, PICKLE, TAR, foreign
+from batchdigit.system.foreign import HDF5, PICKLE, SAFETENSORS_FILE, TAR, foreign
 from batchdigit.system.json_objects import load_json
 from batchdigit.system.regular import NotRegularError, open_regular, read_regular
 
@@ -107,6 +107,8 @@ class ModelFile:
         if self.path.suffix.lower() == ".onnx":
             return "not an ONNX file that this program wrote", CONVERT
         if kind := foreign(self.data):
+            if kind is SAFETENSORS_FILE:  # or its header would have been read
+                return "a damaged safetensors file", SAVE_AGAIN
             what = "a pickle that torch.save did not write" if kind is PICKLE else kind.what
             return what, _REMEDIES.get(
                 kind, kind.remedy

@@ -19,6 +19,7 @@ class Foreign(NamedTuple):
     remedy: str = ""
 
 
+SAFETENSORS_FILE = Foreign("a safetensors file")
 PICKLE = Foreign("a pickle")
 HDF5 = Foreign("an HDF5 file")
 TAR = Foreign("a tar archive", "unpack it first")
@@ -85,7 +86,7 @@ _PATTERNS: tuple[tuple[bytes, Foreign], ...] = (
     (rb"RIFF.{4}AVI ", _VIDEO),
     (rb"RIFF.{4}WAVE", _SOUND),
     (rb"\x80[\x02-\x05]", PICKLE),
-    (rb".{5}\0\0\0\{\"", Foreign("a safetensors file")),
+    (rb".{5}\0\0\0\{\"", SAFETENSORS_FILE),
 )
 _NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 

@@ -270,4 +270,4 @@ def test_safetensors_with_a_name_twice_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "doubled.safetensors"
     path.write_bytes(len(doubled).to_bytes(8, "little") + doubled + data[8 + length :])
     assert json.loads(doubled)["fc.4.bias"] != json.loads(header)["fc.4.bias"]
-    assert "is not a PyTorch or safetensors file" in refusal(path)
+    assert "is a damaged safetensors file" in refusal(path)
