@@ -55,7 +55,6 @@ def log_to_file(path: Path, log_format: str = "text") -> Iterator[None]:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         unread = "it is a FIFO that nobody reads" if error.errno == errno.ENXIO else ""
-        remedy = "choose another place for --log-file"
         if error.errno == errno.ENOENT:
             remedy = "create its folder first, or add --parents"
         raise OutputError(

@@ -75,8 +75,12 @@ def test_json_log_has_an_object_for_each_record_with_its_fields(tmp_path: Path) 
 
 
 def test_log_that_cannot_be_opened_is_an_output_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="--log-file"), log_to_file(tmp_path / "no" / "log"):
-        pass
+    for path, said in (
+        (tmp_path / "no" / "log", "create its folder first, or add --parents"),
+        (tmp_path, "choose another place for --log-file"),
+    ):
+        with pytest.raises(OutputError, match=said), log_to_file(path):
+            pass
 
 
 def test_unknown_format_is_a_usage_error(tmp_path: Path) -> None:

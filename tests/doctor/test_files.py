@@ -110,7 +110,7 @@ def test_report_that_cannot_be_written(tmp_path: Path, out: str, text: str) -> N
 def test_folder_of_the_report_that_is_missing(program: Program, tmp_path: Path) -> None:
     code, findings = examined(program, "--out", "nowhere/preds.csv")
     assert code == 1
-    assert faults_of(findings)["output"].remedy == "create its folder first"
+    assert faults_of(findings)["output"].remedy == "create its folder first, or add --parents"
     assert not any(tmp_path.iterdir())
 
 

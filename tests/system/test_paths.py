@@ -36,7 +36,7 @@ def test_what_is_no_path_is_an_error_that_says_so(given: object, tmp_path: Path)
     calls = {
         "a source": lambda: Job((given,), "out.csv"),  # type: ignore[arg-type]
         "the output": lambda: Job("images", given),  # type: ignore[arg-type]
-        "the model": lambda: Job("images", model=given),  # type: ignore[arg-type]
+        "model": lambda: Job("images", model=given),  # type: ignore[arg-type]
         "save_fitted": lambda: Job("images", save_fitted=given if given is not None else ""),  # type: ignore[arg-type]
         "the file of labels": lambda: batchdigit.read_labels(given),  # type: ignore[arg-type]
     }
