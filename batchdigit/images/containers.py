@@ -27,7 +27,7 @@ MAX_COMMENTS = 10_000  # in a plain PPM; Pillow looks for the end of each in all
 _PLAIN_PPM = (b"P1", b"P2", b"P3")  # whose pixels are text, with comments among them
 JPEG2000_SIGNATURES = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GIF_HEADER = struct.Struct("<6x2x2xB2x")  # of which the flags matter
+GIF_HEADER = struct.Struct("<6x2x2xB2x")  # of which the flags matter
 # JPEG's markers that nothing follows. Pillow goes on behind that of the image's end, 0xD9.
 _ALONE = {0x00, 0x01, *range(0xD0, 0xDA)}
 _START_OF_SCAN, _APP1, _APP2 = 0xDA, 0xE1, 0xE2
@@ -122,10 +122,10 @@ def _check_jpeg(data: bytes) -> None:
 
 def _check_gif(data: bytes) -> None:
     """Look at all blocks before the first image (GIF 89a)."""
-    if len(data) < _GIF_HEADER.size:
+    if len(data) < GIF_HEADER.size:
         return
-    (flags,) = _GIF_HEADER.unpack_from(data)
-    position = _GIF_HEADER.size + (3 * 2 ** (flags % 8 + 1) if flags & 128 else 0)
+    (flags,) = GIF_HEADER.unpack_from(data)
+    position = GIF_HEADER.size + (3 * 2 ** (flags % 8 + 1) if flags & 128 else 0)
     blocks = 0
     while position < len(data) and data[position : position + 1] not in (b",", b";"):
         blocks += 1

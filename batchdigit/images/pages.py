@@ -12,7 +12,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 
-from batchdigit.images.containers import PNG_SIGNATURE
+from batchdigit.images.containers import GIF_HEADER, PNG_SIGNATURE
 from batchdigit.images.tags import directories
 
 MAX_DIRECTORIES = 100  # of reduced copies in a row
@@ -81,7 +81,8 @@ def _png(data: bytes) -> bool:
 
 def _gif(data: bytes) -> bool:
     """GIF 89a: blocks after a header; an image is a descriptor, its colours and its pixels."""
-    position, images, inside = 13 + _colours(data[10]), 0, False
+    (flags,) = GIF_HEADER.unpack_from(data)
+    position, images, inside = GIF_HEADER.size + _colours(flags), 0, False
     for _ in range(MAX_BLOCKS):
         kind = data[position]
         if inside:  # an image or an extension, whose parts follow their sizes
