@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +41,7 @@ class Engine:
     """
 
     def __init__(self, job: BenchJob, setting: Setting, folder: Path) -> None:
-        self._job = job
+        self._job = job = _from_anywhere(job)
         self._folder = folder
         self._name = setting.engine
         self._forks = setting.device == "cpu" and sys.platform == "linux"
@@ -135,6 +136,11 @@ def run_job(job: BenchJob, setting: Setting) -> Job:
     )
 
 
+def _from_anywhere(job: BenchJob) -> BenchJob:
+    """The same job for a process that is in another folder than this one."""
+    return replace(job, model=job.model.absolute())
+
+
 def run_options(job: BenchJob, setting: Setting) -> list[str]:
     """Options of ``batchdigit run`` for ``setting`` and for the rest of ``job``."""
     options = list(setting.options)
@@ -177,7 +183,7 @@ def seconds_of_command(job: BenchJob, setting: Setting, folder: Path) -> float:
     """
     with tempfile.TemporaryDirectory(prefix="batchdigit-bench-") as out:
         options = ["--follow-symlinks", "--quiet", "--out", str(Path(out, "preds.csv"))]
-        options += run_options(job, setting)
+        options += ["--no-model-check", *run_options(_from_anywhere(job), setting)]
         command = python("batchdigit", ["run", str(folder), *options])
         with starting_elsewhere():
             start = time.perf_counter()

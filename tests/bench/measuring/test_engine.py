@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -14,7 +15,7 @@ from batchdigit.bench.measuring.engine import (
     seconds_of_command,
 )
 from batchdigit.errors import BatchdigitError, CheckpointError, DeviceError
-from batchdigit.job import Job
+from batchdigit.job import PACKAGED_WEIGHTS, Job
 from batchdigit.sources.folder import open_folders
 from tests.support.measurements import GPU, ONNX
 from tests.support.platforms import needs_linux
@@ -126,3 +127,16 @@ def test_command_that_fails_without_a_message_is_named_by_its_exit_code(
     monkeypatch.setattr(subprocess, "run", lambda *_arguments, **_options: silent)
     with pytest.raises(BatchdigitError, match="the command ended with 9"):
         seconds_of_command(JOB, ONNX, tmp_path)
+
+
+def test_model_is_found_from_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes that measure are elsewhere."""
+    shutil.copy(PACKAGED_WEIGHTS, tmp_path / "CNN.pt")
+    monkeypatch.chdir(tmp_path)
+    job = replace(JOB, model=Path("CNN.pt"))
+    with running(job, {ONNX.engine: ONNX}) as engines:
+        assert engines[ONNX.engine].sample(ONNX, open_folders([SAMPLES]), 0.0).images == 100
+    assert seconds_of_command(job, replace(ONNX, workers=0), SAMPLES) > 0
+    assert "--model CNN.pt" in run_command(job, ONNX)
