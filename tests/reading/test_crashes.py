@@ -38,8 +38,11 @@ def test_killed_workers_cost_no_file(
     """There are more files than are read ahead, so a kill always finds workers at work."""
     save_grey(tmp_path / "a.png")
     many = files_in(tmp_path, [b"a.png"] * 2_000)
+    exact = Reading(preprocess="exact")
     numbers: list[int] = []
-    with reader_of(many, batch_size=1, workers=2, start_method=start_method) as reader:
+    with reader_of(
+        many, batch_size=1, workers=2, start_method=start_method, reading=exact
+    ) as reader:
         for batch in reader:
             numbers += batch.indices.tolist()
             if len(numbers) in kills:

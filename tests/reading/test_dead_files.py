@@ -52,7 +52,7 @@ def test_file_that_never_answers_costs_itself_only(
         batch_size=5,
         workers=workers,
         start_method="fork",
-        reading=Reading(timeout=0.5),
+        reading=Reading(timeout=0.5, preprocess="exact"),
     )
     failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
     assert failures == dict.fromkeys((37, 38, 39), "timeout: not read within 0.5 s")
@@ -106,7 +106,7 @@ def test_run_ends_when_too_many_processes_wait_for_ever(
                 batch_size=5,
                 workers=1,
                 start_method="fork",
-                reading=Reading(timeout=0.5),
+                reading=Reading(timeout=0.5, preprocess="exact"),
             )
         assert multiprocessing.active_children() == []
     finally:
