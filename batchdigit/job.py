@@ -153,6 +153,13 @@ class Computing:
         check_choice("--precision", self.precision, PRECISIONS)
         check_device_name("--device", self.device)
 
+    @property
+    def is_packaged_model(self) -> bool:
+        """Whether the model is the one in the package, and gets what it was trained on."""
+        return self.mean is None and os.path.realpath(self.model) == os.path.realpath(
+            PACKAGED_WEIGHTS
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reporting:

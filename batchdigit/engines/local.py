@@ -7,7 +7,7 @@ import logging
 import math
 import platform
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from batchdigit.auto import choose_batch_size, choose_reader, choose_workers, seconds_to_read
 from batchdigit.backends.base import Predictor
 from batchdigit.backends.choice import open_backend
-from batchdigit.backends.known_digits import KnownDigits, check_model, warn
 from batchdigit.batches import Batch, Predictions
 from batchdigit.job import Job
 from batchdigit.modelfiles.file import read_model_file
@@ -27,6 +26,9 @@ from batchdigit.system.stopwatch import Stopwatch
 from batchdigit.version import versions
 
 _LOG = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from batchdigit.backends.known_digits import KnownDigits
 
 
 class LocalEngine:
@@ -121,6 +123,10 @@ class LocalEngine:
 
     def _check(self, predictor: Predictor) -> None:
         """Warn of a model that reads known digits badly."""
+        if self._job.is_packaged_model:
+            return
+        from batchdigit.backends.known_digits import check_model, warn  # only other models need it
+
         self._known_digits = check_model(self._job, self._backend, self._model, predictor)
         warn(self._job, self._model, self._known_digits)
 

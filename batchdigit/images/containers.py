@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchdigit.errors import ImageError
-from batchdigit.images.boxes import check_heif, check_jpeg2000
 from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
 from batchdigit.images.tags import check_tags
 
@@ -44,8 +43,12 @@ def check_container(data: bytes, max_pixels: int) -> None:
     elif data.startswith(b"GIF8"):
         _check_gif(data)
     elif data[4:8] == b"ftyp":
+        from batchdigit.images.boxes import check_heif  # few files need it
+
         check_heif(data)
     elif data.startswith(JPEG2000_SIGNATURES):
+        from batchdigit.images.boxes import check_jpeg2000
+
         check_jpeg2000(data, max_pixels)
     elif data.startswith(b"8BPS"):
         _check_psd(data)

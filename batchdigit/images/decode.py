@@ -35,7 +35,6 @@ from batchdigit.images.decoders import TRIED, decoder_of, opened
 from batchdigit.images.tags import SIGNATURES as TIFF_SIGNATURES
 from batchdigit.job import MAX_PIXELS
 from batchdigit.sources.signatures import HEAD, format_of
-from batchdigit.system.foreign import foreign
 
 # How a plain PNG starts: everything before the width in the header, width, height, depth to
 # interlacing, the header's checksum, the length of the pixel data, their name. Behind the data
@@ -126,6 +125,8 @@ def decode_image(data: bytes, *, enough: int | None = None, name: bytes = b"") -
 
 def _what_it_is(data: bytes, decoder: str) -> str:
     """What a file is that no decoder takes, and what to do about it."""
+    from batchdigit.system.foreign import foreign  # few files need it
+
     if not format_of(data[:HEAD]) and (kind := foreign(data)):
         return "; ".join(filter(None, kind))
     return f"not a whole image in {decoder or ', '.join(TRIED)}"

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.errors import BatchdigitError, CheckpointError, remedy_for
-from batchdigit.system.foreign import HDF5, PICKLE, SAFETENSORS_FILE, TAR, foreign
 from batchdigit.system.json_objects import load_json
 from batchdigit.system.regular import NotRegularError, open_regular, read_regular
 
@@ -47,13 +46,6 @@ _OLD_START = re.compile(
     rb"|L119547037146038801333356L\n)\.",
     re.DOTALL,
 )
-
-# What is to be done about some of the files that people give instead of a model.
-_REMEDIES = {
-    HDF5: f"train in PyTorch and use {SAVE_STATE}",
-    PICKLE: f"save the weights by {SAVE_STATE}",
-    TAR: f"save the weights again by {SAVE_STATE}",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +98,19 @@ class ModelFile:
             return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
         if self.path.suffix.lower() == ".onnx":
             return "not an ONNX file that this program wrote", CONVERT
+        # Few files need it.
+        from batchdigit.system.foreign import HDF5, PICKLE, SAFETENSORS_FILE, TAR, foreign
+
         if kind := foreign(self.data):
             if kind is SAFETENSORS_FILE:  # or its header would have been read
                 return "a damaged safetensors file", SAVE_AGAIN
             what = "a pickle that torch.save did not write" if kind is PICKLE else kind.what
-            return what, _REMEDIES.get(
-                kind, kind.remedy
-            ) or f"give the file that {SAVE_STATE} wrote"
+            remedies = {
+                HDF5: f"train in PyTorch and use {SAVE_STATE}",
+                PICKLE: f"save the weights by {SAVE_STATE}",
+                TAR: f"save the weights again by {SAVE_STATE}",
+            }
+            return what, remedies.get(kind, kind.remedy) or f"give the file that {SAVE_STATE} wrote"
         return "not a PyTorch or safetensors file", f"give the file that {SAVE_STATE} wrote"
 
 

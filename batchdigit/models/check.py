@@ -15,7 +15,6 @@ from batchdigit.modelfiles.file import SAVE_ANEW, SAVE_STATE, ModelFile
 from batchdigit.modelfiles.names import GETATTR, is_data, runs_things
 from batchdigit.modelfiles.scan import Contents
 from batchdigit.modelfiles.tensors import PROTOCOL_0
-from batchdigit.models.architecture import layers_in_a_line
 from batchdigit.models.candidates import (
     REQUIRED,
     Chosen,
@@ -25,7 +24,6 @@ from batchdigit.models.candidates import (
     locate_weights,
     nothing_found,
 )
-from batchdigit.models.layers import difference
 from batchdigit.models.network import COUNTER, Layer, cnn
 from batchdigit.models.reach import names_within, taker_of
 from batchdigit.models.spec import MNIST
@@ -127,6 +125,8 @@ def check_weights(
         raise file.refusal(f"would give the weights to {taker}, which could change them", _ALONE)
     state = check_fit(file, weights)
     for other in chosen.others if key is None else ():
+        from batchdigit.models.layers import difference  # a state dict alone does without
+
         if other.class_name and (problem := difference(other, _expected(file, state))):
             raise file.refusal(
                 f"holds these weights also as a {other.kind}, which is not the CNN: {problem}",
@@ -228,11 +228,15 @@ def check_fit(file: ModelFile, weights: Located, state: State | None = None) -> 
     state = state_of(weights) if state is None else state
     compare = f"compare {_inspect(file.path)} with {_inspect(PACKAGED)}, the packaged model"
     if is_another(state):
+        from batchdigit.models.architecture import layers_in_a_line  # it serves this message alone
+
         layers = layers_in_a_line(state) or "no tensors"
         raise file.refusal(f"holds another network than the CNN: {layers}", compare)
     expected = _expected(file, state)
     problem = _misfit(state, expected.state_shapes())
     if not problem and weights.class_name:
+        from batchdigit.models.layers import difference
+
         problem = difference(weights, expected)
     if problem:
         raise file.refusal(f"does not fit the CNN: {problem}", compare)

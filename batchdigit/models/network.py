@@ -7,6 +7,7 @@ writing the network as an ONNX graph.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +60,7 @@ class Layer:
                 yield path, layer
 
 
+@functools.cache  # loading a model asks several times
 def cnn(spec: InputSpec = MNIST) -> Layer:
     """The CNN for the images and the classes of ``spec``."""
     return Layer(

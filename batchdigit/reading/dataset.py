@@ -12,7 +12,6 @@ from PIL import Image
 from batchdigit.batches import Batch, Digit, Failure, Treatment, blank_facts
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
-from batchdigit.images.pages import has_more_pages
 from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_grey, to_model_input
 from batchdigit.job import Reading
 from batchdigit.models.spec import MNIST
@@ -124,6 +123,8 @@ class DigitImages:
             enough = None if how == "exact" else ENOUGH_PIXELS
             name = self.source.images[rows.indices[row]]
             image = decode_image(contents, enough=enough, name=name)
+            from batchdigit.images.pages import has_more_pages  # plain files do without
+
             if has_more_pages(contents):
                 rows.has_more_pages(row)
             laps.enter("fit")

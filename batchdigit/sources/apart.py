@@ -9,8 +9,6 @@ from pathlib import Path
 from batchdigit.errors import UsageError
 from batchdigit.places import STDOUT
 from batchdigit.sources.endings import EXTENSIONS
-from batchdigit.sources.signatures import HEAD, format_of
-from batchdigit.system.replacing import head
 
 
 def check_apart(option: str, path: Path | None, sources: Iterable[str | Path]) -> None:
@@ -37,6 +35,11 @@ def _may_be_an_image(place: Path) -> bool:
     """Whether its name, or what is there already, is an image's."""
     if os.fsencode(place).lower().endswith(EXTENSIONS):
         return True
+    if not place.exists():
+        return False
+    from batchdigit.sources.signatures import HEAD, format_of
+    from batchdigit.system.replacing import head
+
     try:
         return bool(format_of(head(place, HEAD)))
     except OSError:

@@ -14,7 +14,6 @@ from batchdigit.sources.contents import read_file
 from batchdigit.sources.endings import COMMON, EXTENSIONS
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.look import Look
-from batchdigit.sources.missing import meant_by
 from batchdigit.sources.stamps import UNSETTLED, Stamps
 from batchdigit.version import heif_version
 
@@ -189,8 +188,11 @@ def locate(source: str) -> bytes:
 
 
 def _cannot_read(source: str, error: OSError) -> SourceError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError) and (told := meant_by(source)):
-        return SourceError(*told)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        from batchdigit.sources.missing import meant_by  # it serves this message alone
+
+        if told := meant_by(source):
+            return SourceError(*told)
     return SourceError(
         f"cannot read {source}: {error.strerror or error}",
         remedy_for(error, "name an existing, readable folder or image file"),

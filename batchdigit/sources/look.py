@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.endings import EXTENSIONS, HEIC_ENDINGS, OTHER, ending_of
-from batchdigit.sources.signatures import HEAD, HEIC, format_of
 from batchdigit.system.regular import open_regular
 
 
@@ -46,6 +45,8 @@ class Look:
         return not any(_is_read_with(target, folder) for folder in self._folders)
 
     def _starts_like_an_image(self, name: bytes) -> bool:
+        from batchdigit.sources.signatures import HEAD, HEIC, format_of  # few names say nothing
+
         follow = self._beneath.follow
         try:
             path, folder = self._beneath.place(name)
