@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from batchdigit import errors
-from batchdigit.cli.app import app
 from batchdigit.resume.last_report import read_state
 from batchdigit.sources.endings import EXTENSIONS
 from tests.support import oracle
+from tests.support.programs import app
 from tests.support.samples import REPOSITORY, SAMPLES
 
 BLOCK = re.compile(r"^(<!-- setup: [\w ]+ -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

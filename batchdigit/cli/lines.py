@@ -12,12 +12,12 @@ from batchdigit.reports.summary import RunSummary
 from batchdigit.sources.endings import left_out
 from batchdigit.sources.filenames import escape_filename
 from batchdigit.system.words import counted
-from batchdigit.training.job import TrainJob
 
 if TYPE_CHECKING:
     from batchdigit.backends.known_digits import KnownDigits
     from batchdigit.models.convert import Conversion
     from batchdigit.models.inspection import Inspection
+    from batchdigit.training.job import TrainJob
     from batchdigit.training.train import TrainSummary
 
 MAX_FOLDERS = 3

@@ -1,5 +1,7 @@
 """The program as a whole: its help, its version, and what it loads for them."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +11,10 @@ from typer.testing import CliRunner
 
 import batchdigit
 from batchdigit import errors
-from batchdigit.cli.app import app
+from batchdigit.cli.app import COMMANDS, build
 from tests.support.platforms import needs_linux
-from tests.support.programs import WRONG_USAGE, problem
-from tests.support.samples import Program
+from tests.support.programs import WRONG_USAGE, app, problem
+from tests.support.samples import REPOSITORY, Program
 
 runner = CliRunner()
 
@@ -90,3 +92,36 @@ def test_help_to_a_full_disk_is_one_line(program: Program, arguments: list[str])
         done = program(*arguments, stdout=full, stderr=subprocess.PIPE, capture_output=False)
     done.stdout = ""
     assert "No space left" in problem(done, 73)
+
+
+def test_a_command_that_is_called_is_built_alone_and_all_are_there() -> None:
+    whole = {command.name or command.callback.__name__ for command in build().registered_commands}
+    groups = {group.name for group in build().registered_groups}
+    assert whole | groups == COMMANDS.keys()
+    alone = build("run")
+    assert [command.callback.__name__ for command in alone.registered_commands] == ["run"]
+    assert alone.registered_groups == []
+    assert len(build("no such").registered_commands) == len(whole)
+
+
+def test_help_of_the_program_names_every_command(program: Program) -> None:
+    done = program("--help")
+    assert done.returncode == 0
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+
+
+def test_a_run_loads_no_other_command(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['batchdigit', 'run', '--help']\n"
+        "from batchdigit.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "names = ('bench', 'train', 'model', 'doctor')\n"
+        "print([name for name in names if f'batchdigit.cli.{name}' in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"

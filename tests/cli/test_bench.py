@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from batchdigit.cli.app import app
+from tests.support.programs import app
 
 runner = CliRunner()
 

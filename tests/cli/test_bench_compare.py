@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from batchdigit.cli.app import app
 from tests.support.measurements import STEADY, of_rates, scaled, sweep
+from tests.support.programs import app
 
 runner = CliRunner()
 

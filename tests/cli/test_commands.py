@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from batchdigit.cli.app import app
 from batchdigit.cli.commands import GROUPS
+from tests.support.programs import app
 from tests.support.samples import Program
 
 WIDTH = 80

@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 import batchdigit
-from batchdigit.cli.app import app
 from batchdigit.errors import BatchdigitError
 from batchdigit.job import PACKAGED_WEIGHTS
 from tests.support.modelfiles import saved, trained_on
+from tests.support.programs import app
 
 runner = CliRunner()
 GOOD = batchdigit.CNN().state_dict()

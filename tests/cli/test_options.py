@@ -10,7 +10,6 @@ import typer
 from typer.testing import CliRunner
 
 from batchdigit import OutputError, UsageError, __version__
-from batchdigit.cli.app import app
 from batchdigit.cli.options import (
     is_terminal,
     log,
@@ -19,6 +18,7 @@ from batchdigit.cli.options import (
     print_lines,
     source_paths,
 )
+from tests.support.programs import app
 
 
 @pytest.mark.parametrize(("text", "number"), [("auto", None), ("0", 0), ("12", 12), ("-1", -1)])

@@ -14,10 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import batchdigit
-from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS
 from tests.support.modelfiles import trained_on
-from tests.support.programs import problem
+from tests.support.programs import app, problem
 from tests.support.reports import OLD
 from tests.support.samples import SAMPLES, Program
 

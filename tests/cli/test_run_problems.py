@@ -19,9 +19,8 @@ import torch
 from typer.testing import CliRunner
 
 import batchdigit
-from batchdigit.cli.app import app
 from tests.support.platforms import needs_linux
-from tests.support.programs import WRONG_USAGE, problem
+from tests.support.programs import WRONG_USAGE, app, problem
 from tests.support.reports import FORMATS, OLD, read_back
 from tests.support.samples import Program
 

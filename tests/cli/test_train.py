@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from batchdigit import CheckpointError, SourceError
-from batchdigit.cli.app import app
 from batchdigit.training import train as training
 from batchdigit.training.job import TrainJob
+from tests.support.programs import app
 
 runner = CliRunner()
 

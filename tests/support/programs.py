@@ -3,6 +3,9 @@
 import os
 import subprocess
 
+from batchdigit.cli.app import build
+
+app = build()
 WRONG_USAGE = [
     ["--out", "out.xls"],
     ["--batch-size", "0"],

@@ -9,11 +9,11 @@ import torch
 from typer.testing import CliRunner
 
 from batchdigit import OutputError, UsageError, run
-from batchdigit.cli.app import app
 from batchdigit.job import PACKAGED_WEIGHTS, Job
 from batchdigit.models.checkpoint import load_checkpoint
 from batchdigit.training.job import TrainJob
 from batchdigit.training.train import train
+from tests.support.programs import app
 from tests.support.samples import SAMPLES
 
 
