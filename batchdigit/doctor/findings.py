@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,12 +40,17 @@ def ok(name: str, found: str) -> Finding:
 
 def warning(name: str, found: str, remedy: str) -> Finding:
     """A run works, but perhaps not as expected."""
-    return Finding(name, WARNING, found, remedy)
+    return Finding(name, WARNING, found, _of_a_run(remedy))
 
 
 def problem(name: str, found: str, remedy: str) -> Finding:
     """A run would fail because of this, or write wrong rows."""
-    return Finding(name, PROBLEM, found, remedy)
+    return Finding(name, PROBLEM, found, _of_a_run(remedy))
+
+
+def _of_a_run(remedy: str) -> str:
+    """A remedy whose options are those of a run: most are none of this command's."""
+    return re.sub(r"\badd (?=--)", "run with ", remedy)
 
 
 def count(findings: Sequence[Finding], status: str) -> int:

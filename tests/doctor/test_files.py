@@ -110,7 +110,8 @@ def test_report_that_cannot_be_written(tmp_path: Path, out: str, text: str) -> N
 def test_folder_of_the_report_that_is_missing(program: Program, tmp_path: Path) -> None:
     code, findings = examined(program, "--out", "nowhere/preds.csv")
     assert code == 1
-    assert faults_of(findings)["output"].remedy == "create its folder first, or add --parents"
+    remedy = "create its folder first, or run with --parents"  # doctor itself makes no folders
+    assert faults_of(findings)["output"].remedy == remedy
     assert not any(tmp_path.iterdir())
 
 
@@ -121,6 +122,7 @@ def test_report_that_another_run_writes(tmp_path: Path) -> None:
         (finding,) = check("output", out=out)
     assert finding.status == WARNING
     assert "being written by another run" in finding.found
+    assert "or run with --wait SECONDS" in finding.remedy
     (finding,) = check("output", out=out)
     assert finding.status == OK
     assert out.read_text() == OLD

@@ -8,6 +8,16 @@ from batchdigit.doctor.findings import (
 )
 
 
+def test_remedies_name_the_options_of_a_run() -> None:
+    told = {
+        "make it, or add --parents": "make it, or run with --parents",
+        "let it end, or add --wait SECONDS": "let it end, or run with --wait SECONDS",
+        "add memory": "add memory",
+    }
+    for remedy, said in told.items():
+        assert problem("x", "y", remedy).remedy == warning("x", "y", remedy).remedy == said
+
+
 def test_lines_are_aligned_and_show_no_control_characters() -> None:
     findings = [
         ok("torch", "2.14.1"),
