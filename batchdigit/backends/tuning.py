@@ -15,9 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from batchdigit.system.json_objects import read_json_object
+
 Value = TypeVar("Value")
 
 MAX_REMEMBERED = 1_000  # values; a model that is trained every night would add one each time
+MAX_BYTES = 16 << 20  # of the file
 MIN_BATCH_SIZE, MAX_BATCH_SIZE = 256, 65_536  # images in a batch
 MIN_GAIN = 1.03  # in throughput, for twice the batch
 
@@ -59,12 +62,10 @@ def cache_file() -> Path:
 
 
 def _read() -> dict[str, Any]:
-    # RuntimeError: there is no home folder.
-    with contextlib.suppress(OSError, ValueError, RuntimeError):
-        known = json.loads(cache_file().read_bytes())
-        if isinstance(known, dict):
-            return known
-    return {}
+    try:
+        return read_json_object(cache_file(), MAX_BYTES)
+    except RuntimeError:  # there is no home folder
+        return {}
 
 
 def _write(known: dict[str, Any]) -> None:

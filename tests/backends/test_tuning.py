@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_cache_that_cannot_be_written_is_done_without(cache: Path) -> None:
     cache.parent.parent.write_text("a file where the folder belongs")
     assert remembered("a", lambda: 1) == (1, "measured")
     assert remembered("a", lambda: 2) == (2, "measured")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a FIFO")
+def test_cache_that_is_no_file_holds_nothing_up(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    os.mkfifo(cache)  # whoever opens it to read it waits for somebody who writes
+    assert remembered("a", lambda: 1) == (1, "measured")
+    assert remembered("a", lambda: 2) == (1, "cached")
 
 
 def test_relative_cache_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,13 +113,11 @@ def _matplotlib() -> Iterator[None]:
     home. Without a home it would say where that list is; and it would say which letters its font
     lacks, though a browser finds them elsewhere.
     """
-    with contextlib.suppress(RuntimeError):  # there is no home folder
-        os.environ.setdefault("MPLCONFIGDIR", str(cache_file().with_name("matplotlib")))
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with _lists_in_our_cache(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 with importing_elsewhere():  # a matplotlibrc here is not the user's
@@ -136,6 +134,19 @@ def _matplotlib() -> Iterator[None]:
                 yield
     finally:
         log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _lists_in_our_cache() -> Iterator[None]:
+    """What matplotlib keeps goes to our cache in the block, unless the user has chosen a place."""
+    ours = "MPLCONFIGDIR" not in os.environ
+    try:
+        with contextlib.suppress(RuntimeError):  # there is no home folder
+            os.environ.setdefault("MPLCONFIGDIR", str(cache_file().with_name("matplotlib")))
+        yield
+    finally:
+        if ours:
+            os.environ.pop("MPLCONFIGDIR", None)
 
 
 def _figure(shown: Shown) -> Figure:

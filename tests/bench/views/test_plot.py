@@ -218,6 +218,18 @@ def test_drawing_needs_neither_a_home_nor_a_display_nor_anyones_settings(tmp_pat
     assert texts((tmp_path / "plot.svg").read_bytes())
 
 
+@pytest.mark.parametrize("chosen", [None, "of the user"])
+def test_drawing_leaves_the_environment_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    if chosen:
+        monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / chosen))
+    before = dict(os.environ)
+    draw(CASES["one point"], tmp_path / "plot.svg")
+    assert dict(os.environ) == before
+
+
 @pytest.mark.parametrize(
     ("package", "what", "name"),
     [
