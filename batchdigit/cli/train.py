@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from batchdigit.cli.lines import training_lines
-from batchdigit.cli.options import ClassNameOption, ForceOption, ParentsOption, exit_codes, log
+from batchdigit.cli.options import (
+    ClassNameOption,
+    ForceOption,
+    KeyOption,
+    ParentsOption,
+    exit_codes,
+    log,
+)
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
 from batchdigit.job import PREPROCESSING
@@ -78,6 +85,7 @@ def train(
         ),
     ] = TRAIN.start,
     class_name: ClassNameOption = TRAIN.class_name,
+    key: KeyOption = TRAIN.key,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed gives the same weights.")
     ] = TRAIN.seed,
@@ -109,6 +117,7 @@ def train(
             preprocess=preprocess,
             start=start,
             class_name=class_name,
+            key=key,
             seed=seed,
             device=device,
             fresh=fresh,

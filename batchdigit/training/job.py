@@ -20,7 +20,7 @@ class TrainJob:
     0 trains on the images alone. ``preprocess`` is how the images of a labelled folder are brought
     to 28x28, and should be what the model will be run with. ``start`` is a model file to begin with
     instead of random weights; ``class_name`` is the name of its class, if it is a whole model and
-    that is not ``CNN``.
+    that is not ``CNN``, and ``key`` says which of several models in it.
 
     Raises UsageError for a value that makes no sense.
     """
@@ -39,6 +39,7 @@ class TrainJob:
     preprocess: str = "auto"
     start: Path | None = None
     class_name: str | None = None
+    key: str | None = None
     seed: int = 0
     device: str = "auto"
     fresh: bool = False

@@ -143,6 +143,7 @@ def _summarise(
             "test": len(splits.test),
         },
         "start_sha256": trainer.start_sha256,
+        "start_key": trainer.start_key,
         "device": trainer.device.type,
         "versions": versions() | {"python": platform.python_version()},
     }

@@ -57,16 +57,17 @@ class Trainer:
         self.data_sha256 = splits.sha256()
         self.device = device
         self.transform = augmentation() if job.augment else _as_it_is
-        self.model, self.start_sha256 = CNN(), ""
+        self.model, self.start_sha256, self.start_key = CNN(), "", ""
         if job.start is not None:
-            start = load_checkpoint(job.start, job.class_name)
+            start = load_checkpoint(job.start, job.class_name, job.key)
             if start.spec != MNIST:
                 raise CheckpointError(
                     f"{job.start} knows {counted(start.classes, 'class', 'classes')}, "
                     f"not {MNIST.classes}",
                     "begin with another model, or without --start",
                 )
-            self.model, self.start_sha256 = start.model, start.sha256
+            self.model = start.model
+            self.start_sha256, self.start_key = start.sha256, start.key
             self.model.requires_grad_(requires_grad=True)
         self.model.to(device).to(memory_format=torch.channels_last)
         self.average = AveragedModel(
@@ -189,8 +190,8 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         settings = {name: getattr(self.job, name) for name in BINDING}
-        settings |= {"data_sha256": self.data_sha256, "start_sha256": self.start_sha256}
-        return settings | {"versions": versions()}
+        settings |= {"start_sha256": self.start_sha256, "start_key": self.start_key}
+        return settings | {"data_sha256": self.data_sha256, "versions": versions()}
 
 
 def _moving_average(decay: float) -> Callable[..., torch.Tensor]:

@@ -164,6 +164,23 @@ def test_given_model_may_have_a_class_of_another_name(splits: Splits, tmp_path: 
     assert one.start_sha256
 
 
+def test_given_model_may_be_one_of_several(splits: Splits, tmp_path: Path) -> None:
+    path, models = tmp_path / "two.pt", {"model": CNN(), "ema": CNN()}
+    torch.save({key: model.state_dict() for key, model in models.items()}, path)
+    with pytest.raises(CheckpointError, match="choose one by its key: --key model$"):
+        trainer(splits, start=path)
+    for key, model in models.items():
+        one = trainer(splits, start=path, key=key)
+        assert same(dict(one.model.state_dict()), dict(model.state_dict()))
+    one = trainer(splits, start=path, key="model")
+    one.run_epoch(splits.train, no_progress)
+    one.judge(splits.validation)
+    one.save(tmp_path / "state")
+    trainer(splits, start=path, key="model").load(tmp_path / "state")
+    with pytest.raises(CheckpointError, match="--fresh"):
+        trainer(splits, start=path, key="ema").load(tmp_path / "state")
+
+
 def test_weights_of_other_classes_are_refused(splits: Splits, tmp_path: Path) -> None:
     torch.save(CNN(3).state_dict(), tmp_path / "three.pt")
     with pytest.raises(CheckpointError, match="knows 3 classes, not 10"):
