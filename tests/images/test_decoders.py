@@ -5,6 +5,7 @@ import sys
 from io import BytesIO
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import AvifImagePlugin, BmpImagePlugin, Image, ImageDraw, features
 
@@ -127,32 +128,31 @@ def test_nothing_but_heic_imports_its_package(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_heic_is_decoded_by_its_package_and_nothing_is_left_set() -> None:
-    heif = pytest.importorskip("pillow_heif")
-    before = {name: value for name, value in vars(heif.options).items() if name.isupper()}
-    image = heif.from_pillow(PICTURE.convert("RGB"))
+    before = {name: value for name, value in vars(pillow_heif.options).items() if name.isupper()}
+    image = pillow_heif.from_pillow(PICTURE.convert("RGB"))
     file = BytesIO()
     image.save(file, quality=-1, chroma=444)
     apart = np.subtract(decoded(file.getvalue(), enough=8).convert("L"), PICTURE, dtype=np.int64)
     assert np.abs(apart).max() <= 3
-    assert before == {name: value for name, value in vars(heif.options).items() if name.isupper()}
+    assert before == {
+        name: value for name, value in vars(pillow_heif.options).items() if name.isupper()
+    }
     for end in range(64, len(file.getvalue()), 9):
         assert refusal(file.getvalue()[:end]).startswith("decode: ")
 
 
 def test_thumbnail_is_not_taken_for_the_picture() -> None:
-    heif = pytest.importorskip("pillow_heif")
-    image = heif.from_pillow(PICTURE.convert("RGB").resize((512, 384)))
+    image = pillow_heif.from_pillow(PICTURE.convert("RGB").resize((512, 384)))
     image.info["thumbnails"] = [128]
     file = BytesIO()
     image.save(file)
-    assert heif.open_heif(file).info["thumbnails"] == [128]  # the control
+    assert pillow_heif.open_heif(file).info["thumbnails"] == [128]  # the control
     assert decoded(file.getvalue(), enough=50).size == (512, 384)
 
 
 def test_tiles_that_are_missing_from_a_photo_are_noticed() -> None:
-    heif = pytest.importorskip("pillow_heif")
     file = BytesIO()
-    heif.from_pillow(PICTURE.convert("RGB").resize((512, 384))).save(file, tile_size=128)
+    pillow_heif.from_pillow(PICTURE.convert("RGB").resize((512, 384))).save(file, tile_size=128)
     assert decoded(file.getvalue()).size == (512, 384)
     assert refusal(file.getvalue()[:-200]) == "decode: truncated: parts of the image are missing"
 
