@@ -160,14 +160,10 @@ def _read_last_state(out: Path) -> State | None:
 def _is_about(state: State, source: Source) -> bool:
     """Whether the names of a state and of ``source`` are those of the same files.
 
-    What an option changes about a source, such as whether links are followed, may hide some of its
-    files, but gives none of them another name.
+    Whatever else is bound, such as the version of a decoder or whether links are followed, gives
+    none of the files another name.
     """
-    return all(
-        state.binding.get(key) == value
-        for key, value in source.binding.items()
-        if not key.startswith("--")
-    )
+    return bool(state.binding.get("folder") == source.binding.get("folder"))
 
 
 def _check_gone(job: Job, counts: Mapping[str, int], before: int, *, least: str = "") -> None:

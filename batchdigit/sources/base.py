@@ -38,7 +38,8 @@ class Source(Protocol):
     def binding(self) -> dict[str, Any]:
         """What distinguishes this source from others with the same names and stamps: JSON data.
 
-        The keys are the names that messages use.
+        The keys are the names that messages use. ``folder`` is what its names start from: sources
+        of which it is the same give one file the same name.
         """
 
     def contents(self, indices: Sequence[int], *, max_bytes: int) -> Iterator[bytes | ImageError]:

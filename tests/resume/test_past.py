@@ -268,6 +268,33 @@ def test_files_are_missed_though_no_row_can_be_reused(
         run(Job(**options))
 
 
+@pytest.mark.parametrize("versions", [("1.0", "2.0"), ("1.0", ""), ("", "1.0")])
+def test_files_are_missed_though_heic_is_decoded_anew(
+    tmp_path: Path, digits: Path, monkeypatch: Patch, versions: tuple[str, str]
+) -> None:
+    (digits / "00.heic").touch()
+    options = options_of(digits) | {"out": tmp_path / "out.csv", "update": True}
+    monkeypatch.setattr("batchdigit.sources.folder.heif_version", lambda: versions[0])
+    run(Job(**options))
+    monkeypatch.setattr("batchdigit.sources.folder.heif_version", lambda: versions[1])
+    for path in sorted(digits.glob("*.png"))[:9]:
+        path.unlink()
+    with pytest.raises(GoneError, match="9 of the 11 files"):
+        run(Job(**options))
+
+
+def test_files_are_missed_though_one_of_them_is_the_first_heic(
+    tmp_path: Path, digits: Path, monkeypatch: Patch
+) -> None:
+    options = options_of(digits) | {"out": tmp_path / "out.csv", "update": True}
+    monkeypatch.setattr("batchdigit.sources.folder.heif_version", lambda: "1.0")
+    run(Job(**options))
+    (digits / "new.heic").touch()
+    take_away(digits, 9)
+    with pytest.raises(GoneError, match="9 of the 10 files"):
+        run(Job(**options))
+
+
 def test_files_of_another_folder_are_not_missed(
     tmp_path: Path, digits: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
