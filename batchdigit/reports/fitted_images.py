@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from batchdigit.places import HALF_WRITTEN
 from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.filelist import FileList
 from batchdigit.system.publish import writing
-from batchdigit.system.regular import open_regular
+from batchdigit.system.regular import NotRegularError, open_regular
 from batchdigit.system.replacing import Kind, is_read_only, taken
 
 MAX_NAME = 255  # bytes
@@ -56,11 +57,20 @@ def save_images(
 
 
 def _may_replace(beneath: Beneath, name: bytes, data: bytes) -> bool:
-    """Whether there is no file of that name, or one that an earlier run saved, as it looks."""
+    """Whether there is no regular file of that name, or one that an earlier run saved.
+
+    By its looks, that is. Raises OSError where this cannot be told.
+    """
     path, folder = beneath.place(name)
     try:
         descriptor, status = open_regular(path, folder=folder, follow=False)
-    except OSError:  # there is nothing, or what is no regular file, such as a link
+    except (FileNotFoundError, NotRegularError):
+        return True
+    except PermissionError:  # whose it is, nobody can tell
+        return False
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # as a link has it, which is replaced itself
+            raise
         return True
     with open(descriptor, "rb") as file:
         begins = file.read(_HEAD)

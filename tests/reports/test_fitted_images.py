@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from PIL import Image
 
 from batchdigit import Job, OutputError, UsageError, run
 from batchdigit.images.preprocess import to_model_input
+from batchdigit.reports import fitted_images
 from tests.support.reports import OLD
 from tests.support.samples import Program
 
@@ -132,3 +134,30 @@ def test_images_of_an_earlier_run_are_replaced_and_others_are_not(
     mine.chmod(0o444)
     with pytest.raises(OutputError, match="--force"):
         save()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EACCES, "exists and is not an image that batchdigit wrote"),
+        (errno.EIO, "cannot write .*: Input/output error"),
+    ],
+)
+def test_file_that_cannot_be_read_is_not_replaced(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    def refuse(*_arguments: object, **_more: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "fitted" / "05.png.fitted.png"
+    path.parent.mkdir()
+    path.write_text("precious")
+    for other in digits.iterdir():
+        if other.name != "05.png":
+            other.unlink()
+    monkeypatch.setattr(fitted_images, "open_regular", refuse)
+    with pytest.raises(OutputError, match=message):
+        run(Job((str(digits),), tmp_path / "out.csv", save_fitted=path.parent, workers=0))
+    assert path.read_text() == "precious"
+    run(Job((str(digits),), tmp_path / "out.csv", save_fitted=path.parent, workers=0, force=True))
+    assert path.read_bytes().startswith(b"\x89PNG")
