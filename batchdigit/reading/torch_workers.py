@@ -86,8 +86,8 @@ class TorchWorkers:
             try:
                 self._iterator.__init__(loader)
                 # A worker may die holding the lock of the event by which torch tells workers to
-                # end. The event itself is kept, because the workers that a forkserver starts look
-                # for it by name.
+                # end. The event itself is kept, because the workers that Windows starts, which
+                # begin afresh, ask this process for it.
                 self._torchs_event = self._iterator._workers_done_event
                 self._iterator._workers_done_event = threading.Event()
                 self._processes = _children_since(children_before)

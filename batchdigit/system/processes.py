@@ -195,7 +195,7 @@ def obey_parent() -> None:
     to the kernel, it is the thread that is the parent. Otherwise a thread may run
     :func:`end_with_parent`.
     """
-    if hasattr(signal, "pthread_sigmask"):  # the children of a forkserver inherit its mask
+    if hasattr(signal, "pthread_sigmask"):  # the parent decides what follows one
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     parent, in_main_thread = _origin()
     if sys.platform == "linux" and in_main_thread:

@@ -53,7 +53,7 @@ def _write_flags(flags: Callable[[], list[str]]) -> None:
     util._args_from_interpreter_flags = flags  # type: ignore[attr-defined]
 
 
-# multiprocessing starts Python with these flags: workers, the forkserver, the resource tracker.
+# multiprocessing starts Python with these flags: what it spawns, and the resource tracker.
 # (PYTHONSAFEPATH in the environment would do the same, but not with -E, and not in Python 3.10.)
 _flags_that_are_passed = SharedSetting(_read_flags, _write_flags, flags_of_children)
 
