@@ -1,7 +1,8 @@
 """Which of Pillow's decoders gets a file, and what to do where there is none for it.
 
 A decoder is tried only where a file says by its first bytes, or by its ending if the format has no
-such bytes, that it is in that format. The formats of old are tried in turn, as before.
+such bytes, that it is in that format. Only the most common formats (``TRIED``) are tried in turn on
+every other file.
 """
 
 from __future__ import annotations

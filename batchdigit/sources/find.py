@@ -9,7 +9,7 @@ from batchdigit.errors import SourceError
 from batchdigit.job import Job
 from batchdigit.places import STDOUT, account_path
 from batchdigit.sources.base import Source
-from batchdigit.sources.endings import EXTENSIONS, count_endings, left_out
+from batchdigit.sources.endings import count_endings, left_out
 from batchdigit.sources.folder import FolderSource, open_folders
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
@@ -58,9 +58,8 @@ def check_images(source: Source, names: Iterable[object], *, more: str = "") -> 
     ``more`` is what else helps against that.
     """
     if not len(source):
-        endings = ", ".join(ending.decode() for ending in EXTENSIONS)
         said = left_out(count_endings(source.ignored))
         raise SourceError(
             f"no images in {', '.join(map(str, names))} ({said or 'no other files'})",
-            f"name a file, or a folder of images; their names end in {endings}{more}",
+            f"name a file, or a folder of images, such as .png, .jpg and .tif{more}",
         )
