@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Literal, SupportsFloat, SupportsIndex, TypedDict
 
 from batchdigit import pipeline
 from batchdigit.batches import Predictions
-from batchdigit.job import Job, Resuming
+from batchdigit.job import Job
 from batchdigit.reports.dataframe import data_frame
 from batchdigit.reports.table import Tabulator
 from batchdigit.system.stopwatch import Stopwatch
@@ -92,10 +91,7 @@ class JobOptions(PredictOptions, ReportOptions, total=False):
 
 
 # Options that only a report in a file has.
-_ONLY_FOR_REPORTS = {
-    *("out", "format", "parents", "bom", "max_bad", "save_fitted", "force"),
-    *(option.name for option in fields(Resuming)),
-}
+_ONLY_FOR_REPORTS = {"out", *ReportOptions.__annotations__}
 
 
 def predict(
@@ -108,8 +104,8 @@ def predict(
     one. ``options`` are the fields of :class:`batchdigit.Job` that do not concern a report in a
     file: ``topk``, ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``,
     ``class_name``, ``key``, ``mean``, ``std``, ``model_check``, ``batch_size``, ``workers``,
-    ``backend``, ``device``, ``precision``, ``follow_symlinks``, ``allow_empty``,
-    ``start_method``.
+    ``backend``, ``device``, ``precision``, ``follow_symlinks``, ``allow_empty``, ``max_bytes``,
+    ``max_pixels``, ``timeout``, ``start_method``.
 
     The columns are ``filename`` (string), ``prediction`` (Int64, or string with ``labels``),
     ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review`` (boolean),

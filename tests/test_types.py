@@ -1,15 +1,22 @@
 """Type checkers know the options that there are, and take the documents' examples."""
 
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import batchdigit
-from batchdigit import api
-from batchdigit.api import ComputingOptions, JobOptions, PredictOptions, ReadingOptions
-from batchdigit.job import Computing, Job, Reading
+from batchdigit.api import (
+    ComputingOptions,
+    JobOptions,
+    PredictOptions,
+    ReadingOptions,
+    ReportOptions,
+    TableOptions,
+)
+from batchdigit.job import Computing, Job, Reading, Reporting, Resuming
 from tests.test_documents import BLOCK, PAGES
 
 # The declarations of torch and OpenCV are long, and the public ones do not depend on them.
@@ -76,10 +83,17 @@ def test_options_are_those_of_a_job() -> None:
     assert set(ReadingOptions.__annotations__) == names(Reading)
     assert set(ComputingOptions.__annotations__) == names(Computing) - {"model"}
     assert set(JobOptions.__annotations__) == names(Job) - {"source", "out"}
-    only_for_reports = api._ONLY_FOR_REPORTS - {"out"}
+    only_for_reports = set(ReportOptions.__annotations__)
+    of_reports = names(Reporting) - set(TableOptions.__annotations__)
+    assert only_for_reports == of_reports | names(Resuming)
     assert set(PredictOptions.__annotations__) == set(JobOptions.__annotations__) - {
         "model", *only_for_reports,
     }  # fmt: skip
+
+
+def test_predict_names_all_its_options() -> None:
+    named = set(re.findall(r"``(\w+)``", batchdigit.predict.__doc__ or ""))
+    assert set(PredictOptions.__annotations__) <= named
 
 
 def test_predict_and_stream_take_the_same() -> None:

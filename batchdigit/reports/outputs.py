@@ -42,7 +42,7 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     If the block does not publish the new files, the old ones stay, and so does the journal of what
     was predicted. Raises UsageError, OutputError or OutputBusyError.
     """
-    # Before anything is made or waited for:
+    # Before files are made here, or another run is waited for:
     report_format = choose_format(job.out, job.format, bom=job.bom)
     check_outputs(job)
     if job.out == STDOUT:
