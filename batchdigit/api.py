@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, SupportsFloat, SupportsIndex, TypedDict
 
 from batchdigit import pipeline
@@ -11,6 +10,7 @@ from batchdigit.batches import Predictions
 from batchdigit.job import Job
 from batchdigit.reports.dataframe import data_frame
 from batchdigit.reports.table import Tabulator
+from batchdigit.system.paths import AnyPath, Sources
 from batchdigit.system.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from batchdigit.job import Tolerance
-
-AnyPath = str | os.PathLike[str]
-Sources = AnyPath | Iterable[AnyPath]
-
 
 # The options of a job as keywords, for whoever checks types. They accept more than a Job stores:
 # any kind of path, numbers of numpy, text for a tolerance. batchdigit.job says what they mean.

@@ -23,7 +23,8 @@ from batchdigit.system.paths import as_path, path_text
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from batchdigit.api import AnyPath, JobOptions, Sources
+    from batchdigit.api import JobOptions
+    from batchdigit.system.paths import AnyPath, Sources
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 MODEL_VARIABLE = "BATCHDIGIT_MODEL"

@@ -24,7 +24,7 @@ from batchdigit.system.regular import NotRegularError, open_regular, read_regula
 if TYPE_CHECKING:
     import pandas as pd
 
-    from batchdigit.api import AnyPath
+    from batchdigit.system.paths import AnyPath
 
 _TYPES = {str: "string", int: "Int64", float: "float32", bool: "boolean"}
 _KINDS = Layout(classes=1, topk=2, probs=True, explain=True).columns

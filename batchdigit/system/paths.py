@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from batchdigit.errors import UsageError
+
+AnyPath = str | os.PathLike[str]
+Sources = AnyPath | Iterable[AnyPath]
 
 
 def path_text(what: str, given: object) -> str:
