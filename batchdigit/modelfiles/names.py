@@ -7,19 +7,27 @@ or code, because no training program writes such a file.
 
 from __future__ import annotations
 
+CONTAINERS = frozenset(
+    {
+        *(f"builtins.{name}" for name in ("dict", "frozenset", "list", "set", "tuple")),
+        *(f"collections.{name}" for name in ("Counter", "OrderedDict", "defaultdict", "deque")),
+    }
+)
+"""Classes that hold whatever they are called with, and neither change it nor call it."""
+
 PLAIN_DATA = frozenset(
     {
+        *CONTAINERS,
         # How pickles write bytes, and objects of protocols 0 and 1.
         "_codecs.encode",
         "copyreg._reconstructor",
         *(
             f"builtins.{name}"
             for name in (
-                *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int"),
-                *("list", "object", "range", "set", "slice", "str", "tuple"),
+                *("bool", "bytearray", "bytes", "complex", "float", "int", "object", "range"),
+                *("slice", "str"),
             )
         ),
-        *(f"collections.{name}" for name in ("Counter", "OrderedDict", "defaultdict", "deque")),
         *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
         *(
             f"{module}.{name}"
@@ -62,7 +70,11 @@ PLAIN_DATA = frozenset(
         ),
     }
 )
-"""Classes and functions that only hold or make plain data, and change none."""
+"""Classes and functions by which data is pickled, so that nobody need be told of them.
+
+What some of them make is of a class that they are given, or they call it: numpy's and copyreg's
+functions. So they are known, but only ``CONTAINERS`` may be given weights.
+"""
 
 _DATA_CLASSES = frozenset(
     {

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchdigit.modelfiles.limits import PickleError, PickleTooLargeError, Work
-from batchdigit.modelfiles.pickle_machine import INSTRUCTIONS, Machine
+from batchdigit.modelfiles.pickle_instructions import INSTRUCTIONS
+from batchdigit.modelfiles.pickle_machine import Machine
 from batchdigit.modelfiles.standins import Instance, Resolve
 
 MAX_BYTES = 4 << 20  # the CNN's state dict takes 4 KB, the whole model 10 KB

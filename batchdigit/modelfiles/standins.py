@@ -32,6 +32,13 @@ class Instance:
         return self.state if isinstance(self.state, dict) else {}
 
 
+class StateGiven(Instance):
+    """An object, the first argument, gets its state, the second; a class may do this its own way.
+
+    It is no part of what the pickle holds.
+    """
+
+
 def stand_in(global_name: str) -> type[Instance]:
     """A class that takes the place of ``global_name``, and only remembers."""
     return type("StandIn", (Instance,), {"global_name": global_name})

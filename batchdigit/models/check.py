@@ -121,7 +121,8 @@ def check_weights(
     weights = chosen.weights
     if foreign := _foreign_names(weights, search):
         raise _foreign_model(file, weights, foreign)
-    if taker := taker_of(weights, contents.calls):
+    known = {name for name, role in roles.items() if role not in ("", UNKNOWN)}
+    if taker := taker_of(weights, contents.calls, known):
         raise file.refusal(f"would give the weights to {taker}, which could change them", _ALONE)
     state = check_fit(file, weights)
     for other in chosen.others if key is None else ():

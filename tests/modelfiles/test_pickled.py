@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.modelfiles.pickle_machine import PickleError
+from batchdigit.modelfiles.limits import PickleError
 from batchdigit.modelfiles.pickled import read_pickle
 from batchdigit.modelfiles.standins import Instance, PersistentId
 

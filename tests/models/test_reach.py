@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from batchdigit.modelfiles.standins import Instance, OtherKey, stand_in
+from batchdigit.modelfiles.standins import Instance, OtherKey, StateGiven, stand_in
 from batchdigit.modelfiles.tensors import StorageView, StoredTensor
 from batchdigit.models.reach import COMPUTED, names_within, taker_of
 from batchdigit.models.statedict import Located
@@ -59,6 +59,39 @@ def test_plain_data_changes_nothing() -> None:
     for name in ("collections.deque", "collections.Counter", "builtins.set", "builtins.list"):
         assert taker_of(WEIGHTS, [stand_in(name)([WEIGHT])]) == ""
         assert taker_of(WEIGHTS, [Instance(stand_in(name)(), WEIGHT)]) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["copyreg._reconstructor", "numpy.random._pickle.__generator_ctor"]
+)
+def test_data_that_calls_what_it_is_given_could_change_them(name: str) -> None:
+    assert taker_of(WEIGHTS, [stand_in(name)(FUNCTION, WEIGHT)]) == name
+
+
+def test_object_that_gets_them_as_its_state_is_named_unless_it_is_known() -> None:
+    holder = holding(STATE)
+    given = StateGiven(holder, holder.state)
+    assert taker_of(WEIGHTS, [given]) == "nets.Holder"
+    assert taker_of(WEIGHTS, [given], ["nets.Holder"]) == ""
+
+
+def test_second_state_may_go_to_what_the_first_has_named() -> None:
+    holder = holding({"__setstate__": FUNCTION})
+    holder.__setstate__((holder.state, STATE))
+    assert taker_of(WEIGHTS, [StateGiven(holder, STATE)], ["nets.Holder"]) == "nets.Holder"
+
+
+def test_known_function_can_make_an_object_of_any_class() -> None:
+    made = stand_in("numpy.core.multiarray._reconstruct")(FUNCTION)
+    made.__setstate__({"content": WEIGHT})
+    given = StateGiven(made, made.state)
+    assert taker_of(WEIGHTS, [given], [made.global_name]) == made.global_name
+
+
+def test_container_with_attributes_can_have_another_append() -> None:
+    container = stand_in("collections.Counter")()
+    container.__setstate__({"append": FUNCTION})
+    assert taker_of(WEIGHTS, [Instance(container, WEIGHT)]) == "collections.Counter"
 
 
 def test_module_of_a_whole_model_is_part_of_the_weights() -> None:
