@@ -56,9 +56,11 @@ def test_problem_in_training_decides_the_exit_code(
     monkeypatch.setattr(training, "train", fail)
     out = tmp_path / "CNN.pt"
     options = ["--epochs", "3", "-b", "7", "--no-augment", "--variants", "0", "--seed", "5"]
+    options += ["--start", "two.pt", "--class-name", "Net", "--key", "ema.model"]
     done = runner.invoke(app, ["train", "--data", str(tmp_path), "-o", str(out), *options])
     assert (done.exit_code, done.stderr) == (code, f"batchdigit: {error}\n")
     expected = TrainJob(
-        data=tmp_path, out=out, epochs=3, batch_size=7, augment=False, variants=0, seed=5
-    )
+        data=tmp_path, out=out, epochs=3, batch_size=7, augment=False, variants=0, seed=5,
+        start=Path("two.pt"), class_name="Net", key="ema.model",
+    )  # fmt: skip
     assert asked == [expected]
