@@ -8,13 +8,15 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from batchdigit.errors import SourceError, remedy_for
-from batchdigit.places import account_path
+from batchdigit.places import MAX_ACCOUNT, account_path
 from batchdigit.reports.formats import Columns
+from batchdigit.reports.recognise import COLUMNS, GZIP, PARQUET
 from batchdigit.reports.table import Layout
 from batchdigit.system.imports import loading
 from batchdigit.system.json_objects import load_json
@@ -28,11 +30,10 @@ if TYPE_CHECKING:
 
 _TYPES = {str: "string", int: "Int64", float: "float32", bool: "boolean"}
 _KINDS = Layout(classes=1, topk=2, probs=True, explain=True).columns
-_FIRST = ["filename", "prediction", "confidence", "error"]
+_FIRST = [*COLUMNS, "error"]
 _EMPTY_IN_ERRORS = {"prediction", "confidence", "margin", "needs_review"}
 _BYTES_AT_ONCE = 8 << 20
 _NUMBER = re.compile("0|[1-9][0-9]*")
-MAX_ACCOUNT = 16 << 20  # bytes
 
 
 class _NoReportError(ValueError):
@@ -98,18 +99,19 @@ def read_report(path: AnyPath) -> pd.DataFrame:
 def _read(file: BinaryIO, path: Path) -> pd.DataFrame:
     start = file.read(4)
     file.seek(0)
-    if start == b"PAR1":
+    if start == PARQUET:
         table = _parquet(file)
     else:
-        gzipped = start[:2] == b"\x1f\x8b"
+        gzipped = start.startswith(GZIP)
         text: Any = gzip.open(file) if gzipped else file  # noqa: SIM115  (the file is closed)
         first = text.peek(1)[:1]
         if first and not gzipped and not _ends_in_a_line_end(file):
             raise _NoReportError("it is cut off in the middle of a line")
+        has_labels = partial(_has_labels, file, path)
         if first == b"{" or (not first and ".jsonl" in path.suffixes):
-            table = _json_lines(text, path)
+            table = _json_lines(text, has_labels)
         else:
-            table = _csv(text, path)
+            table = _csv(text, has_labels)
     _check_columns(list(table.columns))
     failed = table["error"].notna()
     for name in _EMPTY_IN_ERRORS & {*table.columns}:
@@ -153,7 +155,7 @@ def _parquet(file: BinaryIO) -> pd.DataFrame:
     return read
 
 
-def _json_lines(text: BinaryIO, path: Path) -> pd.DataFrame:
+def _json_lines(text: BinaryIO, has_labels: Callable[[], bool]) -> pd.DataFrame:
     import msgspec
 
     decoder = msgspec.json.Decoder(dict[str, Any])
@@ -171,7 +173,7 @@ def _json_lines(text: BinaryIO, path: Path) -> pd.DataFrame:
     columns = {name: _kind(name) for name in names or list(_KINDS)[:6]}
     labels = [name for name, kind in columns.items() if kind is int]
     cells = {type(cell) for part in parts for name in labels for cell in part[name]} - {type(None)}
-    if cells == {str} or (not cells and _has_labels(path)):
+    if cells == {str} or (not cells and has_labels()):
         columns |= dict.fromkeys(labels, str)
     try:
         return data_frame(parts, columns)
@@ -185,7 +187,7 @@ def _parts(text: BinaryIO) -> Iterator[list[bytes]]:
         yield lines
 
 
-def _csv(text: BinaryIO, path: Path) -> pd.DataFrame:
+def _csv(text: BinaryIO, has_labels: Callable[[], bool]) -> pd.DataFrame:
     import csv
 
     import pandas as pd
@@ -212,21 +214,19 @@ def _csv(text: BinaryIO, path: Path) -> pd.DataFrame:
                 low_memory=False,
             )
         except pd.errors.EmptyDataError:
-            return data_frame(
-                [], kinds if _has_labels(path) else kinds | dict.fromkeys(labels, int)
-            )
+            return data_frame([], kinds if has_labels() else kinds | dict.fromkeys(labels, int))
         except pd.errors.ParserWarning as error:
             raise _NoReportError("a line has more cells than the first one") from error
     found = {label for name in labels for label in table[name].dropna().unique()}
-    if all(map(_NUMBER.fullmatch, found)) and not _has_labels(path):
+    if all(map(_NUMBER.fullmatch, found)) and not has_labels():
         table = table.astype(cast("Any", dict.fromkeys(labels, "Int64")))
     return table
 
 
-def _has_labels(path: Path) -> bool:
+def _has_labels(file: BinaryIO, path: Path) -> bool:
     """Whether the account beside a report says that predictions are labels; if it is the report's.
 
-    A label may look like a number.
+    A label may look like a number. ``file`` is the report at ``path``, which is read once more.
     """
     try:
         account = load_json(
@@ -234,10 +234,10 @@ def _has_labels(path: Path) -> bool:
         )
         if not account["options"]["labels"]:
             return False
-        with path.open("rb") as report:
-            digest = hashlib.sha256()
-            while part := report.read(1 << 20):
-                digest.update(part)
+        file.seek(0)
+        digest = hashlib.sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
         return bool(account["report"]["sha256"] == digest.hexdigest())
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

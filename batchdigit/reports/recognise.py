@@ -6,20 +6,23 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from batchdigit.job import Job
 from batchdigit.places import MAX_ACCOUNT, STDOUT, account_path, state_path
 from batchdigit.sources.apart import check_apart
 from batchdigit.system.json_objects import read_json_object
-from batchdigit.system.regular import check_own
-from batchdigit.system.replacing import HEAD, Kind, check_replaceable, head
+from batchdigit.system.regular import check_own, open_regular
+from batchdigit.system.replacing import HEAD, Kind, check_replaceable
 
 COLUMNS = ("filename", "prediction", "confidence")
 """What every report begins with."""
 
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+"""What files of these formats begin with."""
+
 _IN_AN_ACCOUNT = {"found", "predicted", "failed", "exit_code"}
 _BOM = "\ufeff".encode()
-_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _AS_GZIP = zlib.MAX_WBITS + 16
 
 
@@ -61,10 +64,12 @@ def begins_with(path: Path, columns: Sequence[str]) -> bool:
     been through a spreadsheet. A compressed file that holds nothing is a table, too. Raises
     OSError.
     """
-    data = head(path)
-    if data.startswith(_PARQUET):
-        return _columns_of_parquet(path)[: len(columns)] == list(columns)
-    if data.startswith(_GZIP):
+    descriptor, _ = open_regular(path)
+    with open(descriptor, "rb") as file:
+        data = file.read(HEAD)
+        if data.startswith(PARQUET):
+            return _columns_of_parquet(file)[: len(columns)] == list(columns)
+    if data.startswith(GZIP):
         try:
             data = zlib.decompressobj(_AS_GZIP).decompress(data, HEAD)
         except zlib.error:
@@ -82,11 +87,10 @@ def begins_with(path: Path, columns: Sequence[str]) -> bool:
     )
 
 
-def _columns_of_parquet(path: Path) -> list[str]:
+def _columns_of_parquet(file: BinaryIO) -> list[str]:
     try:
         from pyarrow import parquet
 
-        with open(path, "rb") as file:
-            return list(parquet.read_schema(file).names)
+        return list(parquet.read_schema(file).names)
     except Exception:  # noqa: BLE001  (it is damaged, or there is no pyarrow)
         return []

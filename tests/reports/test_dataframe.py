@@ -12,8 +12,10 @@ from pandas.testing import assert_frame_equal
 
 import batchdigit
 from batchdigit import Job, SourceError, predict, read_report, run
+from batchdigit.reports import dataframe
 from batchdigit.reports.dataframe import data_frame
 from batchdigit.reports.formats import FORMATS
+from batchdigit.system.regular import open_regular
 
 NAMES = [*FORMATS, "csv.gz", "tsv.gz", "jsonl.gz"]
 ODD = [
@@ -176,6 +178,25 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         read_report(tmp_path / "fifo.csv")
     with pytest.raises(batchdigit.UsageError, match="the report"):
         read_report(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["preds.csv", "preds.csv.gz", "preds.jsonl"])
+def test_report_that_a_fifo_takes_the_place_of_is_read_to_the_end(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    labels = tuple(map(str, range(10)))
+    out = tmp_path / name
+    run(Job(digits, out, labels=labels, workers=0))
+    expected = predict(digits, labels=labels, workers=0)
+
+    def swap(path: Path) -> object:
+        opened = open_regular(path)
+        path.unlink()
+        os.mkfifo(path)
+        return opened
+
+    monkeypatch.setattr(dataframe, "open_regular", swap)
+    assert_frame_equal(read_report(out), expected)
 
 
 def test_account_of_json_does_not_matter_where_types_are_written(

@@ -3,13 +3,16 @@
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pandas
 import pytest
 
 from batchdigit import Job, OutputError, run
+from batchdigit.reports import recognise
 from batchdigit.reports.recognise import ACCOUNT, REPORT, begins_with
+from batchdigit.system.regular import open_regular
 from batchdigit.system.replacing import check_replaceable
 from tests.support.reports import FORMATS, predictions_for, written
 
@@ -62,6 +65,22 @@ def test_parquet_that_pandas_wrote_anew_is_ours(tmp_path: Path) -> None:
     assert begins_with(tmp_path / "out", OURS)
     TABLE.rename(columns={"prediction": "label"}).to_parquet(tmp_path / "out")
     assert not begins_with(tmp_path / "out", OURS)
+
+
+def test_parquet_that_a_fifo_takes_the_place_of_is_judged_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    TABLE.to_parquet(path)
+
+    def swap(path: Path) -> object:
+        opened = open_regular(path)
+        path.unlink()
+        os.mkfifo(path)
+        return opened
+
+    monkeypatch.setattr(recognise, "open_regular", swap)
+    assert begins_with(path, OURS)
 
 
 @pytest.mark.parametrize(
