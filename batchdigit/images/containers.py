@@ -128,7 +128,7 @@ def _check_gif(data: bytes) -> None:
     if len(data) < GIF_HEADER.size:
         return
     (flags,) = GIF_HEADER.unpack_from(data)
-    position = GIF_HEADER.size + (3 * 2 ** (flags % 8 + 1) if flags & 128 else 0)
+    position = GIF_HEADER.size + gif_table_size(flags)
     blocks = 0
     while position < len(data) and data[position : position + 1] not in (b",", b";"):
         blocks += 1
@@ -140,6 +140,11 @@ def _check_gif(data: bytes) -> None:
             _check_count(blocks, "blocks")
         position += is_extension
         _check_count(blocks, "blocks")
+
+
+def gif_table_size(flags: int) -> int:
+    """How many bytes a table of colours of a GIF file has, by the flags before it."""
+    return int(3 * 2 ** (flags % 8 + 1)) if flags & 128 else 0
 
 
 def _check_psd(data: bytes) -> None:

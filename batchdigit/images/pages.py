@@ -12,7 +12,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 
-from batchdigit.images.containers import GIF_HEADER, PNG_SIGNATURE
+from batchdigit.images.containers import GIF_HEADER, PNG_SIGNATURE, gif_table_size
 from batchdigit.images.tags import directories
 
 MAX_DIRECTORIES = 100  # of reduced copies in a row
@@ -82,7 +82,7 @@ def _png(data: bytes) -> bool:
 def _gif(data: bytes) -> bool:
     """GIF 89a: blocks after a header; an image is a descriptor, its colours and its pixels."""
     (flags,) = GIF_HEADER.unpack_from(data)
-    position, images, inside = GIF_HEADER.size + _colours(flags), 0, False
+    position, images, inside = GIF_HEADER.size + gif_table_size(flags), 0, False
     for _ in range(MAX_BLOCKS):
         kind = data[position]
         if inside:  # an image or an extension, whose parts follow their sizes
@@ -92,7 +92,7 @@ def _gif(data: bytes) -> bool:
             images += 1
             if images == 2:
                 return True
-            position += 11 + _colours(data[position + 9])
+            position += 11 + gif_table_size(data[position + 9])
             inside = True
         elif kind == 0x21:
             position += 2
@@ -102,11 +102,6 @@ def _gif(data: bytes) -> bool:
         else:
             position += 1
     return False
-
-
-def _colours(flags: int) -> int:
-    """How many bytes a table of colours has, by the flags before it."""
-    return int(3 * 2 ** (flags % 8 + 1)) if flags & 128 else 0
 
 
 def _webp(data: bytes) -> bool:
