@@ -19,7 +19,7 @@ from pathlib import Path
 
 from batchdigit.errors import OutputError, UsageError, one_line
 from batchdigit.system.regular import open_to_append
-from batchdigit.system.replacing import head
+from batchdigit.system.regular import head
 
 LOG_FORMATS = ("text", "json")
 MAX_MESSAGE = 10_000

@@ -11,7 +11,8 @@ from pathlib import Path
 from batchdigit.errors import GoneError, OutputError
 from batchdigit.reports.summary import RunSummary
 from batchdigit.system.publish import Publication, writing
-from batchdigit.system.replacing import Kind, head
+from batchdigit.system.regular import head
+from batchdigit.system.replacing import Kind
 
 METRICS = Kind("a file of metrics", lambda path: head(path).startswith(b"# HELP batchdigit_"))
 

@@ -12,8 +12,8 @@ from batchdigit.job import Job
 from batchdigit.places import MAX_ACCOUNT, STDOUT, account_path, state_path
 from batchdigit.sources.apart import check_apart
 from batchdigit.system.json_objects import read_json_object
-from batchdigit.system.regular import check_own, open_regular
-from batchdigit.system.replacing import HEAD, Kind, check_replaceable
+from batchdigit.system.regular import HEAD, check_own, open_regular
+from batchdigit.system.replacing import Kind, check_replaceable
 
 COLUMNS = ("filename", "prediction", "confidence")
 """What every report begins with."""

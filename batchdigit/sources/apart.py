@@ -38,7 +38,7 @@ def _may_be_an_image(place: Path) -> bool:
     if not place.exists():
         return False
     from batchdigit.sources.signatures import HEAD, format_of
-    from batchdigit.system.replacing import head
+    from batchdigit.system.regular import head
 
     try:
         return bool(format_of(head(place, HEAD)))

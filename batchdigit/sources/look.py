@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from batchdigit.sources.beneath import Beneath
 from batchdigit.sources.endings import EXTENSIONS, HEIC_ENDINGS, OTHER, ending_of
-from batchdigit.system.regular import open_regular
+from batchdigit.system.regular import head
 
 
 class Look:
@@ -54,11 +54,7 @@ class Look:
             status = os.stat(path, dir_fd=folder, follow_symlinks=follow)
             if not stat.S_ISREG(status.st_mode) or not status.st_size:
                 return False
-            descriptor, _ = open_regular(path, follow=follow, folder=folder)
-            try:
-                found = format_of(os.read(descriptor, HEAD))
-            finally:
-                os.close(descriptor)
+            found = format_of(head(path, HEAD, follow=follow, folder=folder))
         except OSError as error:
             # What leads nowhere holds nothing. Of all else nobody knows, so it must not vanish.
             return error.errno not in (errno.ENOENT, errno.ELOOP)

@@ -18,6 +18,8 @@ from typing import BinaryIO
 from batchdigit.errors import OutputError
 from batchdigit.places import HALF_WRITTEN
 
+HEAD = 1 << 16  # bytes
+
 _KINDS = {
     stat.S_IFREG: "a regular file",
     stat.S_IFDIR: "a folder",
@@ -79,6 +81,15 @@ def read_regular(path: Path, limit: int) -> bytes | None:
     with open(descriptor, "rb") as file:
         data = file.read(limit + 1)  # the file may grow while it is read
     return data if len(data) <= limit else None
+
+
+def head(
+    path: bytes | Path, size: int = HEAD, *, follow: bool = True, folder: int | None = None
+) -> bytes:
+    """The first bytes of a regular file, at most ``size``; opened as by :func:`open_regular`."""
+    descriptor, _ = open_regular(path, follow=follow, folder=folder)
+    with open(descriptor, "rb") as file:
+        return file.read(size)
 
 
 class OpenToOthersError(OutputError):

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batchdigit.errors import OutputError
-from batchdigit.system.regular import open_regular
-
-HEAD = 1 << 16  # bytes
 
 _REMEDY = "choose another name, or add --force to replace it"
 
@@ -67,10 +64,3 @@ def _is_of(path: Path, kind: Kind | None) -> bool:
         return kind is not None and kind.recognise(path)
     except OSError:  # it cannot even be read
         return False
-
-
-def head(path: Path, size: int = HEAD) -> bytes:
-    """The first bytes of a regular file, at most ``size``. Raises OSError."""
-    descriptor, _ = open_regular(path)
-    with open(descriptor, "rb") as file:
-        return file.read(size)

@@ -7,7 +7,7 @@ import pytest
 
 from batchdigit.sources import look
 from batchdigit.sources.folder import FolderSource, open_folders
-from batchdigit.system.regular import open_regular
+from batchdigit.system.regular import head
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
@@ -28,11 +28,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The paths that were opened to look into them."""
     paths = list[object]()
 
-    def note(path: bytes, *, follow: bool, folder: int | None) -> object:
+    def note(path: bytes, size: int, *, follow: bool, folder: int | None) -> bytes:
         paths.append(path)
-        return open_regular(path, follow=follow, folder=folder)
+        return head(path, size, follow=follow, folder=folder)
 
-    monkeypatch.setattr(look, "open_regular", note)
+    monkeypatch.setattr(look, "head", note)
     return paths
 
 
@@ -72,7 +72,7 @@ def test_file_that_cannot_be_looked_at_is_listed(
         raise PermissionError(13, "Permission denied")
 
     write(tmp_path, "closed")
-    monkeypatch.setattr(look, "open_regular", refuse)
+    monkeypatch.setattr(look, "head", refuse)
     assert images_of(tmp_path) == [b"closed"]
 
 

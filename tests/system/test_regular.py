@@ -12,6 +12,7 @@ from batchdigit.system.regular import (
     NotRegularError,
     check_own,
     check_own_descriptor,
+    head,
     kind_of,
     open_own,
     open_regular,
@@ -97,3 +98,9 @@ def test_what_others_may_have_changed_does_not(tmp_path: Path) -> None:
     link.symlink_to(path)
     with pytest.raises(OutputError, match="a symbolic link instead of"), open_own(link):
         raise AssertionError
+
+
+def test_head_is_no_more_than_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abcdef")
+    assert head(tmp_path / "a", 3) == b"abc"
+    assert head(tmp_path / "a") == b"abcdef"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from batchdigit import OutputError
-from batchdigit.system.replacing import Kind, check_replaceable, head
+from batchdigit.system.regular import head
+from batchdigit.system.replacing import Kind, check_replaceable
 
 NOTE = Kind("a note", lambda path: head(path, 4) == b"note")
 
@@ -69,9 +70,3 @@ def test_what_is_no_regular_file_is_judged_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     for name in ("fifo", "dangling", "missing", "."):
         check_replaceable(tmp_path / name, NOTE)
-
-
-def test_head_is_no_more_than_was_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abcdef")
-    assert head(tmp_path / "a", 3) == b"abc"
-    assert head(tmp_path / "a") == b"abcdef"
