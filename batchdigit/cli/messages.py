@@ -18,8 +18,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from batchdigit.errors import OutputError, UsageError, one_line
-from batchdigit.system.regular import open_to_append
-from batchdigit.system.regular import head
+from batchdigit.system.regular import head, open_to_append
 
 LOG_FORMATS = ("text", "json")
 MAX_MESSAGE = 10_000
