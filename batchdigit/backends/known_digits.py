@@ -8,6 +8,7 @@ it answers all the same, and often wrongly. The thousand labelled digits of the 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from batchdigit.backends.choice import open_backend
 from batchdigit.backends.tuning import remembered
 from batchdigit.batches import Batch
 from batchdigit.errors import DeviceError
-from batchdigit.job import Job
+from batchdigit.job import PACKAGED_WEIGHTS, Job
 from batchdigit.labels import digits_named
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.digits import packaged_digits
@@ -66,12 +67,14 @@ class Declared:
 class KnownDigits:
     """How many of ``of`` known digits a model reads ``right`` as its input is declared.
 
-    ``best`` is another kind of input with which it reads most of them, or None if nothing else was
-    tried.
+    ``dark`` says that these were dark strokes on a light ground, which it reads better; they are
+    tried only where images are read exactly as they are. ``best`` is another kind of input with
+    which it reads most of them, or None if nothing else was tried.
     """
 
     right: int
     of: int
+    dark: bool = False
     best: Declared | None = None
 
     @property
@@ -86,26 +89,44 @@ class KnownDigits:
         """Whether there is nothing to warn of."""
         return self.right >= BADLY * self.of and not self.is_much_better
 
-    def problem(self) -> tuple[str, str]:
-        """What is wrong with the model and what helps, where it is not fine."""
-        share = f"{self.right / self.of:.1%} of {self.of} known digits right"
+    def problem(self, *, declared: bool, labelled: bool) -> tuple[str, str]:
+        """What is wrong with the model and what helps, where it is not fine.
+
+        ``declared`` says that a mean and a deviation were given, ``labelled`` that labels were.
+        """
+        ground = ", dark on a light ground," if self.dark else ""
+        share = f"{self.right / self.of:.1%} of {self.of} known digits{ground}"
+        how = "the --mean and --std that are given" if declared else "pixels from 0 to 1"
         if self.best is not None and self.is_much_better:
-            better = f"{self.best.right / self.of:.1%} with {self.best.flags}"
+            better = f"{self.best.right / self.of:.1%}"
+            if (self.best.mean, self.best.std) == USUAL[0]:
+                return (
+                    f"reads {share} right with {how}, but {better} without",
+                    "leave --mean and --std off",
+                )
             return (
-                f"reads {share} as its input is declared, but {better}",
-                "it was trained on such pixels, so give these two options",
+                f"reads {share} right with {how}, but {better} with {self.best.flags}",
+                "give these two options if it was trained like that",
             )
-        return (
-            f"reads only {share}, with any usual mean and deviation",
-            "see that it is one of digits; if not, add --labels or --no-model-check",
-        )
+        remedy = "check that it was trained on digits; if not, add --labels or --no-model-check"
+        if labelled:
+            remedy = (
+                "check that the labels are in the order of its classes; if it reads something "
+                "else than digits, add --no-model-check"
+            )
+        return f"reads only {share} right, with any usual mean and deviation", remedy
 
     def as_json(self) -> dict[str, Any]:
-        """Both counts, and the better kind of input if there is one, as JSON data."""
+        """The counts, and the better kind of input if there is one, as JSON data."""
         better = None
         if self.best is not None and self.is_much_better:
             better = {"mean": self.best.mean, "std": self.best.std, "right": self.best.right}
-        return {"right": self.right, "of": self.of, "better": better}
+        return {
+            "right": self.right,
+            "of": self.of,
+            "dark_on_light": self.dark,
+            "better": better,
+        }
 
 
 def check_model(
@@ -142,8 +163,8 @@ def check_model(
     counts, _ = remembered(
         f"known digits | {' | '.join(map(str, key))}", measure, _are_counts, write=remember
     )
-    right, of, *best = counts
-    return KnownDigits(right, of, Declared(*best) if best else None)
+    right, of, dark, *best = counts
+    return KnownDigits(right, of, bool(dark), Declared(*best) if best else None)
 
 
 def check_model_file(job: Job, file: ModelFile) -> tuple[Model, KnownDigits | None]:
@@ -159,8 +180,9 @@ def check_model_file(job: Job, file: ModelFile) -> tuple[Model, KnownDigits | No
 def complaint(job: Job, model: Model, known: KnownDigits | None) -> tuple[str, str] | None:
     """What a person should know of how the input of ``model`` is declared, and what helps."""
     if known is not None and not known.is_fine:
-        problem, remedy = known.problem()
-        return f"the model {job.model} {problem}", remedy
+        problem, remedy = known.problem(declared=job.mean is not None, labelled=bool(job.labels))
+        packaged = os.path.realpath(job.model) == os.path.realpath(PACKAGED_WEIGHTS)
+        return f"the {'packaged model' if packaged else f'model {job.model}'} {problem}", remedy
     if known is None and job.model_check and model.carried and job.mean is None:
         mean, std = model.carried
         flags = Declared(mean, std, 0).flags
@@ -192,17 +214,18 @@ class _Trial:
         self._inverts = inverts
         self._images = packaged_digits()
         self._truth = np.arange(len(self._images)) % MNIST.classes
-        if not inverts and self._right(spec.inverted, FEW) > self._right(spec, FEW):
+        self._dark = not inverts and self._right(spec.inverted, FEW) > self._right(spec, FEW)
+        if self._dark:
             self._images = ~self._images
 
     def counts(self, others: Sequence[tuple[float, float]]) -> list[Any]:
-        """Digits read right and digits read; then the best of ``others``, if they were tried.
+        """Digits read right, digits read, and whether they were dark; then the best of ``others``.
 
         The likeliest of them are found by a few digits.
         """
         right = self._right(self._spec, FIRST_LOOK)
         if right >= WELL * FIRST_LOOK:
-            return [right, FIRST_LOOK]
+            return [right, FIRST_LOOK, self._dark]
         specs = list(self._specs(others))
         for count, kept in ((FEW, FINALISTS), (FIRST_LOOK, 1)):
             rights = {spec: self._right(spec, count) for spec in specs}
@@ -210,7 +233,8 @@ class _Trial:
         every = len(self._images)
         (best,) = specs
         counted = self._right(best, every)
-        return [self._right(self._spec, every), every, best.mean[0], best.std[0], counted]
+        right = self._right(self._spec, every)
+        return [right, every, self._dark, best.mean[0], best.std[0], counted]
 
     def _specs(self, others: Sequence[tuple[float, float]]) -> Iterator[InputSpec]:
         for mean, std in others:
@@ -232,7 +256,7 @@ def _are_counts(value: Any) -> bool:
     """Whether this is what :meth:`_Trial.counts` gives."""
     return (
         isinstance(value, list)
-        and len(value) in (2, 5)
-        and all(type(number) in (int, float) for number in value)
+        and len(value) in (3, 6)
+        and all(type(number) in (bool, int, float) for number in value)
         and value[1] > 0
     )

@@ -91,7 +91,7 @@ def run_warnings(summary: RunSummary, job: Job) -> Iterator[str]:
         if more := len(blank) - len(named):
             named.append(counted(more, "more folder"))
         yield f"nearly all images are blank in {', '.join(named)}; look at some of them"
-    if job.preprocess == "exact":
+    if job.preprocess == "exact" and not _reads_dark_strokes(summary):
         for number, looks in (
             (summary.dark_on_light, "dark ink on a light ground"),
             (summary.faint, "fainter than any of MNIST's"),
@@ -102,6 +102,24 @@ def run_warnings(summary: RunSummary, job: Job) -> Iterator[str]:
                     "--preprocess exact leaves so; leave it off unless the model was trained on "
                     "such images"
                 )
+
+
+def _reads_dark_strokes(summary: RunSummary) -> bool:
+    """Whether the model was found to read dark strokes on a light ground."""
+    known = summary.account.get("model", {}).get("known_digits")  # an engine may have none
+    return bool(known and known["dark_on_light"])
+
+
+def wrong_side(summary: RunSummary) -> Iterator[str]:
+    """What is wrong where images, read exactly as they are, are not of the model's polarity."""
+    light = summary.predicted + summary.reused - summary.dark_on_light
+    if _reads_dark_strokes(summary) and light > summary.dark_on_light:
+        model = summary.account["model"]
+        flags = f"--mean {1 - model['mean'][0]:.5g} --std {-model['std'][0]:.5g}"
+        yield (
+            f"{counted(light, 'image is', 'images are')} light on a dark ground, but the model "
+            f"reads dark strokes on a light ground; give {flags} instead"
+        )
 
 
 def run_complaints(summary: RunSummary, job: Job) -> Iterator[str]:

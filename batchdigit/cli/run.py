@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from batchdigit.cli import run_options as option
-from batchdigit.cli.lines import run_complaints, run_details, run_lines, run_warnings
+from batchdigit.cli.lines import run_complaints, run_details, run_lines, run_warnings, wrong_side
 from batchdigit.cli.messages import LOG_FORMATS
 from batchdigit.cli.options import (
     ClassNameOption,
@@ -40,6 +40,7 @@ from batchdigit.places import STDOUT, own_paths
 from batchdigit.reports.formats import choose_format
 from batchdigit.reports.recognise import check_outputs
 from batchdigit.sources.apart import check_apart
+from batchdigit.system.events import about
 from batchdigit.system.imports import loading
 from batchdigit.system.lock import hold_output
 from batchdigit.system.parents import parents_made
@@ -186,6 +187,8 @@ def run(
         log(logging.INFO, run_lines(summary, job), "finished", **counts, summary=summary.as_json())
         log(logging.DEBUG, run_details(summary))
         log(logging.WARNING, run_warnings(summary, job))
+        for line in wrong_side(summary):
+            LOG.warning("%s", line, extra={"always": True} | about("wrong_polarity"))
         log(logging.ERROR, run_complaints(summary, job), "error_rows", **counts)
         if as_json:
             print_json(summary.as_json(), "the report itself is complete")

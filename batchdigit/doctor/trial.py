@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from batchdigit.doctor.checking import Check, findings_apart
-from batchdigit.doctor.files import is_packaged
 from batchdigit.doctor.findings import OK, PROBLEM, Earlier, Finding, ok, problem, warning
 from batchdigit.errors import ImageError
 from batchdigit.job import Job
@@ -149,7 +148,7 @@ def _trial(folder: Path, job: Job, workers: int) -> Iterator[Finding]:
         how = f"by {session.engine.backend} on {session.engine.device}"
     if not finite:
         yield problem("trial", f"probabilities {how} are not finite", "use other weights")
-    elif not is_packaged(job.model):
+    elif not job.is_packaged_model:
         yield ok("trial", f"{rows} of {DIGITS} packaged digits predicted {how}")
     elif right == DIGITS:
         yield ok("trial", f"{right} of {DIGITS} packaged digits right {how}")

@@ -322,7 +322,7 @@ def test_model_trained_on_other_numbers_is_warned_of_and_can_be_declared(
     assert undeclared.returncode == 0
     (line,) = undeclared.stderr.splitlines()
     assert line.startswith("batchdigit: the model CNN.pt reads ")
-    assert "known digits right as its input is declared, but " in line
+    assert "known digits right with pixels from 0 to 1, but " in line
     assert "% with --mean 0.1307 --std 0.3081; " in line
     account = json.loads((tmp_path / "wrong.csv.run.json").read_text())["model"]
     assert account["known_digits"]["better"]["mean"] == 0.1307
@@ -431,3 +431,21 @@ def test_report_for_excel_begins_with_a_mark_and_is_updated(
     done = program("run", digits, "--out", "out.jsonl", "--bom")
     assert done.returncode == 2
     assert "--bom is for csv and tsv" in done.stderr
+
+
+def test_images_that_are_not_of_the_models_polarity_are_told_of(
+    program: Program, tmp_path: Path
+) -> None:
+    torch.save(trained_on(1, -1), tmp_path / "dark.pt")
+    run = ["run", SAMPLES, "--model", "dark.pt", "--preprocess", "exact", "--quiet"]
+    done = program(*run, "--out", "wrong.csv")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "batchdigit: 100 images are light on a dark ground, but the model reads "
+    )
+    assert "give --mean 1 --std -1 instead" in line
+    assert program(*run, "--mean", "1", "--std", "-1", "--out", "right.csv").stderr == ""
+    with (tmp_path / "right.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["prediction"] == row["filename"][-5] for row in rows) >= 99
