@@ -26,7 +26,7 @@ from batchdigit.cli.options import (
 from batchdigit.cli.process import command
 from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.job import Job
-from batchdigit.modelfiles.file import read_model_file
+from batchdigit.modelfiles.file import ModelFile, read_model_file
 from batchdigit.system.imports import loading
 from batchdigit.system.parents import parents_made
 
@@ -73,10 +73,11 @@ def inspect(
             model_check=not no_model_check,
         )
         with loading("numpy", "numpy"):
-            from batchdigit.models.inspection import inspect_model
+            from batchdigit.models.inspection import inspect_file
 
-        inspection = inspect_model(file, class_name, key)
-        known = _known_digits(job) if inspection.usable else None
+        opened = read_model_file(job.model)
+        inspection = inspect_file(opened, class_name, key)
+        known = _known_digits(job, opened) if inspection.usable else None
         if as_json:
             read = known.as_json() if known else None
             print_json(inspection.as_json() | {"known_digits": read}, "")
@@ -124,12 +125,12 @@ def convert(
         log(logging.INFO, conversion_lines(conversion))
 
 
-def _known_digits(job: Job) -> KnownDigits | None:
+def _known_digits(job: Job, file: ModelFile) -> KnownDigits | None:
     """How many known digits a model that was found to be usable reads right; warns of too few."""
     with loading("numpy", "numpy"):
         from batchdigit.backends.known_digits import check_model_file, warn
     try:
-        model, known = check_model_file(job, read_model_file(job.model))
+        model, known = check_model_file(job, file)
         warn(job, model, known)
     except BatchdigitError as error:  # neither backend is there, or works
         LOG.warning("no known digits were read: %s", error)

@@ -102,7 +102,7 @@ def _fold(checkpoint: Checkpoint, mean: float | None, std: float | None) -> tupl
     """The same network for pixels from 0 to 1, and in words how it was compared with the other."""
     declared = checkpoint.weights.normalised(mean, std)
     weights = fold_input(declared)
-    check_finite(ModelFile(checkpoint.path, b""), weights.single)
+    check_finite(weights.path, weights.single)
     folded = Checkpoint(build_model(weights), weights)
 
     def run(pixels: torch.Tensor) -> np.ndarray:

@@ -94,7 +94,13 @@ def inspect_model(
     CheckpointError only for a file that cannot be read at all; whatever else is wrong is part of
     the result.
     """
-    file = read_model_file(as_path("the model", path))
+    return inspect_file(read_model_file(as_path("the model", path)), class_name, key)
+
+
+def inspect_file(
+    file: ModelFile, class_name: str | None = None, key: str | None = None
+) -> Inspection:
+    """The same for a model file that has been read."""
     known: dict[str, Any] = {
         "path": str(file.path),
         "size": len(file.data),

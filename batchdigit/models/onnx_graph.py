@@ -113,7 +113,7 @@ def checked_onnx(file: ModelFile, key: str | None = None) -> OnnxNetwork:
         network = read_onnx(file.data)
     if network is None:
         raise file.refusal("is an ONNX file that this program did not write", CONVERT)
-    check_finite(file, network.arrays)
+    check_finite(file.path, network.arrays)
     return network
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.errors import BatchdigitError
+from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.modelfiles.file import SAFETENSORS, ModelFile
 from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, scan
 from batchdigit.modelfiles.tensors import StoredTensor
@@ -144,13 +144,13 @@ def weights_of(file: ModelFile, contents: Contents, found: Checked) -> Weights:
     for name, count in weights.counts.items():
         if not 0 <= count < 1 << 53:
             raise file.refusal(f"holds no count in {name}", "train it again")
-    check_finite(file, weights.single)
+    check_finite(file.path, weights.single)
     for name, array in weights.single.items():
         if name.endswith("running_var") and (array < 0).any():
             raise file.refusal(f"holds a negative variance in {name}", "train it again")
     # ONNX files are folded in float64; PyTorch folds in float32, where less is finite.
-    check_finite(file, weights.folded)
-    check_finite(file, fold_batchnorm(cnn(weights.spec), weights.single, np.float32))
+    check_finite(file.path, weights.folded)
+    check_finite(file.path, fold_batchnorm(cnn(weights.spec), weights.single, np.float32))
     return weights
 
 
@@ -252,11 +252,13 @@ def as_double(array: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     return (as_single(array, dtype) if dtype == BFLOAT16 else array).astype(np.float64)
 
 
-def check_finite(file: ModelFile, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Raise CheckpointError unless every number is finite."""
+def check_finite(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Raise CheckpointError unless every number is finite; ``path`` is the model file."""
     for name, array in arrays.items():
         if not all_finite(array):
-            raise file.refusal(f"holds values that are not finite in {name}", "train it again")
+            raise CheckpointError(
+                f"the model {path} holds values that are not finite in {name}", "train it again"
+            )
 
 
 def is_finite(array: NDArray[Any], dtype: str) -> bool:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 import batchdigit
 from batchdigit.errors import BatchdigitError
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.system import regular
 from tests.support.modelfiles import saved, trained_on
 from tests.support.programs import app
 
@@ -114,6 +116,21 @@ def test_inspection_says_how_many_known_digits_are_read_right(tmp_path: Path) ->
     unchecked = runner.invoke(app, ["model", "inspect", str(path), "--no-model-check"])
     assert (unchecked.exit_code, unchecked.stderr) == (0, "")
     assert "read right" not in unchecked.stdout
+
+
+def test_inspection_reads_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or what is said of it could be of two files."""
+    path = saved(tmp_path / "CNN.pt", trained_on(0.5, 0.5))
+    read: list[object] = []
+
+    def read_regular(*arguments: Any, **options: Any) -> Any:
+        read.append(arguments)
+        return regular.read_regular(*arguments, **options)
+
+    monkeypatch.setattr("batchdigit.modelfiles.file.read_regular", read_regular)
+    done = runner.invoke(app, ["model", "inspect", str(path)])
+    assert " of 1000 read right\n" in done.stdout
+    assert len(read) == 1
 
 
 def test_inspection_without_any_backend_says_that_no_digits_were_read(
