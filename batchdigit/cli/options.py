@@ -85,7 +85,7 @@ MeanOption = Annotated[
     typer.Option(
         metavar="M",
         rich_help_panel=MODEL,
-        help="What the model was trained with: it gets (pixel/255 - M) / S.",
+        help="The mean of Normalize in training; with --std S the model gets (pixel/255 - M) / S.",
     ),
 ]
 StdOption = Annotated[
@@ -93,7 +93,7 @@ StdOption = Annotated[
     typer.Option(
         metavar="S",
         rich_help_panel=MODEL,
-        help="See --mean; a negative one inverts.",
+        help="The standard deviation that goes with --mean; a negative one inverts.",
         show_default=False,
     ),
 ]

@@ -196,8 +196,8 @@ MaxGone = Annotated[
         "--max-gone",
         metavar="N|P%",
         rich_help_panel=UNATTENDED,
-        help="With --update, how many of the last report's files may be gone; otherwise nothing "
-        f"is published, and the exit code is 74.  [default: {MAX_GONE}]",
+        help="With --update: if more of the last report's files are gone, nothing is published, "
+        f"and the exit code is 74.  [default: {MAX_GONE}]",
     ),
 ]
 Fresh = Annotated[

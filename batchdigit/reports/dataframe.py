@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _TYPES = {str: "string", int: "Int64", float: "float32", bool: "boolean"}
 _KINDS = Layout(classes=1, topk=2, probs=True, explain=True).columns
-_FIRST = [*COLUMNS, "error"]
+_FIRST = list(COLUMNS)
 _EMPTY_IN_ERRORS = {"prediction", "confidence", "margin", "needs_review"}
 _BYTES_AT_ONCE = 8 << 20
 _NUMBER = re.compile("0|[1-9][0-9]*")

@@ -15,8 +15,8 @@ from batchdigit.system.json_objects import read_json_object
 from batchdigit.system.regular import HEAD, check_own, open_regular
 from batchdigit.system.replacing import Kind, check_replaceable
 
-COLUMNS = ("filename", "prediction", "confidence")
-"""What every report begins with."""
+COLUMNS = ("filename", "prediction", "confidence", "error")
+"""What every report begins with; other programs have tables of the first three."""
 
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 """What files of these formats begin with."""

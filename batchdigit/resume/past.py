@@ -79,7 +79,7 @@ class Past:
             _check_gone(job, comparison.counts(), len(state.files))
         if others := differences(self.binding, state.binding):
             _LOG.warning(
-                "the last report was made with other %s: every image is predicted",
+                "the last report differs in %s: every image is predicted",
                 ", ".join(others),
                 extra=about("not_reused", why="settings", differences=others),
             )

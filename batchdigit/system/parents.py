@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchdigit.places import STDOUT
-from batchdigit.system.publish import check_no_address, resolve, writing
+from batchdigit.system.publish import check_meant_here, resolve, writing
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def parents_made(*paths: Path | None, wanted: bool) -> Iterator[None]:
 
 def _missing(path: Path) -> list[Path]:
     """The folders above ``path`` that are not there, the uppermost first, without links in them."""
-    check_no_address(path)
+    check_meant_here(path)
     folder = resolve(path).parent
     missing = []
     while not os.path.lexists(folder):

@@ -181,7 +181,7 @@ def _move_to_free_name(temporary: Path, target: Path) -> None:
 
 def check_target(path: Path) -> None:
     """Raise OutputError where no file can be put, which would otherwise show at the very end."""
-    check_no_address(path)
+    check_meant_here(path)
     with writing(path):
         target = resolve(path)
         if not target.name:
@@ -213,12 +213,22 @@ def check_target(path: Path) -> None:
             )
 
 
-def check_no_address(path: Path) -> None:
-    """Raise OutputError for ``s3://bucket/file``, unless there are folders of such names."""
-    if address_scheme(str(path)) and not path.parent.exists():
+def check_meant_here(path: Path) -> None:
+    """Raise OutputError for ``s3://bucket/file``, ``~/file`` and ``$HOME/file``.
+
+    Not if there are folders of such names.
+    """
+    if path.parent.exists():
+        return
+    if address_scheme(str(path)):
         raise OutputError(
             f"cannot write {path}: it is an address, and nothing is sent",
             "write to a file here, then copy it there",
+        )
+    if path.parts[0].startswith(("~", "$")):
+        raise OutputError(
+            f"cannot write {path}: the shell has not replaced {path.parts[0]}",
+            "leave its quotes off, or give the whole path",
         )
 
 

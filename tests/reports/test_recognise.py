@@ -16,7 +16,7 @@ from batchdigit.system.regular import open_regular
 from batchdigit.system.replacing import check_replaceable
 from tests.support.reports import FORMATS, predictions_for, written
 
-OURS = ("filename", "prediction", "confidence")
+OURS = ("filename", "prediction", "confidence", "error")
 NAMES = [b'a "b", c\\.png', b"b.png", b"c.png"]
 
 
@@ -40,19 +40,21 @@ def test_reports_without_rows_are_ours(tmp_path: Path, extension: str) -> None:
     assert is_ours(tmp_path / "out", written(extension, []))
 
 
-TABLE = pandas.DataFrame({"filename": ["a.png"], "prediction": [1], "confidence": [0.5]})
+TABLE = pandas.DataFrame(
+    {"filename": ["a.png"], "prediction": [1], "confidence": [0.5], "error": [None]}
+)
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"filename,prediction,confidence\n",  # of the first version, without rows
+        b"filename,prediction,confidence,error\n",  # of the first version, without rows
         b"filename,prediction,confidence,error\r\na.png,1,0.5,\r\n",
         b"\xef\xbb\xbffilename,prediction,confidence,error\n",
         b"filename;prediction;confidence;error\n",
         b'"filename","prediction","confidence","error"\n',
         b'{"filename": "a.png", "prediction": null, "confidence": null, "error": "x"}\n',
-        b'{"filename":"a \\"b\\".png","prediction":"one","confidence":0.5}\n',
+        b'{"filename":"a \\"b\\".png","prediction":"one","confidence":0.5,"error":null}\n',
     ],
 )
 def test_reports_that_went_through_other_programs_are_ours(tmp_path: Path, data: bytes) -> None:
@@ -91,8 +93,9 @@ def test_parquet_that_a_fifo_takes_the_place_of_is_judged_as_it_was(
         b"filename,prediction,confidences\n",
         b"filename,prediction;confidence\n",
         b"prediction,filename,confidence\n",
-        b" filename,prediction,confidence\n",
-        b"image,filename,prediction,confidence\n",
+        b" filename,prediction,confidence,error\n",
+        b"filename,prediction,confidence\n",  # as any program may write it
+        b"image,filename,prediction,confidence,error\n",
         b'{"filename": "a.png", "label": 1}\n',
         b'{"filename": "a.png", "prediction": 1, "truth": 1}\n',
         b'[{"filename": "a.png", "prediction": 1, "confidence": 1}]\n',

@@ -303,7 +303,7 @@ def test_files_of_another_folder_are_not_missed(
     run(Job((digits,), tmp_path / "out.csv", workers=0))
     take_away(other, 9)
     assert run(Job((other,), tmp_path / "out.csv", workers=0, update=True)).found == 1
-    assert "other folder" in caplog.text
+    assert "differs in folder" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["lost", "damaged", "open to others"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchdigit import OutputError
+from batchdigit.system.parents import parents_made
 from batchdigit.system.publish import Publication, check_target
 from batchdigit.system.replacing import Kind
 from tests.support.platforms import needs_linux
@@ -236,3 +237,20 @@ def test_file_system_without_hard_links_gets_the_file_all_the_same(
         publication.publish()
     assert (tmp_path / "out").read_bytes() == b"note"
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("name", ["~/preds.csv", "$HOME/preds.csv"])
+def test_what_the_shell_should_have_replaced_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="the shell has not replaced"):
+        check_target(Path(name))
+    with (
+        pytest.raises(OutputError, match="the shell has not replaced"),
+        parents_made(Path(name), wanted=True),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    Path(name).parent.mkdir()
+    check_target(Path(name))
