@@ -2,7 +2,7 @@
 
 A state dict does not say which numbers its network was trained on: pixels from 0 to 1, the same
 after ``Normalize((0.1307,), (0.3081,))``, 0 to 255, or dark strokes on a light ground. Given others
-it answers all the same, and often wrongly. The thousand labelled digits of the package tell.
+it answers all the same, and often wrongly. The labelled digits of the package tell.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.system.events import about
 from batchdigit.version import __version__
 
-FIRST_LOOK = 300  # digits; all thousand are read only where these leave a doubt
-FEW, FINALISTS = 100, 3  # digits that choose among kinds of input, and how many stay for more
-PART = 50  # digits
+ENOUGH = 300  # digits that judge a model
+# Kinds of input are tried on few digits first; so many of them stay for so many digits more.
+ROUNDS = ((30, 3), (100, 1))
+PART = 15  # digits
 WELL, BADLY = 0.98, 0.95  # shares of digits that are read right
 MUCH_BETTER = 0.02  # more of them
 
@@ -157,7 +158,16 @@ def check_model(
         trial = _Trial(predictor or backend.predictor(model, 1), model.spec, digit_of, inverts)
         return trial.counts([*USUAL, *([model.carried] if model.carried else ())])
 
-    key = [__version__, model.sha256, model.key, model.spec.mean, model.spec.std, digit_of, inverts]
+    key = [
+        __version__,
+        ENOUGH,
+        model.sha256,
+        model.key,
+        model.spec.mean,
+        model.spec.std,
+        digit_of,
+        inverts,
+    ]
     if backend.precision != "fp32":
         key.append(backend.precision)
     counts, _ = remembered(
@@ -214,27 +224,26 @@ class _Trial:
         self._inverts = inverts
         self._images = packaged_digits()
         self._truth = np.arange(len(self._images)) % MNIST.classes
-        self._dark = not inverts and self._right(spec.inverted, FEW) > self._right(spec, FEW)
+        few, _ = ROUNDS[0]
+        self._dark = not inverts and self._right(spec.inverted, few) > self._right(spec, few)
         if self._dark:
             self._images = ~self._images
 
     def counts(self, others: Sequence[tuple[float, float]]) -> list[Any]:
         """Digits read right, digits read, and whether they were dark; then the best of ``others``.
 
-        The likeliest of them are found by a few digits.
+        Others are tried only if that many are not read well.
         """
-        right = self._right(self._spec, FIRST_LOOK)
-        if right >= WELL * FIRST_LOOK:
-            return [right, FIRST_LOOK, self._dark]
+        right = self._right(self._spec, ENOUGH)
+        if right >= WELL * ENOUGH:
+            return [right, ENOUGH, self._dark]
         specs = list(self._specs(others))
-        for count, kept in ((FEW, FINALISTS), (FIRST_LOOK, 1)):
+        for count, kept in ROUNDS:
             rights = {spec: self._right(spec, count) for spec in specs}
             specs = sorted(specs, key=lambda spec: -rights[spec])[:kept]
-        every = len(self._images)
         (best,) = specs
-        counted = self._right(best, every)
-        right = self._right(self._spec, every)
-        return [right, every, self._dark, best.mean[0], best.std[0], counted]
+        counted = self._right(best, ENOUGH)
+        return [right, ENOUGH, self._dark, best.mean[0], best.std[0], counted]
 
     def _specs(self, others: Sequence[tuple[float, float]]) -> Iterator[InputSpec]:
         for mean, std in others:

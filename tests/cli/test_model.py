@@ -106,7 +106,7 @@ def test_inspection_says_how_many_known_digits_are_read_right(tmp_path: Path) ->
     path = saved(tmp_path / "CNN.pt", trained_on(0.5, 0.5))
     done = runner.invoke(app, ["model", "inspect", str(path)])
     assert done.exit_code == 0
-    assert " of 1000 read right\n" in done.stdout
+    assert " of 300 read right\n" in done.stdout
     assert "% with --mean 0.5 --std 0.5; " in done.stderr
     declared = runner.invoke(
         app, ["model", "inspect", str(path), "--json", "--mean", "0.5", "--std", "0.5"]
@@ -129,7 +129,7 @@ def test_inspection_reads_the_file_once(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("batchdigit.modelfiles.file.read_regular", read_regular)
     done = runner.invoke(app, ["model", "inspect", str(path)])
-    assert " of 1000 read right\n" in done.stdout
+    assert " of 300 read right\n" in done.stdout
     assert len(read) == 1
 
 
