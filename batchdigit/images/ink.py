@@ -74,7 +74,9 @@ def find_ink(light: Pixels) -> tuple[Pixels, float, float]:
     if small and (apart < SEPARATION * spread or (apart < CLEAR * spread and _is_grain(ink))):
         raise blank()  # a threshold between values that belong together
     base = min(percentile(ink, 0.5), mean)
-    peak = float(cv2.minMaxLoc(ink if small else cv2.blur(ink, (3, 3)))[1])
+    # A pixel alone, as of dust, is no peak: in small pictures a neighbour has to be as bright.
+    seen = cv2.min(ink, cv2.dilate(ink, _NEIGHBOURS)) if small else cv2.blur(ink, (3, 3))
+    peak = float(cv2.minMaxLoc(seen)[1])
     floor = base + max(MIN_CONTRAST, 5 * deviation, 0.15 * (peak - base))
     if peak <= floor + MIN_CONTRAST / 2:
         raise blank()
@@ -139,3 +141,4 @@ _Y, _X = np.mgrid[-1 : 1 : SURFACE * 1j, -1 : 1 : SURFACE * 1j].reshape(2, -1).a
 _SURFACES = np.stack([np.ones_like(_X), _X, _Y, _X * _X, _Y * _Y, _X * _Y])
 _RIDGE = 1e-3 * np.eye(len(_SURFACES), dtype=np.float32)
 _ALL_OF_IT = np.linalg.solve(_SURFACES @ _SURFACES.T + _RIDGE, _SURFACES)
+_NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)

@@ -189,6 +189,13 @@ def test_the_digit_stays_the_same(change: Change, count: int, thousand: Pixels) 
     assert same.mean() >= 0.99
 
 
+def test_a_pixel_of_dust_does_not_say_how_bright_strokes_are(thousand: Pixels) -> None:
+    """These are as bright as the least that would count beside it: only some of them."""
+    image = ink_on_paper(thousand[829], 41, 0)
+    image[11, 8] = 255
+    assert labels([to_model_input(image).pixels]).tolist() == [9]
+
+
 def test_fitted_mnist_digits_are_what_they_were(thousand: Pixels) -> None:
     fitted = [to_model_input(Image.fromarray(digit), "fit") for digit in thousand]
     assert {digit.treatment & ~Treatment.CROWDED for digit in fitted} == {Treatment.FITTED}
