@@ -76,6 +76,11 @@ def default_model() -> Path:
     return Path(os.environ.get(MODEL_VARIABLE) or PACKAGED_WEIGHTS)
 
 
+def is_packaged(path: Path) -> bool:
+    """Whether a model file is the one in the package, by whatever path."""
+    return os.path.realpath(path) == os.path.realpath(PACKAGED_WEIGHTS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How images are read.
@@ -157,9 +162,7 @@ class Computing:
     @property
     def is_packaged_model(self) -> bool:
         """Whether the model is the one in the package, and gets what it was trained on."""
-        return self.mean is None and os.path.realpath(self.model) == os.path.realpath(
-            PACKAGED_WEIGHTS
-        )
+        return self.mean is None and is_packaged(self.model)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

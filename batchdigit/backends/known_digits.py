@@ -8,7 +8,6 @@ it answers all the same, and often wrongly. The labelled digits of the package t
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +19,10 @@ from batchdigit.backends.choice import open_backend
 from batchdigit.backends.tuning import remembered
 from batchdigit.batches import Batch
 from batchdigit.errors import DeviceError
-from batchdigit.job import PACKAGED_WEIGHTS, Job
+from batchdigit.job import Job, is_packaged
 from batchdigit.labels import digits_named
 from batchdigit.modelfiles.file import ModelFile
+from batchdigit.modelfiles.normalisation import flags
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.system.events import about
@@ -57,11 +57,6 @@ class Declared:
     mean: float
     std: float
     right: int
-
-    @property
-    def flags(self) -> str:
-        """The options that declare them."""
-        return f"--mean {self.mean:.5g} --std {self.std:.5g}"
 
 
 @dataclass(frozen=True)
@@ -100,13 +95,14 @@ class KnownDigits:
         how = "the --mean and --std that are given" if declared else "pixels from 0 to 1"
         if self.best is not None and self.is_much_better:
             better = f"{self.best.right / self.of:.1%}"
+            options = flags(self.best.mean, self.best.std)
             if (self.best.mean, self.best.std) == USUAL[0]:
                 return (
                     f"reads {share} right with {how}, but {better} without",
                     "leave --mean and --std off",
                 )
             return (
-                f"reads {share} right with {how}, but {better} with {self.best.flags}",
+                f"reads {share} right with {how}, but {better} with {options}",
                 "give these two options if it was trained like that",
             )
         remedy = "check that it was trained on digits; if not, add --labels or --no-model-check"
@@ -191,14 +187,12 @@ def complaint(job: Job, model: Model, known: KnownDigits | None) -> tuple[str, s
     """What a person should know of how the input of ``model`` is declared, and what helps."""
     if known is not None and not known.is_fine:
         problem, remedy = known.problem(declared=job.mean is not None, labelled=bool(job.labels))
-        packaged = os.path.realpath(job.model) == os.path.realpath(PACKAGED_WEIGHTS)
-        return f"the {'packaged model' if packaged else f'model {job.model}'} {problem}", remedy
+        which = "packaged model" if is_packaged(job.model) else f"model {job.model}"
+        return f"the {which} {problem}", remedy
     if known is None and job.model_check and model.carried and job.mean is None:
-        mean, std = model.carried
-        flags = Declared(mean, std, 0).flags
         return (
             f"the model {job.model} carries a mean and a std, which nothing applies",
-            f"give {flags} if it was trained with them, else --mean 0 --std 1",
+            f"give {flags(*model.carried)} if it was trained with them, else --mean 0 --std 1",
         )
     return None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, one_line
 from batchdigit.job import Job
+from batchdigit.modelfiles.normalisation import flags, inverted
 from batchdigit.places import STDOUT
 from batchdigit.reports.summary import RunSummary
 from batchdigit.sources.endings import left_out
@@ -115,10 +116,10 @@ def wrong_side(summary: RunSummary) -> Iterator[str]:
     light = summary.predicted + summary.reused - summary.dark_on_light
     if _reads_dark_strokes(summary) and light > summary.dark_on_light:
         model = summary.account["model"]
-        flags = f"--mean {1 - model['mean'][0]:.5g} --std {-model['std'][0]:.5g}"
+        instead = flags(*inverted(model["mean"][0], model["std"][0]))
         yield (
             f"{counted(light, 'image is', 'images are')} light on a dark ground, but the model "
-            f"reads dark strokes on a light ground; give {flags} instead"
+            f"reads dark strokes on a light ground; give {instead} instead"
         )
 
 

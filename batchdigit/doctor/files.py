@@ -14,7 +14,7 @@ from batchdigit.doctor.checking import findings_apart
 from batchdigit.doctor.findings import Earlier, Finding, ok, problem, warning
 from batchdigit.doctor.system import size
 from batchdigit.errors import ImageError, OutputBusyError, OutputError
-from batchdigit.job import MODEL_VARIABLE, PACKAGED_WEIGHTS, Job
+from batchdigit.job import MODEL_VARIABLE, Job, is_packaged
 from batchdigit.places import STDOUT, beside
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.publish import Publication
@@ -49,11 +49,6 @@ def _model(job: Job) -> Iterator[Finding]:
         )
         if inspection.unknown:
             yield warning("model", *unknown_names(job.model, inspection.unknown).split("; ", 1))
-
-
-def is_packaged(path: Path) -> bool:
-    """Whether a model file is the one in the package."""
-    return os.path.realpath(path) == os.path.realpath(PACKAGED_WEIGHTS)
 
 
 def source(job: Job, _earlier: Earlier) -> list[Finding]:

@@ -9,6 +9,16 @@ from batchdigit.errors import UsageError
 MAX_NORMALISED = 100_000.0  # pixels of 16 bits come to 65,535
 
 
+def flags(mean: float, std: float) -> str:
+    """The options that declare a mean and a standard deviation."""
+    return f"--mean {mean:.5g} --std {std:.5g}"
+
+
+def inverted(mean: float, std: float) -> tuple[float, float]:
+    """The mean and the deviation that give a network 1 - p for a pixel p from 0 to 1."""
+    return 1 - mean, -std
+
+
 def check_normalisation(mean: float | None, std: float | None) -> None:
     """Raise UsageError for a mean or a standard deviation that pixels cannot be scaled by.
 

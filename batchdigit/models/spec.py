@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from batchdigit.modelfiles.normalisation import inverted
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -55,11 +57,9 @@ class InputSpec:
     @property
     def inverted(self) -> InputSpec:
         """The same for images of the other polarity: a pixel p counts as ``scale`` - p."""
-        return replace(
-            self,
-            mean=tuple(1 - mean for mean in self.mean),
-            std=tuple(-std for std in self.std),
-        )
+        pairs = zip(self.mean, self.std, strict=True)
+        mean, std = zip(*(inverted(mean, std) for mean, std in pairs), strict=True)
+        return replace(self, mean=mean, std=std)
 
     def scale_pixels(self, pixels_BCHW: Any) -> None:
         """Turn pixels into what the network takes, in place.

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _TYPES = {str: "string", int: "Int64", float: "float32", bool: "boolean"}
 _KINDS = Layout(classes=1, topk=2, probs=True, explain=True).columns
-_FIRST = list(COLUMNS)
 _EMPTY_IN_ERRORS = {"prediction", "confidence", "margin", "needs_review"}
 _BYTES_AT_ONCE = 8 << 20
 _NUMBER = re.compile("0|[1-9][0-9]*")
@@ -128,8 +127,8 @@ def _ends_in_a_line_end(file: BinaryIO) -> bool:
 
 
 def _check_columns(names: list[str]) -> None:
-    if names[: len(_FIRST)] != _FIRST:
-        raise _NoReportError(f"its columns are not {', '.join(_FIRST)}, ...")
+    if tuple(names[: len(COLUMNS)]) != COLUMNS:
+        raise _NoReportError(f"its columns are not {', '.join(COLUMNS)}, ...")
 
 
 def _kind(column: str) -> type | None:
