@@ -63,6 +63,17 @@ def reader_of(open_workers: OpenWorkers) -> ReaderOf:
 
 
 @pytest.fixture
+def many(tmp_path: Path) -> FolderSource:
+    """More than two workers read ahead one by one: none is done before the test looks at it.
+
+    A pipe holds a megabyte of batches of one, and as much may have been taken from it; here are
+    three megabytes for each worker.
+    """
+    save_grey(tmp_path / "a.png")
+    return files_in(tmp_path, [b"a.png"] * 6_000)
+
+
+@pytest.fixture
 def read_all(reader_of: ReaderOf) -> ReadAll:
     """Read all batches of some files."""
 

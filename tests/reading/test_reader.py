@@ -13,7 +13,7 @@ from batchdigit.job import Reading
 from batchdigit.sources.folder import FolderSource
 from tests.reading.conftest import ReadAll, ReaderOf
 from tests.support.fakes import decode_by
-from tests.support.samples import files_in, save_grey
+from tests.support.samples import files_in
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,6 @@ def test_every_file_comes_once_in_order(
         for batch in batches
     ]
     assert [index for indices in seen for index in indices] == list(range(10))
-
-
-@pytest.fixture
-def many(tmp_path: Path) -> FolderSource:
-    """More files than are read ahead, so no worker is done before the test looks at it."""
-    save_grey(tmp_path / "a.png")
-    return files_in(tmp_path, [b"a.png"] * 5_000)
 
 
 def test_workers_end_with_the_reader(many: FolderSource, reader_of: ReaderOf) -> None:
