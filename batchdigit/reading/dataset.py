@@ -65,7 +65,7 @@ class DigitImages:
         """
         rows = _Rows(indices, self._contents(indices))
         laps = Laps()
-        with strict_pillow(self.reading.max_pixels):
+        with processes.reserve_kept(), strict_pillow(self.reading.max_pixels):
             for row in range(len(indices)):
                 self._attempt(self._read, rows, row, laps)
             laps.enter("fit")
@@ -138,7 +138,7 @@ class DigitImages:
 
 def _out_of_memory() -> tuple[str, str]:
     """What is wrong with an image, if this process has too little memory for it."""
-    if processes.memory_limited:
+    if processes.memory_limit is not None:
         return "too-large", "needs more memory than the limits on bytes and pixels allow for"
     return "read", "not enough memory"  # next time there may be more
 

@@ -43,8 +43,9 @@ class TorchWorkers:
     while it waits for a batch. If the worker died in the middle of a message, torch never notices:
     it waits for the rest. So a thread waits here for the first death, ends the other workers and
     closes the pipe, and the main thread learns of the death when it asks for a batch. A worker that
-    is stuck is killed. If even that does not end it, the pipe stays open; the main thread finds out
-    because its waiting times out every half second.
+    is stuck is killed: at an image, or between images while the main thread waits for its batch (it
+    was stopped, or waits for a thread that never came up). If even that does not end it, the pipe
+    stays open; the main thread finds out because its waiting times out every half second.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class TorchWorkers:
         self._seconds = seconds
         self._clocks = FileClocks(count, start_method)
         self._awake_since = 0.0
+        self._received = 0
+        self._asked: float | None = None  # since when the main thread has waited for a batch
         self._dead: list[int] = []
         self._ending = threading.Event()
         self._processes: list[BaseProcess] = []
@@ -114,6 +117,7 @@ class TorchWorkers:
 
     def __next__(self) -> Batch:
         """The next batch. Raises WorkerDied, after which all workers have ended."""
+        self._asked = time.monotonic()
         while not self._dead:
             try:
                 batch: Batch = next(self._iterator)
@@ -121,6 +125,8 @@ class TorchWorkers:
                 if not (self._dead or _is_timeout(error)):
                     break
             else:
+                self._asked = None
+                self._received += 1
                 return batch
         files = [self._clocks.file(place) for place in self._dead]
         self.end()
@@ -139,6 +145,7 @@ class TorchWorkers:
                 for place, sentinel in enumerate(sentinels)
                 if sentinel in ended
                 or self._clocks.is_stuck(place, self._seconds, self._awake_since)
+                or self._is_silent(place)
             ]
         for place in dead:
             self._processes[place].kill()
@@ -148,6 +155,14 @@ class TorchWorkers:
                 process.kill()
             # Reading ends once no process holds the other end of the pipe; this one still does.
             self._iterator._worker_result_queue._writer.close()
+
+    def _is_silent(self, place: int) -> bool:
+        """Whether the next batch comes from a worker that is at no image, and does not come."""
+        asked = self._asked
+        if asked is None or place != self._received % self._count:
+            return False
+        waited = time.monotonic() - max(asked, self._awake_since)
+        return self._clocks.is_idle(place) and waited > self._seconds
 
     def end(self) -> None:
         """End the workers within moments, whatever they are doing.

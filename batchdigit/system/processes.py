@@ -33,8 +33,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 Process = BaseProcess | NewProcess
 _left_behind: list[Process] = []
 
-memory_limited = False
-"""Whether this process may take only so much memory (:func:`limit_memory`)."""
+memory_limit: tuple[int, int, int] | None = None
+"""How many bytes this process may write to while it works, between that, and for ever at most.
+
+Set by :func:`limit_memory`.
+"""
+BYTES_IN_RESERVE = 64 << 20  # for some threads: a stack takes 8 MiB, a heap little
 
 _origins: dict[int, tuple[int, bool]] = {}
 """The parent of this process, by its own number (a fork inherits those of others), and whether the
@@ -224,9 +228,10 @@ def limit_memory(extra: int) -> None:
     """Let this process take ``extra`` bytes beyond those that it has; what asks for more fails.
 
     On Linux only, whose limit counts what the process itself may write to (``RLIMIT_DATA``), and
-    not the gigabytes of libraries.
+    not the gigabytes of libraries. Some more is left for what is done outside of
+    :func:`reserve_kept`.
     """
-    global memory_limited  # noqa: PLW0603
+    global memory_limit  # noqa: PLW0603
     with contextlib.suppress(OSError, ValueError, IndexError, ImportError, OverflowError):
         import resource
 
@@ -234,9 +239,33 @@ def limit_memory(extra: int) -> None:
         taken = int(status.partition("VmData:")[2].split()[0]) << 10
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         limit = taken + extra
-        if most == resource.RLIM_INFINITY or limit <= most:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
-            memory_limited = True
+        with_reserve = limit + BYTES_IN_RESERVE
+        if most != resource.RLIM_INFINITY:
+            with_reserve = min(with_reserve, most)
+        if limit <= with_reserve:
+            resource.setrlimit(resource.RLIMIT_DATA, (with_reserve, most))
+            memory_limit = limit, with_reserve, most
+
+
+@contextlib.contextmanager
+def reserve_kept() -> Iterator[None]:
+    """Leave alone, inside, what limit_memory has left for later.
+
+    Work that has run out of memory may leave none: what it frees is seldom given back to the
+    system. A thread that then starts to send what was done dies at once, and Python would wait for
+    it for ever (CPython's issue 140746).
+    """
+    if memory_limit is None:
+        yield
+        return
+    import resource
+
+    limit, with_reserve, most = memory_limit
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (with_reserve, most))
 
 
 def discard_output() -> None:

@@ -53,7 +53,7 @@ def test_without_a_limit_of_its_own_a_process_may_try_again(
         raise MemoryError
 
     monkeypatch.setattr(dataset, "decode_image", fail)
-    assert not processes.memory_limited
+    assert processes.memory_limit is None
     place = list(images.images).index(b"05-large.png")
     batch = DigitImages(images)[place]
     (failure,) = batch.failures

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,12 @@ from batchdigit.batches import Batch
 from batchdigit.errors import WorkerError
 from batchdigit.reading import torch_workers
 from batchdigit.reading.torch_workers import TorchWorkers
-from batchdigit.reading.workers import OpenWorkers
+from batchdigit.reading.workers import OpenWorkers, WorkerDied
 from batchdigit.sources.folder import FolderSource
 from tests.reading.conftest import ReadAll
 from tests.support.batches import FakeFiles, plan
-from tests.support.waiting import wait_until
+from tests.support.platforms import needs_linux
+from tests.support.waiting import wait_until, wait_until_idle
 
 pytestmark = pytest.mark.usefixtures("opencv_without_threads")  # as a Reader does
 
@@ -78,6 +80,37 @@ def test_batch_that_takes_longer_than_torch_waits_arrives(
         workers.end()
     assert len(timeouts) >= 3
     assert all(timeouts)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_worker_that_stops_between_images_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+
+    class Stopping(FakeFiles):
+        def __getitems__(self, indices: Sequence[int]) -> Batch:
+            batch = super().__getitems__(indices)
+            if indices == [1]:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return batch
+
+    workers = TorchWorkers(Stopping(tmp_path / "log"), plan(4), 2, "fork", 1)
+    assert next(workers).indices.tolist() == [0]
+    with pytest.raises(WorkerDied) as caught:
+        next(workers)
+    assert caught.value.index is None  # it was reading no file
+
+
+@needs_linux("/proc")
+@pytest.mark.usefixtures("impatient")
+def test_worker_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_ever(
+    tmp_path: Path,
+) -> None:
+    files = FakeFiles(tmp_path / "log", pixels=3_000_000)
+    workers = TorchWorkers(files, plan(3), 1, "fork", 1)
+    (process,) = multiprocessing.active_children()
+    wait_until_idle(process.pid or 0)  # with a part of the message in the pipe
+    os.kill(process.pid or 0, signal.SIGSTOP)
+    with pytest.raises(WorkerDied):
+        next(workers)
 
 
 def test_error_of_the_images_is_not_taken_for_the_end(tmp_path: Path) -> None:

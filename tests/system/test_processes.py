@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -259,3 +260,24 @@ def test_process_does_not_ask_about_those_that_its_parent_left_behind(
     finally:
         pipe.close()
         end_processes([process])
+
+
+@needs_linux("a limit of a process's memory")
+def test_thread_starts_where_work_has_used_up_the_memory() -> None:
+    """Python would wait for ever for a thread that ran out of memory before it began."""
+    assert call_apart(use_up_the_memory, seconds=30) == "a thread ran"
+
+
+def use_up_the_memory() -> str:
+    processes.limit_memory(64 << 20)
+    kept = []
+    with processes.reserve_kept():
+        for size in (1 << 20, 1 << 10, 1 << 4):
+            with contextlib.suppress(MemoryError):
+                while True:
+                    kept.append(bytearray(size))
+    answers: list[str] = []
+    thread = threading.Thread(target=answers.append, args=("a thread ran",))
+    thread.start()
+    thread.join()
+    return answers[0]
