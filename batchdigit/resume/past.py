@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from batchdigit.places import MAX_ACCOUNT, account_path, state_path
 from batchdigit.resume.frames import DamagedFrameError
 from batchdigit.resume.journal import Journal, differences
 from batchdigit.resume.last_report import State, read_state
-from batchdigit.resume.update import Comparison, compare
+from batchdigit.resume.update import Comparison, compare, gone_files
 from batchdigit.sources.base import Source
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
@@ -75,8 +76,7 @@ class Past:
             _check_number(job, len(self.files))
             return self
         comparison = compare(state, self.files, self.stamps, retry_errors=job.retry_errors)
-        if _is_about(state, source):
-            _check_gone(job, comparison.counts(), len(state.files))
+        _check_files(job, state, source, comparison)
         if others := differences(self.binding, state.binding):
             _LOG.warning(
                 "the last report differs in %s: every image is predicted",
@@ -157,22 +157,38 @@ def _read_last_state(out: Path) -> State | None:
     return state
 
 
-def _is_about(state: State, source: Source) -> bool:
-    """Whether the names of a state and of ``source`` are those of the same files.
+def _check_files(job: Job, state: State, source: Source, comparison: Comparison) -> None:
+    """Raise GoneError if too many of the files of a state are not in ``source``.
 
-    Whatever else is bound, such as the version of a decoder or whether links are followed, gives
-    none of the files another name.
+    Only the folder matters: whatever else is bound, such as the version of a decoder or whether
+    links are followed, gives none of the files another name. The folder is another one, too, if the
+    shell left out of ``r/*/`` all but one of the folders in there.
     """
-    return bool(state.binding.get("folder") == source.binding.get("folder"))
+    before, now = state.binding.get("folder"), source.binding.get("folder")
+    if before == now:
+        gone, counts = comparison.gone, comparison.counts()
+    elif isinstance(before, str) and isinstance(now, str):
+        found = gone_files(state.files, before, source.images, now)
+        if found is None:
+            return
+        gone, counts = found, {"gone": len(found)}
+    else:
+        return
+    if len(gone):
+        first = os.path.join(str(before), state.files.filename(int(gone[0])))
+        _check_gone(job, counts, len(state.files), first=f" ({first} is the first)")
 
 
-def _check_gone(job: Job, counts: Mapping[str, int], before: int, *, least: str = "") -> None:
+def _check_gone(
+    job: Job, counts: Mapping[str, int], before: int, *, least: str = "", first: str = ""
+) -> None:
     """Raise GoneError if too many of the files of the last report, ``before``, are gone."""
     gone = counts["gone"]
     if job.max_gone is not None and not job.max_gone.allows(gone, before):
         raise GoneError(
             f"{least}{gone} of the {counted(before, 'file')} of the last report {job.out} "
-            f"{'is' if gone == 1 else 'are'} gone, more than --max-gone {job.max_gone} allows",
+            f"{'is' if gone == 1 else 'are'} gone{first}, more than --max-gone {job.max_gone} "
+            "allows",
             f"see whether all of {', '.join(job.source)} is there, and mounted; if they are meant "
             "to be gone, add --max-gone 100%",
             counts,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +22,27 @@ class Comparison:
     Every image found is ``unchanged`` (same name, size and time: its row is reused), ``new``,
     ``changed``, or ``retried`` (its row was an error and is made again). An image that could not be
     read is always retried, because its permissions may have changed, and one in a format that
-    nothing decoded, because a decoder may have been installed. ``gone`` images are in the last
-    report only. ``index_of`` int64[M] is the new index of each reused row, and -1 for others.
+    nothing decoded, because a decoder may have been installed. ``gone``, int64[G] ascending, are
+    the places of the images that are in the last report only. ``index_of`` int64[M] is the new
+    index of each reused row, and -1 for others.
     """
 
     unchanged: int
     new: int
     changed: int
-    gone: int
+    gone: NDArray[np.int64]
     retried: int
     index_of: NDArray[np.int64]
 
     def counts(self) -> dict[str, int]:
         """The counts as JSON data."""
-        return {name: value for name, value in asdict(self).items() if name != "index_of"}
+        return {
+            "unchanged": self.unchanged,
+            "new": self.new,
+            "changed": self.changed,
+            "gone": len(self.gone),
+            "retried": self.retried,
+        }
 
 
 def compare(
@@ -55,10 +63,38 @@ def compare(
         unchanged=int(taken.sum()),
         new=int((~known).sum()),
         changed=int((known & ~same).sum()),
-        gone=len(state.files) - int(known.sum()),
+        gone=np.delete(np.arange(len(state.files)), before[known]),
         retried=int(retried.sum()),
         index_of=index_of,
     )
+
+
+def gone_files(
+    before: FileList, before_in: str, found: FileList, found_in: str
+) -> NDArray[np.int64] | None:
+    """The places of those of ``before`` that are not among ``found``, int64[G] ascending.
+
+    Names start from the folders ``before_in`` and ``found_in``. If neither lies in the other, the
+    files are others: returns None.
+    """
+    if (path := _path_from(before_in, found_in)) is not None:
+        found = _below(path, found)
+    elif (path := _path_from(found_in, before_in)) is not None:
+        before = _below(path, before)
+    else:
+        return None
+    places = _places_in(before, found)
+    return np.delete(np.arange(len(before)), places[places >= 0])
+
+
+def _path_from(outer: str, inner: str) -> bytes | None:
+    """What names in ``inner`` start with if they are given from ``outer``, if it lies in there."""
+    start, path = os.path.join(os.fsencode(outer), b""), os.path.join(os.fsencode(inner), b"")
+    return path.removeprefix(start) if path.startswith(start) else None
+
+
+def _below(path: bytes, files: FileList) -> FileList:
+    return FileList(path + name for name in files) if path else files
 
 
 def _places_in(old: FileList, new: FileList) -> NDArray[np.int64]:

@@ -306,6 +306,39 @@ def test_files_of_another_folder_are_not_missed(
     assert "differs in folder" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "gone"),
+    [
+        ("a b", "a", 7),
+        ("a b", "a b more", 0),
+        ("", "a", 7),
+        ("a", "", 0),
+        ("a/deep", "a", 0),
+        ("b", "", 0),
+        ("b", "a", 0),
+        ("", "b/07.png", 9),
+        ("a/00.png a/01.png", "a/01.png b", 1),
+    ],
+)
+def test_files_are_missed_though_the_folders_lie_elsewhere_in_each_other(
+    tmp_path: Path, digits: Path, before: str, now: str, gone: int
+) -> None:
+    """``r/*/`` names another folder in common once only one of those in ``r`` is mounted."""
+    root = tmp_path / "r"
+    for number, path in enumerate(sorted(digits.iterdir())):
+        folder = root / ("a" if number < 2 else "a/deep" if number < 3 else "b")
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    options = {"out": tmp_path / "out.csv", "workers": 0, "update": True}
+    run(Job([root / name for name in before.split() or [""]], **options))
+    shutil.copytree(root / "a", root / "more")
+    options["source"] = [root / name for name in now.split() or [""]]
+    if gone:
+        with pytest.raises(GoneError, match=rf"^{gone} of .* \(.*/r/[ab]/0\d.png is the first\)"):
+            run(Job(**options, max_gone=gone - 1))
+    run(Job(**options, max_gone=gone))
+
+
 @pytest.mark.parametrize("damage", ["lost", "damaged", "open to others"])
 @pytest.mark.parametrize(("gone", "refused"), [(5, False), (6, True)])
 def test_files_are_counted_where_their_names_are_lost(
