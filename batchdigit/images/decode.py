@@ -47,6 +47,8 @@ _IEND = b"\0\0\0\0IEND\xaeB\x60\x82"
 _ONE_AT_A_TIME = threading.RLock()
 _NOTHING = contextlib.nullcontext()
 MAX_CANVAS = 64 * 64  # pixels
+_UNSUPPORTED = re.compile("unsupported|not supported|unrecognized", re.IGNORECASE)
+_CUT_SHORT = re.compile(r"truncated|\bEOF\b|only got", re.IGNORECASE)
 _ADDRESS = re.compile(r"<.* object at 0x[0-9a-f]+>")
 
 
@@ -118,9 +120,22 @@ def decode_image(data: bytes, *, enough: int | None = None, name: bytes = b"") -
     except Exception as error:
         # Damaged files make Pillow's plugins raise almost anything: OSError, ValueError,
         # SyntaxError, struct.error, IndexError and more.
-        message = _ADDRESS.sub("the file", str(error)) or type(error).__name__
-        raise ImageError("decode", message) from error
+        form = decoder or format_of(data[:HEAD]) or "image"
+        raise ImageError("decode", _what_is_wrong(error, form)) from error
     return image
+
+
+def _what_is_wrong(error: Exception, form: str) -> str:
+    """What is wrong with an image of this format, which made a plugin of Pillow raise ``error``.
+
+    Some of their texts are for programmers: "could not create decoder object".
+    """
+    said = _ADDRESS.sub("the file", str(error)) or type(error).__name__
+    if said.startswith("image file is truncated"):  # and how many bytes are left over
+        return f"truncated {form}"
+    if _UNSUPPORTED.search(said):
+        return f"{form}: {said}"
+    return f"{'truncated' if _CUT_SHORT.search(said) else 'damaged'} {form}: {said}"
 
 
 def _what_it_is(data: bytes, decoder: str) -> str:

@@ -186,6 +186,16 @@ class TestDecodeImage:
         for length in range(1, whole, 7):
             refused(data[:length])
 
+    @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
+    def test_file_with_its_end_missing_says_what_it_was(self, form: str) -> None:
+        message = refused(encoded(form)[:-100]).message
+        assert re.match(f"(truncated|damaged) {form}(:|$)", message)
+
+    def test_what_pillow_does_not_know_is_not_called_damaged(self) -> None:
+        data = bytearray(encoded("BMP"))
+        data[28] = 5  # bits of a pixel
+        assert refused(bytes(data)).message.startswith("BMP: Unsupported BMP pixel depth")
+
     def test_truncated_file_is_refused_though_the_process_tolerates_them(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
