@@ -150,7 +150,7 @@ def test_options_of_a_run_are_those_of_their_page_with_their_defaults() -> None:
 
     run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     in_words = {"--batch-size", "--workers", "--model", "--class-name", "--key", "--format"}
-    in_words |= {"--max-gone"}
+    in_words |= {"--max-gone", "--log-format"}
     options = {
         parameter.opts[0]: ""
         if parameter.default is None or parameter.default is False

@@ -97,7 +97,7 @@ def run(
     fresh: option.Fresh = RUN.fresh,
     wait: option.Wait = RUN.wait,
     log_file: option.LogFile = None,
-    log_format: option.LogFormat = LOG_FORMATS[0],
+    log_format: option.LogFormat = None,
     metrics: option.Metrics = None,
     as_json: JsonOption = False,
     quiet: option.Quiet = False,
@@ -201,7 +201,7 @@ def _log_and_metrics(
     outputs: Mapping[str, Path | None],
     inputs: Mapping[str, Path | None],
     source: Iterable[str],
-    log_format: str,
+    log_format: str | None,
     force: bool,
 ) -> Iterator[Metrics]:
     """Write the log and the metrics of a run. Raises UsageError if they would replace other files.
@@ -213,9 +213,11 @@ def _log_and_metrics(
     for name, path in outputs.items():
         check_apart(name, path, source)
     out, log_file = outputs["--out"] or STDOUT, outputs["--log-file"]
+    if log_format is not None and log_file is None:
+        raise UsageError("--log-format is for --log-file", "add --log-file FILE, or leave it off")
     with write_metrics(outputs["--metrics"], out, force=force) as measured:
         if log_file is not None:
-            ending.log_to(log_file, log_format)
+            ending.log_to(log_file, log_format or LOG_FORMATS[0])
         yield measured
 
 

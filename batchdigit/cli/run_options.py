@@ -226,9 +226,11 @@ LogFile = Annotated[
     ),
 ]
 LogFormat = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="|".join(LOG_FORMATS), rich_help_panel=UNATTENDED, help="The format of --log-file."
+        metavar="|".join(LOG_FORMATS),
+        rich_help_panel=UNATTENDED,
+        help=f"The format of --log-file.  [default: {LOG_FORMATS[0]}]",
     ),
 ]
 Metrics = Annotated[

@@ -162,6 +162,14 @@ class TestBadInput:
         assert program(*update, "--max-gone", "70%").returncode == 0
         assert (tmp_path / "out.csv").read_bytes().count(b"\n") == 4
 
+    @pytest.mark.parametrize("log_format", ["json", "text", "xml"])
+    def test_format_of_a_log_without_a_log(
+        self, program: Program, digits: Path, tmp_path: Path, log_format: str
+    ) -> None:
+        done = program("run", digits, "--out", "out.csv", "--log-format", log_format)
+        assert "--log-file FILE" in problem(done, 2)
+        assert not (tmp_path / "out.csv").exists()
+
     def test_missing_model(self, program: Program, digits: Path) -> None:
         line = problem(program("run", digits, "--out", "out.csv", "--model", "CNN.pt"), 65)
         assert "CNN.pt" in line
