@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import os
 import re
 import warnings
@@ -22,12 +23,14 @@ from batchdigit.system.imports import loading
 from batchdigit.system.json_objects import load_json
 from batchdigit.system.paths import as_path
 from batchdigit.system.regular import NotRegularError, open_regular, read_regular
+from batchdigit.system.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from batchdigit.system.paths import AnyPath
 
+_LOG = logging.getLogger(__name__)
 _TYPES = {str: "string", int: "Int64", float: "float32", bool: "boolean"}
 _KINDS = Layout(classes=1, topk=2, probs=True, explain=True).columns
 _EMPTY_IN_ERRORS = {"prediction", "confidence", "margin", "needs_review"}
@@ -69,7 +72,8 @@ def read_report(path: AnyPath) -> pd.DataFrame:
     the run beside it says that there were labels; without that account, if one of them is no
     number. Columns that somebody else has added have the types that pandas sees in them.
 
-    Raises SourceError if the file cannot be read, or is not a whole report.
+    Raises SourceError if the file cannot be read, or is not a whole report. Logs a warning if it
+    has more or fewer rows than the account of the run beside it says.
     """
     report = as_path("the report", path)
     with loading("pandas", "pandas pyarrow"):
@@ -92,6 +96,7 @@ def read_report(path: AnyPath) -> pd.DataFrame:
             f"{report} is not a whole report: {error}",
             "give a report that batchdigit run --out has written, or write it again",
         ) from error
+    _warn_of_other_rows(report, len(table))
     return table
 
 
@@ -227,10 +232,8 @@ def _has_labels(file: BinaryIO, path: Path) -> bool:
 
     A label may look like a number. ``file`` is the report at ``path``, which is read once more.
     """
+    account = _account(path)
     try:
-        account = load_json(
-            read_regular(account_path(path), MAX_ACCOUNT) or b"", "a name is doubled"
-        )
         if not account["options"]["labels"]:
             return False
         file.seek(0)
@@ -238,5 +241,33 @@ def _has_labels(file: BinaryIO, path: Path) -> bool:
         while part := file.read(1 << 20):
             digest.update(part)
         return bool(account["report"]["sha256"] == digest.hexdigest())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, KeyError, TypeError):
         return False
+
+
+def _account(path: Path) -> Any:
+    """The account beside a report; None where there is none."""
+    try:
+        account = read_regular(account_path(path), MAX_ACCOUNT) or b""
+        return load_json(account, "a name is doubled")
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _warn_of_other_rows(path: Path, rows: int) -> None:
+    """Warn if a report has other than the rows that the account beside it tells of.
+
+    A copy that ends at the end of a line looks whole.
+    """
+    account = _account(path)
+    try:
+        found = account["found"] if account["report"]["name"] == path.name else rows
+    except (KeyError, TypeError):
+        return
+    if isinstance(found, int) and found != rows:
+        _LOG.warning(
+            "%s has %s, but had %d when it was published: it was edited, or copied in part",
+            path,
+            counted(rows, "row"),
+            found,
+        )

@@ -145,6 +145,23 @@ def test_file_that_is_damaged_is_one_line_with_its_name(
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["preds.csv", "preds.jsonl"])
+def test_copy_that_ends_between_two_rows_is_not_taken_for_the_whole(
+    digits: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    out = tmp_path / name
+    run(Job(digits, out, workers=0))
+    whole = len(read_report(out))
+    assert caplog.text == ""
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:-3]))
+    assert len(read_report(out)) == whole - 3
+    assert f"{name} has {whole - 3} rows, but had {whole} when it was published" in caplog.text
+    caplog.clear()
+    out.rename(tmp_path / f"other.{name}")  # of which nothing is known
+    read_report(tmp_path / f"other.{name}")
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize(
     "data",
     [
