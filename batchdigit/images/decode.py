@@ -47,8 +47,9 @@ _IEND = b"\0\0\0\0IEND\xaeB\x60\x82"
 _ONE_AT_A_TIME = threading.RLock()
 _NOTHING = contextlib.nullcontext()
 MAX_CANVAS = 64 * 64  # pixels
-_UNSUPPORTED = re.compile("unsupported|not supported|unrecognized", re.IGNORECASE)
-_CUT_SHORT = re.compile(r"truncated|\bEOF\b|only got", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"out of memory|decoder error -9\b")
+_UNSUPPORTED = re.compile("unsupported|not supported|not available", re.IGNORECASE)
+_CUT_SHORT = re.compile(r"truncated|\bEOF|only got", re.IGNORECASE)
 _ADDRESS = re.compile(r"<.* object at 0x[0-9a-f]+>")
 
 
@@ -120,6 +121,8 @@ def decode_image(data: bytes, *, enough: int | None = None, name: bytes = b"") -
     except Exception as error:
         # Damaged files make Pillow's plugins raise almost anything: OSError, ValueError,
         # SyntaxError, struct.error, IndexError and more.
+        if _NO_MEMORY.search(str(error)):  # code in C says so
+            raise MemoryError from error
         form = decoder or format_of(data[:HEAD]) or "image"
         raise ImageError("decode", _what_is_wrong(error, form)) from error
     return image

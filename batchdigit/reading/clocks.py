@@ -1,4 +1,4 @@
-"""Which image each worker process is reading, and since when."""
+"""Which image each worker process is reading, or that it reads none, and since when."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS_TO_START = 60.0
 
 
 class FileClocks:
-    """Which image each of several processes is reading, and since when, in shared memory.
+    """Which image each of several processes is reading, or none, and since when, in shared memory.
 
     Without a ``start_method`` the memory is this process's alone. Times are those of
     ``time.monotonic()``, which is one clock for all processes.
@@ -50,16 +50,20 @@ class FileClocks:
 
     def stop(self, place: int) -> None:
         """The process at ``place`` is reading no image."""
-        self._cells[2 * place] = 0.0
+        self._cells[2 * place] = -time.monotonic()
 
     def file(self, place: int) -> int | None:
         """The image that the process at ``place`` is reading, or was reading when it died."""
         at_work = 0 < self._cells[2 * place] <= time.monotonic()
         return int(self._cells[2 * place + 1]) if at_work else None
 
-    def is_idle(self, place: int) -> bool:
-        """Whether the process at ``place`` has started and is reading no image."""
-        return bool(self._cells[2 * place] == 0.0)
+    def is_silent(self, place: int, seconds: float, since: float) -> bool:
+        """Whether the process has started, but read no image for over ``seconds`` since ``since``.
+
+        Ask this of one whose batch is waited for.
+        """
+        idle_since = -self._cells[2 * place]
+        return bool(idle_since >= 0) and time.monotonic() - max(since, idle_since) > seconds
 
     def is_stuck(self, place: int, seconds: float, awake_since: float) -> bool:
         """Whether the process has spent over ``seconds`` on its image since ``awake_since``."""

@@ -108,9 +108,10 @@ class PipeWorkers:
 
         ``heard`` is when something came from it last.
         """
-        if self._clocks.is_idle(place):
-            return time.monotonic() - max(heard, self._awake_since) > self._seconds
-        return self._clocks.is_stuck(place, self._seconds, self._awake_since)
+        since = max(heard, self._awake_since)
+        return self._clocks.is_silent(place, self._seconds, since) or self._clocks.is_stuck(
+            place, self._seconds, self._awake_since
+        )
 
     def end(self) -> None:
         """End the processes within moments, whatever they are doing."""

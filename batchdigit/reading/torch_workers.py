@@ -161,8 +161,7 @@ class TorchWorkers:
         asked = self._asked
         if asked is None or place != self._received % self._count:
             return False
-        waited = time.monotonic() - max(asked, self._awake_since)
-        return self._clocks.is_idle(place) and waited > self._seconds
+        return self._clocks.is_silent(place, self._seconds, max(asked, self._awake_since))
 
     def end(self) -> None:
         """End the workers within moments, whatever they are doing.

@@ -79,7 +79,7 @@ def read_report(path: AnyPath) -> pd.DataFrame:
     with loading("pandas", "pandas pyarrow"):
         import pandas as pd  # noqa: F401
     try:
-        descriptor, _ = open_regular(report)
+        descriptor, opened = open_regular(report)
         with open(descriptor, "rb") as file:
             table = _read(file, report)
     except NotRegularError as error:
@@ -96,7 +96,7 @@ def read_report(path: AnyPath) -> pd.DataFrame:
             f"{report} is not a whole report: {error}",
             "give a report that batchdigit run --out has written, or write it again",
         ) from error
-    _warn_of_other_rows(report, len(table))
+    _check_rows(report, len(table), opened)
     return table
 
 
@@ -254,20 +254,24 @@ def _account(path: Path) -> Any:
         return None
 
 
-def _warn_of_other_rows(path: Path, rows: int) -> None:
-    """Warn if a report has other than the rows that the account beside it tells of.
+def _check_rows(path: Path, rows: int, opened: os.stat_result) -> None:
+    """Warn if a report has more or fewer rows than the account beside it tells of.
 
-    A copy that ends at the end of a line looks whole.
+    A copy that ends at the end of a line looks whole. ``opened`` is the file that was read: if a
+    run has replaced it meanwhile, the account is that of the new one.
     """
     account = _account(path)
     try:
         found = account["found"] if account["report"]["name"] == path.name else rows
-    except (KeyError, TypeError):
+        replaced = not os.path.samestat(opened, os.stat(path))
+    except (OSError, KeyError, TypeError):
         return
-    if isinstance(found, int) and found != rows:
+    if isinstance(found, int) and found != rows and not replaced:
         _LOG.warning(
-            "%s has %s, but had %d when it was published: it was edited, or copied in part",
+            "%s has %s, but %s tells of %d: it was edited or copied in part, or the account is of "
+            "another run",
             path,
             counted(rows, "row"),
+            account_path(path),
             found,
         )

@@ -161,21 +161,19 @@ def _check_files(job: Job, state: State, source: Source, comparison: Comparison)
     """Raise GoneError if too many of the files of a state are not in ``source``.
 
     Only the folder matters: whatever else is bound, such as the version of a decoder or whether
-    links are followed, gives none of the files another name. The folder is another one, too, if the
-    shell left out of ``r/*/`` all but one of the folders in there.
+    links are followed, gives none of the files another name. ``r/*/`` with a single folder left in
+    ``r`` starts from another folder: if one folder lies in the other, whole paths are compared.
     """
     before, now = state.binding.get("folder"), source.binding.get("folder")
-    if before == now:
-        gone, counts = comparison.gone, comparison.counts()
-    elif isinstance(before, str) and isinstance(now, str):
-        found = gone_files(state.files, before, source.images, now)
-        if found is None:
-            return
-        gone, counts = found, {"gone": len(found)}
-    else:
+    if not isinstance(before, str) or not isinstance(now, str):
         return
-    if len(gone):
-        first = os.path.join(str(before), state.files.filename(int(gone[0])))
+    gone: NDArray[np.int64] | None = comparison.gone
+    counts = comparison.counts()
+    if before != now:
+        gone = gone_files(state.files, before, source.images, now)
+        counts = {"gone": 0 if gone is None else len(gone)}
+    if gone is not None and len(gone):
+        first = os.path.join(before, state.files.filename(int(gone[0])))
         _check_gone(job, counts, len(state.files), first=f" ({first} is the first)")
 
 
@@ -187,10 +185,10 @@ def _check_gone(
     if job.max_gone is not None and not job.max_gone.allows(gone, before):
         raise GoneError(
             f"{least}{gone} of the {counted(before, 'file')} of the last report {job.out} "
-            f"{'is' if gone == 1 else 'are'} gone{first}, more than --max-gone {job.max_gone} "
-            "allows",
-            f"see whether all of {', '.join(job.source)} is there, and mounted; if they are meant "
-            "to be gone, add --max-gone 100%",
+            f"{'is' if gone == 1 else 'are'} not found any more{first}: more than "
+            f"--max-gone {job.max_gone} allows",
+            f"see whether {', '.join(job.source)} is all that you mean, and all of it is mounted; "
+            "if files are meant to be gone, add --max-gone 100%",
             counts,
         )
 

@@ -90,7 +90,9 @@ def gone_files(
 def _path_from(outer: str, inner: str) -> bytes | None:
     """What names in ``inner`` start with if they are given from ``outer``, if it lies in there."""
     start, path = os.path.join(os.fsencode(outer), b""), os.path.join(os.fsencode(inner), b"")
-    return path.removeprefix(start) if path.startswith(start) else None
+    if not path.startswith(start):
+        return None
+    return path.removeprefix(start).replace(os.fsencode(os.sep), b"/")
 
 
 def _below(path: bytes, files: FileList) -> FileList:

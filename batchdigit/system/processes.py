@@ -34,9 +34,9 @@ Process = BaseProcess | NewProcess
 _left_behind: list[Process] = []
 
 memory_limit: tuple[int, int, int] | None = None
-"""How many bytes this process may write to while it works, between that, and for ever at most.
+"""The limits that :func:`limit_memory` has set on the bytes that this process may write to.
 
-Set by :func:`limit_memory`.
+They are the one inside :func:`reserve_kept`, the one outside, and the hard limit.
 """
 BYTES_IN_RESERVE = 64 << 20  # for some threads: a stack takes 8 MiB, a heap little
 

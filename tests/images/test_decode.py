@@ -231,6 +231,19 @@ class TestDecodeImage:
         monkeypatch.setattr(Image, "open", fail)
         assert refused(encoded("BMP")).stage == "decode"
 
+    @pytest.mark.parametrize(
+        "text", ["decoder error -9", "out of memory error when reading image file"]
+    )
+    def test_too_little_memory_is_not_called_damage(
+        self, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(text)
+
+        monkeypatch.setattr(Image, "open", fail)
+        with strict_pillow(), pytest.raises(MemoryError):
+            decode_image(encoded("BMP"))
+
     def test_warnings_are_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def warn(*_: object, **__: object) -> Image.Image:
             warnings.warn("odd metadata", UserWarning, stacklevel=1)

@@ -23,8 +23,11 @@ def test_process_tells_which_file_it_is_at_and_since_when(start_method: str) -> 
     assert clocks.is_stuck(1, 0.0, awake_since=before)
     assert not clocks.is_stuck(1, AGES, awake_since=before)
     assert not clocks.is_stuck(1, 0.0, awake_since=time.monotonic() + AGES)  # it slept until then
+    assert not clocks.is_silent(1, 0.0, since=before)
     clocks.stop(1)
-    assert clocks.is_idle(1)
+    assert clocks.is_silent(1, 0.0, since=before)
+    assert not clocks.is_silent(1, AGES, since=before)
+    assert not clocks.is_silent(1, 0.0, since=time.monotonic() + AGES)
     assert clocks.file(1) is None
     assert not clocks.is_stuck(1, 0.0, awake_since=before)
 
@@ -37,7 +40,24 @@ def test_process_that_never_begins_is_stuck_in_the_end(monkeypatch: pytest.Monke
     assert not clocks.is_stuck(0, 2.0, awake_since=0.0)
     now[0] += 2
     assert clocks.is_stuck(0, 2.0, awake_since=0.0)
-    assert not clocks.is_idle(0)
+    assert not clocks.is_silent(0, 0.0, since=0.0)
+
+
+def test_process_is_silent_from_when_it_has_read_its_last_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long its batch took, and however long that has been waited for."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clocks = FileClocks(1, "fork")
+    for _ in range(10):
+        clocks.start(0, 7)
+        now[0] += 1.5
+        clocks.stop(0)
+        assert not clocks.is_silent(0, 2.0, since=1000.0)
+    now[0] += 2.5
+    assert clocks.is_silent(0, 2.0, since=1000.0)
+    assert not clocks.is_silent(0, 2.0, since=now[0] - 1)
 
 
 def begin(_pipe: Connection, clocks: FileClocks) -> None:

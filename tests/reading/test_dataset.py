@@ -159,10 +159,10 @@ def test_clock_tells_which_file_is_being_read(
         (tmp_path / f"{number:02}.png").write_bytes(b"look")
     digits = DigitImages(files, EXACT)
     digits.report_to(clocks, 2)
-    assert clocks.is_idle(2)
+    assert clocks.is_silent(2, 0.0, since=0.0)
     batch = digits.__getitems__([4, 5, 9])
     assert told == [5, 9]
-    assert clocks.is_idle(2)
+    assert clocks.is_silent(2, 0.0, since=0.0)
     assert [failure.index for failure in batch.failures] == [5, 9]
 
 

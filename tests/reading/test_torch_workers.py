@@ -93,10 +93,13 @@ def test_worker_that_stops_between_images_is_not_waited_for_for_ever(tmp_path: P
             return batch
 
     workers = TorchWorkers(Stopping(tmp_path / "log"), plan(4), 2, "fork", 1)
-    assert next(workers).indices.tolist() == [0]
-    with pytest.raises(WorkerDied) as caught:
-        next(workers)
-    assert caught.value.index is None  # it was reading no file
+    try:
+        assert next(workers).indices.tolist() == [0]
+        with pytest.raises(WorkerDied) as caught:
+            next(workers)
+        assert caught.value.index is None  # it was reading no file
+    finally:
+        workers.end()
 
 
 @needs_linux("/proc")
@@ -106,11 +109,14 @@ def test_worker_that_stops_in_the_middle_of_a_message_is_not_waited_for_for_ever
 ) -> None:
     files = FakeFiles(tmp_path / "log", pixels=3_000_000)
     workers = TorchWorkers(files, plan(3), 1, "fork", 1)
-    (process,) = multiprocessing.active_children()
-    wait_until_idle(process.pid or 0)  # with a part of the message in the pipe
-    os.kill(process.pid or 0, signal.SIGSTOP)
-    with pytest.raises(WorkerDied):
-        next(workers)
+    try:
+        (process,) = multiprocessing.active_children()
+        wait_until_idle(process.pid or 0)  # with a part of the message in the pipe
+        os.kill(process.pid or 0, signal.SIGSTOP)
+        with pytest.raises(WorkerDied):
+            next(workers)
+    finally:
+        workers.end()
 
 
 def test_error_of_the_images_is_not_taken_for_the_end(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_copy_that_ends_between_two_rows_is_not_taken_for_the_whole(
     assert caplog.text == ""
     out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:-3]))
     assert len(read_report(out)) == whole - 3
-    assert f"{name} has {whole - 3} rows, but had {whole} when it was published" in caplog.text
+    assert f"{name} has {whole - 3} rows, but {out}.run.json tells of {whole}" in caplog.text
     caplog.clear()
     out.rename(tmp_path / f"other.{name}")  # of which nothing is known
     read_report(tmp_path / f"other.{name}")

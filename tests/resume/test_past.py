@@ -320,7 +320,7 @@ def test_files_of_another_folder_are_not_missed(
         ("a/00.png a/01.png", "a/01.png b", 1),
     ],
 )
-def test_files_are_missed_though_the_folders_lie_elsewhere_in_each_other(
+def test_files_are_missed_though_one_folder_lies_in_the_other(
     tmp_path: Path, digits: Path, before: str, now: str, gone: int
 ) -> None:
     """``r/*/`` names another folder in common once only one of those in ``r`` is mounted."""
