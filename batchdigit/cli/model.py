@@ -26,12 +26,12 @@ from batchdigit.cli.options import (
 from batchdigit.cli.process import command
 from batchdigit.errors import BatchdigitError, ExitCode
 from batchdigit.job import Job
-from batchdigit.modelfiles.file import ModelFile, read_model_file
 from batchdigit.system.imports import loading
 from batchdigit.system.parents import parents_made
 
 if TYPE_CHECKING:
     from batchdigit.backends.known_digits import KnownDigits
+    from batchdigit.modelfiles.file import ModelFile
 
 LOG = logging.getLogger(__name__)
 _CODES = (ExitCode.MODEL_REFUSED, ExitCode.CANNOT_WRITE)
@@ -73,6 +73,7 @@ def inspect(
             model_check=not no_model_check,
         )
         with loading("numpy", "numpy"):
+            from batchdigit.modelfiles.file import read_model_file
             from batchdigit.models.inspection import inspect_file
 
         opened = read_model_file(job.model)
