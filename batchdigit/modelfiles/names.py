@@ -7,6 +7,8 @@ or code, because no training program writes such a file.
 
 from __future__ import annotations
 
+import builtins
+
 CONTAINERS = frozenset(
     {
         *(f"builtins.{name}" for name in ("dict", "frozenset", "list", "set", "tuple")),
@@ -25,8 +27,16 @@ PLAIN_DATA = frozenset(
             f"builtins.{name}"
             for name in (
                 *("bool", "bytearray", "bytes", "complex", "float", "int", "object", "range"),
-                *("slice", "str"),
+                *("slice", "str", "Ellipsis", "NotImplemented"),
+                # What compares and adds up, as what an early stopping takes the best by.
+                *("abs", "all", "any", "divmod", "len", "max", "min", "pow", "round", "sorted"),
+                "sum",
             )
+        ),
+        *(
+            f"builtins.{name}"
+            for name, value in vars(builtins).items()
+            if isinstance(value, type) and issubclass(value, BaseException)
         ),
         *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
         *(

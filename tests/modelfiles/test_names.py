@@ -57,6 +57,7 @@ DATA: list[Any] = [
     torch.nn.CrossEntropyLoss(),
     torch.amp.GradScaler("cpu"),
     torch.optim.lr_scheduler.StepLR(OPTIMIZER, 1).state_dict(),
+    {"best": max, "worst": min, "stopped by": KeyboardInterrupt(), "left out": ...},
 ]
 
 
@@ -90,6 +91,7 @@ def test_what_other_versions_and_packages_save_is_data(name: str) -> None:
     [
         *("os.system", "posix.system", "nt.system", "subprocess.Popen", "sys.exit"),
         *(f"builtins.{name}" for name in ("eval", "exec", "compile", "__import__", "getattr")),
+        *("builtins.map", "builtins.type", "builtins.print", "builtins.globals"),
         *("builtins.open", "builtins.breakpoint", "io.open", "_io.open", "_io.FileIO"),
         *("posixpath.os.system", "argparse._os.system", "torch.optim.adam.sys.modules"),
         *("torch.nn.modules.module.os.system", "omegaconf.basecontainer.sys.exit"),
