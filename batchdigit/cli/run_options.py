@@ -155,7 +155,9 @@ AllowEmpty = Annotated[
 Timeout = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", rich_help_panel=READING, help="Give up on a file after this long."
+        metavar="SECONDS",
+        rich_help_panel=READING,
+        help="Give up on a file after this long; not with --workers 0.",
     ),
 ]
 MaxBytes = Annotated[
