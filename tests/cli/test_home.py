@@ -74,7 +74,9 @@ def test_nothing_calls_home_or_is_left_there(tmp_path: Path, name: str) -> None:
     left = {path.relative_to(home).as_posix() for path in home.rglob("*")}
     assert {path for path in left if not path.startswith(".cache/batchdigit")} <= {".cache"}
     noted = set(log.read_text().splitlines())
-    assert noted == ({"onnxruntime 1"} if name in USES_ONNX_RUNTIME else set())
+    # The processes of bench run isolated before Python 3.11, so they don't read PYTHONPATH.
+    watched = name != "bench" or sys.version_info >= (3, 11)
+    assert noted == ({"onnxruntime 1"} if name in USES_ONNX_RUNTIME and watched else set())
 
 
 @needs_linux("HOME alone says where the home is")
