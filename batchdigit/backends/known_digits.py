@@ -95,12 +95,12 @@ class KnownDigits:
         how = "the --mean and --std that are given" if declared else "pixels from 0 to 1"
         if self.best is not None and self.is_much_better:
             better = f"{self.best.right / self.of:.1%}"
-            options = flags(self.best.mean, self.best.std)
             if (self.best.mean, self.best.std) == USUAL[0]:
                 return (
                     f"reads {share} right with {how}, but {better} without",
                     "leave --mean and --std off",
                 )
+            options = flags(self.best.mean, self.best.std)
             return (
                 f"reads {share} right with {how}, but {better} with {options}",
                 "give these two options if it was trained like that",

@@ -81,7 +81,8 @@ def read_report(path: AnyPath) -> pd.DataFrame:
     try:
         descriptor, opened = open_regular(report)
         with open(descriptor, "rb") as file:
-            table = _read(file, report)
+            account = _account(report)
+            table = _read(file, report, account)
     except NotRegularError as error:
         raise SourceError(
             f"the report {report} is {error.strerror}", "give the file of a report"
@@ -96,11 +97,11 @@ def read_report(path: AnyPath) -> pd.DataFrame:
             f"{report} is not a whole report: {error}",
             "give a report that batchdigit run --out has written, or write it again",
         ) from error
-    _check_rows(report, len(table), opened)
+    _check_rows(report, len(table), account, opened)
     return table
 
 
-def _read(file: BinaryIO, path: Path) -> pd.DataFrame:
+def _read(file: BinaryIO, path: Path, account: Any) -> pd.DataFrame:
     start = file.read(4)
     file.seek(0)
     if start == PARQUET:
@@ -111,7 +112,7 @@ def _read(file: BinaryIO, path: Path) -> pd.DataFrame:
         first = text.peek(1)[:1]
         if first and not gzipped and not _ends_in_a_line_end(file):
             raise _NoReportError("it is cut off in the middle of a line")
-        has_labels = partial(_has_labels, file, path)
+        has_labels = partial(_has_labels, file, account)
         if first == b"{" or (not first and ".jsonl" in path.suffixes):
             table = _json_lines(text, has_labels)
         else:
@@ -227,12 +228,11 @@ def _csv(text: BinaryIO, has_labels: Callable[[], bool]) -> pd.DataFrame:
     return table
 
 
-def _has_labels(file: BinaryIO, path: Path) -> bool:
+def _has_labels(file: BinaryIO, account: Any) -> bool:
     """Whether the account beside a report says that predictions are labels; if it is the report's.
 
-    A label may look like a number. ``file`` is the report at ``path``, which is read once more.
+    A label may look like a number. ``file`` is the report, which is read once more.
     """
-    account = _account(path)
     try:
         if not account["options"]["labels"]:
             return False
@@ -254,13 +254,12 @@ def _account(path: Path) -> Any:
         return None
 
 
-def _check_rows(path: Path, rows: int, opened: os.stat_result) -> None:
+def _check_rows(path: Path, rows: int, account: Any, opened: os.stat_result) -> None:
     """Warn if a report has more or fewer rows than the account beside it tells of.
 
     A copy that ends at the end of a line looks whole. ``opened`` is the file that was read: if a
-    run has replaced it meanwhile, the account is that of the new one.
+    run has replaced it meanwhile, the account may be that of the new one.
     """
-    account = _account(path)
     try:
         found = account["found"] if account["report"]["name"] == path.name else rows
         replaced = not os.path.samestat(opened, os.stat(path))

@@ -167,12 +167,11 @@ def _check_files(job: Job, state: State, source: Source, comparison: Comparison)
     before, now = state.binding.get("folder"), source.binding.get("folder")
     if not isinstance(before, str) or not isinstance(now, str):
         return
-    gone: NDArray[np.int64] | None = comparison.gone
-    counts = comparison.counts()
+    gone, counts = comparison.gone, comparison.counts()
     if before != now:
         gone = gone_files(state.files, before, source.images, now)
-        counts = {"gone": 0 if gone is None else len(gone)}
-    if gone is not None and len(gone):
+        counts = {"gone": len(gone)}
+    if len(gone):
         first = os.path.join(before, state.files.filename(int(gone[0])))
         _check_gone(job, counts, len(state.files), first=f" ({first} is the first)")
 

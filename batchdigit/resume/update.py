@@ -71,18 +71,18 @@ def compare(
 
 def gone_files(
     before: FileList, before_in: str, found: FileList, found_in: str
-) -> NDArray[np.int64] | None:
+) -> NDArray[np.int64]:
     """The places of those of ``before`` that are not among ``found``, int64[G] ascending.
 
     Names start from the folders ``before_in`` and ``found_in``. If neither lies in the other, the
-    files are others: returns None.
+    files are others, and none is gone.
     """
     if (path := _path_from(before_in, found_in)) is not None:
         found = _below(path, found)
     elif (path := _path_from(found_in, before_in)) is not None:
         before = _below(path, before)
     else:
-        return None
+        return np.zeros(0, np.int64)
     places = _places_in(before, found)
     return np.delete(np.arange(len(before)), places[places >= 0])
 

@@ -84,7 +84,6 @@ def test_batch_that_takes_longer_than_torch_waits_arrives(
 
 @pytest.mark.usefixtures("impatient")
 def test_worker_that_stops_between_images_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-
     class Stopping(FakeFiles):
         def __getitems__(self, indices: Sequence[int]) -> Batch:
             batch = super().__getitems__(indices)

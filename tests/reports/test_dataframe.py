@@ -15,7 +15,7 @@ from batchdigit import Job, SourceError, predict, read_report, run
 from batchdigit.reports import dataframe
 from batchdigit.reports.dataframe import data_frame
 from batchdigit.reports.formats import FORMATS
-from batchdigit.system.regular import open_regular
+from tests.support.fakes import opened_then_fifo
 
 NAMES = [*FORMATS, "csv.gz", "tsv.gz", "jsonl.gz"]
 ODD = [
@@ -206,13 +206,7 @@ def test_report_that_a_fifo_takes_the_place_of_is_read_to_the_end(
     run(Job(digits, out, labels=labels, workers=0))
     expected = predict(digits, labels=labels, workers=0)
 
-    def swap(path: Path) -> object:
-        opened = open_regular(path)
-        path.unlink()
-        os.mkfifo(path)
-        return opened
-
-    monkeypatch.setattr(dataframe, "open_regular", swap)
+    monkeypatch.setattr(dataframe, "open_regular", opened_then_fifo)
     assert_frame_equal(read_report(out), expected)
 
 

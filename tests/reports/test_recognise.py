@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 from pathlib import Path
 
 import pandas
@@ -12,8 +11,8 @@ import pytest
 from batchdigit import Job, OutputError, run
 from batchdigit.reports import recognise
 from batchdigit.reports.recognise import ACCOUNT, REPORT, begins_with
-from batchdigit.system.regular import open_regular
 from batchdigit.system.replacing import check_replaceable
+from tests.support.fakes import opened_then_fifo
 from tests.support.reports import FORMATS, predictions_for, written
 
 OURS = ("filename", "prediction", "confidence", "error")
@@ -75,13 +74,7 @@ def test_parquet_that_a_fifo_takes_the_place_of_is_judged_as_it_was(
     path = tmp_path / "out"
     TABLE.to_parquet(path)
 
-    def swap(path: Path) -> object:
-        opened = open_regular(path)
-        path.unlink()
-        os.mkfifo(path)
-        return opened
-
-    monkeypatch.setattr(recognise, "open_regular", swap)
+    monkeypatch.setattr(recognise, "open_regular", opened_then_fifo)
     assert begins_with(path, OURS)
 
 

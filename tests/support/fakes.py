@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from batchdigit.sources import folder as folders
 from batchdigit.sources.base import Source
 from batchdigit.sources.filelist import FileList
 from batchdigit.sources.stamps import Stamps
+from batchdigit.system.regular import open_regular
 
 KILLERS: dict[bytes, Callable[[], object]] = {
     b"segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
@@ -55,6 +57,14 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImageError("read", "Permission denied")
 
     monkeypatch.setattr(folders, "read_file", refuse)
+
+
+def opened_then_fifo(path: Path) -> tuple[int, os.stat_result]:
+    """Open a file, and put a FIFO in its place: who opens it once more waits for ever."""
+    opened = open_regular(path)
+    path.unlink()
+    os.mkfifo(path)
+    return opened
 
 
 class Unending(BaseProcess):
