@@ -19,6 +19,8 @@ from batchdigit.version import __version__
 if TYPE_CHECKING:
     from batchdigit.api import predict as predict
     from batchdigit.api import stream as stream
+    from batchdigit.backends.convert import Conversion as Conversion
+    from batchdigit.backends.convert import convert_model as convert_model
     from batchdigit.batches import Failure as Failure
     from batchdigit.batches import Predictions as Predictions
     from batchdigit.errors import AccountingError as AccountingError
@@ -33,25 +35,24 @@ if TYPE_CHECKING:
     from batchdigit.errors import UsageError as UsageError
     from batchdigit.errors import WorkerError as WorkerError
     from batchdigit.job import Job as Job
-    from batchdigit.job import Tolerance as Tolerance
     from batchdigit.labels import read_labels as read_labels
     from batchdigit.models.checkpoint import Checkpoint as Checkpoint
     from batchdigit.models.checkpoint import load_checkpoint as load_checkpoint
     from batchdigit.models.cnn import CNN as CNN
-    from batchdigit.models.convert import Conversion as Conversion
-    from batchdigit.models.convert import convert_model as convert_model
     from batchdigit.models.inspection import Inspection as Inspection
     from batchdigit.models.inspection import inspect_model as inspect_model
+    from batchdigit.models.spec import InputSpec as InputSpec
     from batchdigit.pipeline import run as run
     from batchdigit.reports.dataframe import read_report as read_report
     from batchdigit.reports.summary import RunSummary as RunSummary
     from batchdigit.sources.filenames import escape_filename as escape_filename
     from batchdigit.sources.filenames import unescape_filename as unescape_filename
+    from batchdigit.system.tolerance import Tolerance as Tolerance
 
 _EXPORTS = {
     "api": ("predict", "stream"),
     "models.checkpoint": ("Checkpoint", "load_checkpoint"),
-    "models.convert": ("Conversion", "convert_model"),
+    "backends.convert": ("Conversion", "convert_model"),
     "errors": (
         *("AccountingError", "BatchdigitError", "CheckpointError", "DeviceError", "ExitCode"),
         *(
@@ -69,8 +70,10 @@ _EXPORTS = {
     "reports.summary": ("RunSummary",),
     "labels": ("read_labels",),
     "models.cnn": ("CNN",),
+    "models.spec": ("InputSpec",),
     "pipeline": ("run",),
-    "job": ("Job", "Tolerance"),
+    "job": ("Job",),
+    "system.tolerance": ("Tolerance",),
     "batches": ("Failure", "Predictions"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, SupportsFloat, SupportsIndex, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, TypedDict, cast
 
 from batchdigit import pipeline
 from batchdigit.batches import Predictions
-from batchdigit.job import Job
+from batchdigit.job import Job, declaring
 from batchdigit.reports.dataframe import data_frame
 from batchdigit.reports.table import Tabulator
 from batchdigit.system.paths import AnyPath, Sources
@@ -15,9 +15,13 @@ from batchdigit.system.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from typing_extensions import Unpack
 
-    from batchdigit.job import Tolerance
+    from batchdigit.models.spec import InputSpec
+    from batchdigit.system.tolerance import Tolerance
+
+    AnyModel = AnyPath | torch.nn.Module
 
 # The options of a job as keywords, for whoever checks types. They accept more than a Job stores:
 # any kind of path, numbers of numpy, text for a tolerance. batchdigit.job says what they mean.
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 class ReadingOptions(TypedDict, total=False):
     """How images are read."""
 
-    preprocess: str
+    preprocess: str | None
     follow_symlinks: bool
     allow_empty: bool
     max_bytes: SupportsIndex
@@ -36,17 +40,33 @@ class ReadingOptions(TypedDict, total=False):
     start_method: str | None
 
 
-class ComputingOptions(TypedDict, total=False):
-    """What computes, except the model."""
+class WhichModel(TypedDict, total=False):
+    """Which network of a model file is meant, what it takes, and what its classes are called."""
 
     class_name: str | None
     key: str | None
+    network: str | None
+    network_args: Mapping[str, Any] | Sequence[Any] | None
+    labels: Sequence[str]
+    input_size: SupportsIndex | tuple[SupportsIndex, SupportsIndex] | str | None
+    channels: SupportsIndex | None
+    range: str | None
+    mean: SupportsFloat | Sequence[SupportsFloat] | str | None
+    std: SupportsFloat | Sequence[SupportsFloat] | str | None
+    expects: str | None
+    layout: str | None
+    transpose: bool | None
+    place: str | None
+    scores: str | None
+
+
+class ComputingOptions(WhichModel, total=False):
+    """What computes, except the model."""
+
     backend: str
     device: str
     precision: str
     batch_size: SupportsIndex | Literal["auto"] | None
-    mean: SupportsFloat | None
-    std: SupportsFloat | None
     model_check: bool
 
 
@@ -55,7 +75,6 @@ class TableOptions(TypedDict, total=False):
 
     topk: SupportsIndex
     probs: bool
-    labels: Sequence[str]
     review_below: SupportsFloat
     explain: bool
 
@@ -83,7 +102,7 @@ class ReportOptions(TypedDict, total=False):
 class JobOptions(PredictOptions, ReportOptions, total=False):
     """All options of a job but its source and its output."""
 
-    model: AnyPath
+    model: AnyModel
 
 
 # Options that only a report in a file has.
@@ -91,17 +110,24 @@ _ONLY_FOR_REPORTS = {"out", *ReportOptions.__annotations__}
 
 
 def predict(
-    source: Sources, model: AnyPath | None = None, **options: Unpack[PredictOptions]
+    source: Sources,
+    model: AnyModel | None = None,
+    spec: InputSpec | None = None,
+    **options: Unpack[PredictOptions],
 ) -> pd.DataFrame:
     """The report on ``source`` as a DataFrame: one row for each image, in the order of their names.
 
-    ``source`` is a folder, an image file, or several of either. ``model`` is the file of a CNN; the
-    default is the one that the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged
-    one. ``options`` are the fields of :class:`batchdigit.Job` that do not concern a report in a
+    ``source`` is a folder, an image file, or several of either. ``model`` is a model file, or a
+    ``torch.nn.Module`` in memory, which is copied and stays as it is; the default is the file that
+    the environment variable ``BATCHDIGIT_MODEL`` names, else the packaged one. ``spec`` declares
+    what the network takes, all at once; the options of the same names do so one by one, and come
+    first. ``options`` are the fields of :class:`batchdigit.Job` that do not concern a report in a
     file: ``topk``, ``probs``, ``labels``, ``preprocess``, ``review_below``, ``explain``,
-    ``class_name``, ``key``, ``mean``, ``std``, ``model_check``, ``batch_size``, ``workers``,
-    ``backend``, ``device``, ``precision``, ``follow_symlinks``, ``allow_empty``, ``max_bytes``,
-    ``max_pixels``, ``timeout``, ``start_method``.
+    ``class_name``, ``key``, ``network``, ``network_args``, ``input_size``, ``channels``,
+    ``range``, ``mean``, ``std``, ``expects``, ``layout``, ``transpose``, ``place``, ``scores``,
+    ``model_check``, ``batch_size``, ``workers``, ``backend``, ``device``, ``precision``,
+    ``follow_symlinks``, ``allow_empty``, ``max_bytes``, ``max_pixels``, ``timeout``,
+    ``start_method``.
 
     The columns are ``filename`` (string), ``prediction`` (Int64, or string with ``labels``),
     ``confidence`` (float32), ``error`` (string), ``margin`` (float32), ``needs_review`` (boolean),
@@ -111,7 +137,7 @@ def predict(
     Raises a :class:`batchdigit.BatchdigitError` if no report can be made. An image that cannot be
     used is a row, not an exception.
     """
-    job = _job(source, model, options)
+    job = _job(source, model, spec, options)
     with pipeline.open_session(job, Stopwatch()) as session:
         tabulator = Tabulator(session.source.images, session.layout)
         parts = [tabulator.tabulate(predictions) for predictions in session.predictions()]
@@ -119,19 +145,25 @@ def predict(
 
 
 def stream(
-    source: Sources, model: AnyPath | None = None, **options: Unpack[PredictOptions]
+    source: Sources,
+    model: AnyModel | None = None,
+    spec: InputSpec | None = None,
+    **options: Unpack[PredictOptions],
 ) -> Iterator[Predictions]:
     """The predictions on ``source``, batch by batch, in memory that does not grow.
 
     The arguments are those of :func:`predict`. Each :class:`batchdigit.Predictions` also holds the
     failures of its batch, and knows the ``filenames``.
     """
-    return pipeline.stream(_job(source, model, options))
+    return pipeline.stream(_job(source, model, spec, options))
 
 
-def _job(source: Sources, model: AnyPath | None, options: PredictOptions) -> Job:
+def _job(
+    source: Sources, model: AnyModel | None, spec: InputSpec | None, options: PredictOptions
+) -> Job:
     for name in _ONLY_FOR_REPORTS & options.keys():
         raise TypeError(f"{name!r} concerns a report in a file; use batchdigit.run(Job(...))")
-    if model is None:
-        return Job(source, **options)
-    return Job(source, model=model, **options)
+    given = {**(declaring(spec.declaration) if spec is not None else {}), **options}
+    if model is not None:
+        given["model"] = model
+    return Job(source, **cast("JobOptions", given))

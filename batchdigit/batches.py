@@ -56,7 +56,8 @@ class Treatment(IntFlag):
 class Digit(NamedTuple):
     """An image as the network gets it.
 
-    ``pixels`` uint8[28, 28] are 0 for black to 255 for white strokes. ``ink`` is the share of the
+    ``pixels`` uint8[H, W], or [H, W, 3] in colours, are 0 for black to 255 for white strokes.
+    ``ink`` is the share of the
     image that strokes cover, 0 to 1, or NaN if strokes were not looked for.
     """
 
@@ -97,8 +98,9 @@ def _taken(images: Batch | Predictions, rows: Any) -> dict[str, Any]:
 
 
 def _joined(parts: Sequence[Batch] | Sequence[Predictions]) -> dict[str, Any]:
+    some = [part for part in parts if len(part)] or parts[:1]  # no images have any size
     return {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0].PER_IMAGE
+        name: np.concatenate([getattr(part, name) for part in some]) for name in parts[0].PER_IMAGE
     }
 
 
@@ -107,7 +109,7 @@ class Batch:
     """Consecutive images after reading: those that could be used, and the failures.
 
     ``indices`` int64[B] are the positions of the images in the file list, ascending. ``images``
-    uint8[B, 1, 28, 28] are their pixels, 0 for black to 255 for white strokes. ``facts``
+    uint8[B, C, H, W] are their pixels, 0 for black to 255 for white strokes. ``facts``
     structured[B] is what else is known about them (see FACTS), by default nothing. B may be 0.
     ``busy`` holds the seconds of work they took, by stage: ``read``, ``decode`` and ``fit``.
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
-from batchdigit.modelfiles.normalisation import check_normalisation
+from batchdigit.modelfiles.declaration import GIVEN_AS, Declaration
 from batchdigit.places import STDOUT
 from batchdigit.system.given import settle_types
 from batchdigit.system.paths import as_path, path_text
+from batchdigit.system.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,33 +41,8 @@ TIMEOUT = 20.0  # seconds
 REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How many of some images are tolerated, of those that fail, say: a number or a percentage."""
-
-    count: int = 0
-    percent: Decimal | None = None  # exactly as written: 32.3% of 1,000 is 323
-
-    @classmethod
-    def parse(cls, text: str, option: str = "--max-bad") -> Tolerance:
-        """Parse ``"3"`` or ``"0.5%"``. Raises UsageError, naming the ``option``, for all else."""
-        if match := re.fullmatch(r"(\d{1,18})", text):
-            return cls(count=int(match[1]))
-        if (match := re.fullmatch(r"(\d{1,3}(?:\.\d{1,18})?)%", text)) and Decimal(match[1]) <= 100:
-            return cls(percent=Decimal(match[1]))
-        raise UsageError(
-            f"{option} {text!r} is neither a number nor a percentage", "write 3 or 0.5%"
-        )
-
-    def __str__(self) -> str:
-        return str(self.count) if self.percent is None else f"{self.percent}%"
-
-    def allows(self, count: int, total: int) -> bool:
-        """Whether ``count`` out of ``total`` images are few enough."""
-        if self.percent is None:
-            return count <= self.count
-        return count * 100 <= total * self.percent
-
+DECLARED = {name: "input_size" if name == "size" else name for name in GIVEN_AS}
+"""The field of a job for each thing that may be declared of a network."""
 
 MAX_GONE = Tolerance(percent=Decimal(50))
 
@@ -87,14 +63,15 @@ class Reading:
 
     ``max_bytes``, ``max_pixels`` and ``timeout`` (seconds) are limits for each image; an image that
     exceeds one becomes an error row. The timeout applies to worker processes only. ``preprocess``
-    says which images are fitted to what the network knows: those that do not look like MNIST's
-    (``auto``), none (``exact``) or all (``fit``); see :mod:`batchdigit.images.preprocess`. With
+    says which images are fitted to what networks of digits know: those that do not look like
+    MNIST's (``auto``), none (``exact``) or all (``fit``); see :mod:`batchdigit.images.preprocess`.
+    If it is None, the model decides: ``auto`` for one of ten digits, ``exact`` for any other. With
     ``allow_empty`` there need not be any image; then the report has no rows. If
     ``workers`` is None, the program chooses how many worker processes read. If ``start_method`` is
     None, it chooses the cheapest that is safe (see :mod:`batchdigit.reading.startup`).
     """
 
-    preprocess: str = "auto"
+    preprocess: str | None = None
     follow_symlinks: bool = False
     allow_empty: bool = False
     max_bytes: int = MAX_BYTES
@@ -128,41 +105,70 @@ class Reading:
 class Computing:
     """Which model computes, by which backend, and on which device.
 
-    ``class_name`` is a name that the class of a whole pickled model may have instead of ``CNN``.
-    ``key`` says which of several models in the file is meant (``ema.model``). If ``backend``,
-    ``device`` or ``precision`` is ``auto``, or ``batch_size`` is None, the program chooses (see
-    :mod:`batchdigit.backends.choice` and :mod:`batchdigit.auto`).
+    ``model`` is a file, or a ``torch.nn.Module`` in memory, which is copied; then ``module`` holds
+    it, and ``model`` its name. ``class_name`` is a name that the class of a whole pickled model may
+    have instead of ``CNN``. ``key`` says which of several models in the file is meant
+    (``ema.model``). ``network`` is where the code of the user's own network is, as
+    ``FILE.py:CLASS`` or ``package.module:CLASS``, and ``network_args`` are the arguments for it.
+    If ``backend``, ``device`` or ``precision`` is ``auto``, or ``batch_size`` is None, the program
+    chooses (see :mod:`batchdigit.backends.choice` and :mod:`batchdigit.auto`).
 
-    ``mean`` and ``std`` are what the model was trained with: it gets (pixel / 255 - mean) / std,
-    white strokes on black. Without them it gets pixels from 0 to 1. With ``model_check``, a model
-    of ten digits that reads known digits badly is warned of (see
-    :mod:`batchdigit.backends.known_digits`).
+    ``input_size``, ``channels``, ``range``, ``mean``, ``std``, ``expects``, ``layout``,
+    ``transpose``, ``place`` and ``scores`` declare what the network takes and gives, in the words
+    of :class:`batchdigit.InputSpec`. What is None is as the model's file says, or what stands
+    beside it, or else as the packaged model has it. With ``model_check``, a model of ten digits
+    that reads known digits badly is warned of (see :mod:`batchdigit.backends.known_digits`).
     """
 
     model: Path = field(default_factory=default_model)
+    module: Any = field(default=None, repr=False)
+    network: str | None = None
+    network_args: Mapping[str, Any] | Sequence[Any] | None = None
     class_name: str | None = None
     key: str | None = None
     backend: str = "auto"
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int | None = None
-    mean: float | None = None
-    std: float | None = None
+    input_size: tuple[int, int] | None = None
+    channels: int | None = None
+    range: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    expects: str | None = None
+    layout: str | None = None
+    transpose: bool | None = None
+    place: str | None = None
+    scores: str | None = None
     model_check: bool = True
 
     def __post_init__(self) -> None:
         _auto_is_none(self, "batch_size")
+        _take_module(self)
+        for name, value in declaring(self.declaration).items():
+            object.__setattr__(self, name, value)  # the instance is frozen
         settle_types(self, Computing)
-        check_normalisation(self.mean, self.std)
+        if self.network is None and self.network_args is not None:
+            raise UsageError("--network-args has no effect without --network", "add --network")
+        if self.network is not None and self.module is not None:
+            raise UsageError("a model in memory needs no network", "leave network off")
         check_batch_size("--batch-size", self.batch_size)
         check_choice("--backend", self.backend, BACKENDS)
         check_choice("--precision", self.precision, PRECISIONS)
         check_device_name("--device", self.device)
 
     @property
+    def declaration(self) -> Declaration:
+        """What the job says of the network's input and output. Raises UsageError."""
+        return Declaration.of(
+            {name: getattr(self, field) for name, field in DECLARED.items()}, GIVEN_AS.__getitem__
+        )
+
+    @property
     def is_packaged_model(self) -> bool:
         """Whether the model is the one in the package, and gets what it was trained on."""
-        return self.mean is None and is_packaged(self.model)
+        is_file = self.module is None and self.network is None
+        return is_file and not self.declaration.given() and is_packaged(self.model)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -275,6 +281,11 @@ class Job(Resuming, Reporting, Computing, Reading):
         return Reading(**{part.name: getattr(self, part.name) for part in fields(Reading)})
 
 
+def declaring(declaration: Declaration) -> dict[str, Any]:
+    """The fields of a job that say what a declaration says."""
+    return {DECLARED[name]: value for name, value in declaration.given().items()}
+
+
 def check_device_name(option: str, name: str) -> None:
     """Raise UsageError unless ``name`` is ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
@@ -301,6 +312,14 @@ def _as_tolerance(part: object, name: str, option: str) -> None:
     given = getattr(part, name)
     if not isinstance(given, Tolerance):
         object.__setattr__(part, name, Tolerance.parse(str(given), option))
+
+
+def _take_module(part: Computing) -> None:
+    """Keep a network that is given in memory as ``module``, its name as ``model``."""
+    given: Any = part.model
+    if hasattr(given, "state_dict") and hasattr(given, "forward"):
+        object.__setattr__(part, "module", given)
+        object.__setattr__(part, "model", Path(type(given).__name__))
 
 
 def _auto_is_none(part: object, name: str) -> None:

@@ -65,8 +65,13 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 def digits_named(names: Sequence[str]) -> tuple[int, ...]:
     """The digits that ten labels name, as ``7``, ``07`` or ``seven``; none if one names another."""
-    digits = tuple(_DIGITS.get(name.strip().lower().lstrip("0") or "0", -1) for name in names)
+    digits = digits_of_names(names)
     return digits if sorted(digits) == list(range(len(_WORDS))) else ()
+
+
+def digits_of_names(names: Sequence[str]) -> tuple[int, ...]:
+    """The digit that each of any number of labels names, -1 for one that names none."""
+    return tuple(_DIGITS.get(name.strip().lower().lstrip("0") or "0", -1) for name in names)
 
 
 def check_labels(names: object) -> tuple[str, ...]:

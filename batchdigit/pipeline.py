@@ -176,6 +176,7 @@ def open_session(
     if job.save_fitted is not None:
         check_outside(job.save_fitted, job.source)
     engine = open_engine(job, stopwatch)
+    job = engine.job
     _check_classes(job, engine.classes)
     with stopwatch.stage("list"):
         source = find(job)

@@ -11,6 +11,7 @@ import pytest
 from batchdigit import Job, pipeline, run
 from batchdigit.batches import FACTS, Batch, Fact
 from batchdigit.errors import StoppedBySignal
+from batchdigit.reading.dataset import DigitImages
 from batchdigit.reading.reader import Reader
 from batchdigit.resume import journal
 from batchdigit.sources import find
@@ -65,10 +66,10 @@ def test_read_through_source_is_read_by_one_process_and_once(
     samples: dict[bytes, bytes],
 ) -> None:
     tape = TapeSource(samples)
-    with Reader(tape, batch_size=7, workers=3) as reader:
+    with Reader(DigitImages(tape), batch_size=7, workers=3) as reader:
         assert reader.workers == 1
         assert sum(len(batch) for batch in reader) == 101
-    with Reader(tape, batch_size=7, workers=0) as reader:
+    with Reader(DigitImages(tape), batch_size=7, workers=0) as reader:
         assert sum(len(batch) for batch in reader) == 101
     assert tape.rewinds == 0
 

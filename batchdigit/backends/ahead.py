@@ -22,13 +22,15 @@ def computed_ahead(
     threads: int,
     *,
     prepare: Callable[[], None] | None = None,
+    stop: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """The results of ``compute`` for ``items``, in their order, computed in ``threads`` threads.
 
     ``compute`` should spend its time outside the interpreter's lock. Each thread first calls
     ``prepare``. At most one item more than there are threads is taken ahead, and a result that is
     ready is yielded before the next item is taken. If the items end in an error, all results come
-    before it. Raises WorkerError when no thread can be started.
+    before it. ``stop`` is called when nobody wants the results of what is still being computed.
+    Raises WorkerError when no thread can be started.
     """
     executor = ThreadPoolExecutor(threads, "compute", initializer=prepare)
     ahead: deque[Future[Result]] = deque()
@@ -51,6 +53,8 @@ def computed_ahead(
         if failure is not None:
             raise failure
     finally:
+        if stop is not None:
+            stop()
         executor.shutdown(cancel_futures=True)
 
 
@@ -73,6 +77,7 @@ def predicted_in_threads(
     *,
     part: int = MAX_PART,
     prepare: Callable[[], None] | None = None,
+    stop: Callable[[], None] | None = None,
 ) -> Generator[Predictions, None, None]:
     """The predictions of each batch, in order, computed in parts of ``part`` images.
 
@@ -88,7 +93,7 @@ def predicted_in_threads(
             yield from pieces
 
     gathered: list[Predictions] = []
-    for predictions in computed_ahead(compute, parts(), threads, prepare=prepare):
+    for predictions in computed_ahead(compute, parts(), threads, prepare=prepare, stop=stop):
         gathered.append(predictions)
         if len(gathered) == counts[0]:
             counts.popleft()

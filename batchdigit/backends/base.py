@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from typing import Any, Protocol
 
 from batchdigit.batches import Batch, Predictions
-from batchdigit.job import Computing
+from batchdigit.job import Job
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.spec import InputSpec
 
@@ -33,6 +33,14 @@ class Model(Protocol):
     @property
     def key(self) -> str:
         """Which of several models in the file it is; empty where there is no choice."""
+
+    @property
+    def source(self) -> str:
+        """SHA-256 of the code of a network of the user's own; empty for any other."""
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the probabilities of an image add up to 1."""
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -73,8 +81,8 @@ class Backend(Protocol):
     def processor(self) -> str:
         """The kind of processor, which results depend on."""
 
-    def load(self, file: ModelFile, job: Computing) -> Any:
-        """The model in a file, read as ``job`` says; raises CheckpointError."""
+    def load(self, file: ModelFile | None, job: Job) -> Any:
+        """The model in a file, read as ``job`` says, or the job's own; raises CheckpointError."""
 
     def batch_size(self, model: Any, /) -> tuple[int, str]:
         """A good number of images for a batch, and where that number comes from."""

@@ -15,13 +15,15 @@ from batchdigit.system.machine import has_bfloat16_units, may_have_gpu
 _LOG = logging.getLogger(__name__)
 
 
-def open_backend(job: Computing, file: ModelFile) -> Backend:
+def open_backend(job: Computing, file: ModelFile | None) -> Backend:
     """The backend that computes ``job`` with the model in ``file``; imports only its packages.
+
+    There is no file for a model in memory.
 
     Raises UsageError for a combination that makes no sense, DeviceError for a missing device,
     BatchdigitError for a missing package.
     """
-    chosen, may_be_torch = choose_backend(job, is_onnx=file.format == ONNX)
+    chosen, may_be_torch = choose_backend(job, is_onnx=file is not None and file.format == ONNX)
     if chosen == "onnxruntime":
         from batchdigit.backends.onnx_backend import OnnxBackend
 
@@ -52,6 +54,13 @@ def choose_backend(job: Computing, *, is_onnx: bool) -> tuple[str, bool]:
     """
     wants_gpu = job.device not in ("auto", "cpu")
     wants_less = job.precision not in ("fp32", "auto")
+    if job.network is not None or job.module is not None:
+        if job.backend == "onnxruntime":
+            raise UsageError(
+                "PyTorch computes a network of your own, and not ONNX Runtime",
+                "leave --backend off, or write it as ONNX by `batchdigit model convert`",
+            )
+        return "torch", True
     if is_onnx:
         if job.backend == "torch" or wants_gpu or wants_less:
             raise UsageError(

@@ -8,102 +8,105 @@ it answers all the same, and often wrongly. The labelled digits of the package t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from batchdigit.backends.base import Backend, Model, Predictor
+from batchdigit.backends.base import Model, Predictor
 from batchdigit.backends.choice import open_backend
+from batchdigit.backends.declarations import Counted, DigitTrial, plausible
+from batchdigit.backends.opening import Opened, load_model
 from batchdigit.backends.tuning import remembered
-from batchdigit.batches import Batch
-from batchdigit.errors import DeviceError
+from batchdigit.errors import UsageError
 from batchdigit.job import Job, is_packaged
 from batchdigit.labels import digits_named
+from batchdigit.modelfiles.declaration import Declaration, flags
 from batchdigit.modelfiles.file import ModelFile
-from batchdigit.modelfiles.normalisation import flags
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.system.events import about
 from batchdigit.version import __version__
 
-ENOUGH = 300  # digits that judge a model
-# Kinds of input are tried on few digits first; so many of them stay for so many digits more.
-ROUNDS = ((30, 3), (100, 1))
-PART = 15  # digits
-WELL, BADLY = 0.98, 0.95  # shares of digits that are read right
-MUCH_BETTER = 0.02  # more of them
+ENOUGH = 1000  # digits that judge a model
+FEW = 30  # digits that tell the polarity
+WELL, BADLY = 0.99, 0.95  # shares of digits that are read right
+MUCH_BETTER = 0.01  # more of them
 
-_BYTE = 1 / MNIST.scale
-USUAL = (
-    (0.0, 1.0),  # ToTensor() alone
-    (0.1307, 0.3081),  # MNIST's own, of PyTorch's example
-    (0.5, 0.5),
-    (0.485, 0.229),  # of ImageNet's first channel
-    (0.286, 0.353),  # of Fashion-MNIST
-    (0.0, _BYTE),  # 0 to 255
-    (0.1307 * _BYTE, 0.3081 * _BYTE),  # Normalize without ToTensor
-)
-"""Means and deviations that networks of digits are trained with, for pixels from 0 to 1."""
+SURER = 0.1  # the mean of the highest probabilities
+AS_PACKAGED = InputSpec().declaration
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A mean and a deviation, and how many digits a model reads right with them."""
+    """A declaration, how many digits a model reads right with it, and how sure it is of them."""
 
-    mean: float
-    std: float
+    declaration: Declaration
     right: int
+    confidence: float = 1.0
+
+    @property
+    def options(self) -> str:
+        """What to give on the command line; empty for pixels from 0 to 1."""
+        return replace(self.declaration, scores=None).without(AS_PACKAGED).flags()
 
 
 @dataclass(frozen=True)
 class KnownDigits:
-    """How many of ``of`` known digits a model reads ``right`` as its input is declared.
+    """How many of ``of`` known digits a model reads ``right`` as its input is ``declared``.
 
     ``dark`` says that these were dark strokes on a light ground, which it reads better; they are
-    tried only where images are read exactly as they are. ``best`` is another kind of input with
-    which it reads most of them, or None if nothing else was tried.
+    tried only where images are read exactly as they are. ``confidence`` is the mean of the highest
+    probabilities. ``best`` is another declaration with which it reads most of them, or None if
+    nothing else was tried.
     """
 
     right: int
     of: int
     dark: bool = False
     best: Declared | None = None
+    declared: Declaration = AS_PACKAGED
+    confidence: float = 1.0
 
     @property
     def is_much_better(self) -> bool:
-        """Whether another kind of input is clearly what the model was trained with."""
+        """Whether another declaration is clearly what the model was trained with.
+
+        It reads more digits right, or as many and is far surer of them.
+        """
         if self.best is None or self.best.right < self.of / 2:
             return False
-        return self.best.right - self.right >= MUCH_BETTER * self.of
+        more = self.best.right - self.right
+        surer = self.best.confidence - self.confidence >= SURER
+        return more >= MUCH_BETTER * self.of or (more >= 0 and surer)
 
     @property
     def is_fine(self) -> bool:
         """Whether there is nothing to warn of."""
         return self.right >= BADLY * self.of and not self.is_much_better
 
-    def problem(self, *, declared: bool, labelled: bool) -> tuple[str, str]:
+    def problem(self, *, labelled: bool) -> tuple[str, str]:
         """What is wrong with the model and what helps, where it is not fine.
 
-        ``declared`` says that a mean and a deviation were given, ``labelled`` that labels were.
+        ``labelled`` says that labels were given.
         """
         ground = ", dark on a light ground," if self.dark else ""
         share = f"{self.right / self.of:.1%} of {self.of} known digits{ground}"
-        how = "the --mean and --std that are given" if declared else "pixels from 0 to 1"
+        how = Declared(self.declared, 0).options or "pixels from 0 to 1"
         if self.best is not None and self.is_much_better:
             better = f"{self.best.right / self.of:.1%}"
-            if (self.best.mean, self.best.std) == USUAL[0]:
-                return (
-                    f"reads {share} right with {how}, but {better} without",
-                    "leave --mean and --std off",
-                )
-            options = flags(self.best.mean, self.best.std)
+            if self.best.right - self.right < MUCH_BETTER * self.of:
+                share += f" (mean confidence {self.confidence:.2f})"
+                better += f" ({self.best.confidence:.2f})"
+            if not (options := self.best.options):
+                return f"reads {share} right with {how}, but {better} without", f"leave {how} off"
             return (
                 f"reads {share} right with {how}, but {better} with {options}",
-                "give these two options if it was trained like that",
+                "give these options instead if it was trained like that",
             )
         remedy = "check that it was trained on digits; if not, add --labels or --no-model-check"
         if labelled:
@@ -111,13 +114,13 @@ class KnownDigits:
                 "check that the labels are in the order of its classes; if it reads something "
                 "else than digits, add --no-model-check"
             )
-        return f"reads only {share} right, with any usual mean and deviation", remedy
+        return f"reads only {share} right, however its input is declared", remedy
 
     def as_json(self) -> dict[str, Any]:
-        """The counts, and the better kind of input if there is one, as JSON data."""
+        """The counts, and the better declaration if there is one, as JSON data."""
         better = None
         if self.best is not None and self.is_much_better:
-            better = {"mean": self.best.mean, "std": self.best.std, "right": self.best.right}
+            better = {**self.best.declaration.given(), "right": self.best.right}
         return {
             "right": self.right,
             "of": self.of,
@@ -127,66 +130,101 @@ class KnownDigits:
 
 
 def check_model(
-    job: Job,
-    backend: Backend,
-    model: Model,
-    predictor: Predictor | None = None,
-    *,
-    remember: bool = True,
+    opened: Opened, predictor: Predictor | None = None, *, remember: bool = True
 ) -> KnownDigits | None:
-    """How many known digits ``model`` reads right; None where that says nothing about it.
+    """How many known digits a model reads right; None where that says nothing about it.
 
     That is so for the packaged model as it is, for models of other than ten classes, for labels
-    that name other things than digits, and where ``job`` asks for no check. ``predictor`` is one of
-    ``backend`` with ``model``, if there is one already. The result is remembered by the SHA-256 of
-    the file, unless ``remember`` is false.
+    that name other things than digits, and where the job asks for no check. ``predictor`` is one of
+    the backend with the model, if there is one already. The result is remembered by what the model
+    is, unless ``remember`` is false.
 
     Where images are read exactly as they are, the polarity is the user's choice, so that a model of
     dark strokes on a light ground is as good as another.
     """
+    job, backend, model = opened.job, opened.backend, opened.model
     inverts = job.preprocess != "exact"
     digit_of = digits_named(job.labels or tuple(map(str, range(model.classes))))
     undoubted = job.is_packaged_model or model.classes != MNIST.classes
     if undoubted or not job.model_check or not digit_of:
         return None
 
-    def measure() -> list[Any]:
-        trial = _Trial(predictor or backend.predictor(model, 1), model.spec, digit_of, inverts)
-        return trial.counts([*USUAL, *([model.carried] if model.carried else ())])
+    def measure() -> dict[str, Any]:
+        trial_on = predictor or backend.predictor(model, 1)
+        return _measured(model, trial_on, digit_of, inverts=inverts)
 
-    key = [
-        __version__,
-        ENOUGH,
-        model.sha256,
-        model.key,
-        model.spec.mean,
-        model.spec.std,
-        digit_of,
-        inverts,
-    ]
+    key = [__version__, ENOUGH, model.sha256, model.source, model.key, model.spec.text, digit_of]
+    key.append(inverts)
     if backend.precision != "fp32":
         key.append(backend.precision)
     counts, _ = remembered(
         f"known digits | {' | '.join(map(str, key))}", measure, _are_counts, write=remember
     )
-    right, of, dark, *best = counts
-    return KnownDigits(right, of, bool(dark), Declared(*best) if best else None)
+    best = counts["best"] and Declared(Declaration.of(counts["best"][0], str), *counts["best"][1:])
+    return KnownDigits(
+        counts["right"],
+        counts["of"],
+        counts["dark"],
+        best,
+        model.spec.declaration,
+        counts["confidence"],
+    )
 
 
-def check_model_file(job: Job, file: ModelFile) -> tuple[Model, KnownDigits | None]:
+def _measured(
+    model: Model, predictor: Predictor, digit_of: Sequence[int], *, inverts: bool
+) -> dict[str, Any]:
+    """How many digits are read right as declared, and if it is not nearly all, how else."""
+    images = packaged_digits()[:ENOUGH]
+    truth = digits_of(images)
+    trial = DigitTrial(predictor, images, truth, digit_of)
+    spec = model.spec
+    dark = not inverts and _more_right(trial, spec.inverted, spec)
+    if dark:
+        trial = DigitTrial(predictor, ~images, truth, digit_of)
+    now = trial.count(spec)
+    best: Counted | None = None
+    if now.share < WELL or now.confidence < WELL - SURER:
+        others = []
+        if model.carried:
+            mean, std = model.carried
+            others.append(Declaration(mean=(mean,), std=(std,)))
+        best = next(iter(trial.rank(plausible(spec, polarity=inverts, others=others))), None)
+    if best is not None and best.of < now.of:  # a large network, which was tried on few
+        best = trial.count(best.spec)
+    found = best and [best.spec.declaration.given(), best.right, best.confidence]
+    return {
+        "right": now.right,
+        "of": now.of,
+        "dark": dark,
+        "confidence": now.confidence,
+        "best": found,
+    }
+
+
+def digits_of(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Which digits the packaged ones show, int64[N]."""
+    return np.arange(len(images), dtype=np.int64) % MNIST.classes
+
+
+def _more_right(trial: DigitTrial, one: InputSpec, other: InputSpec) -> bool:
+    return trial.count(one, FEW).right > trial.count(other, FEW).right
+
+
+def check_model_file(job: Job, file: ModelFile | None) -> tuple[Opened, KnownDigits | None]:
     """The same for a file that has only been read; also the model in it. Nothing is remembered.
 
     Raises BatchdigitError where no backend can compute.
     """
-    backend = open_backend(job, file)
-    model = backend.load(file, job)
-    return model, check_model(job, backend, model, remember=False)
+    opened = load_model(job, file, open_backend(job, file))
+    return opened, check_model(opened, remember=False)
 
 
-def complaint(job: Job, model: Model, known: KnownDigits | None) -> tuple[str, str] | None:
-    """What a person should know of how the input of ``model`` is declared, and what helps."""
+def complaint(opened: Opened, known: KnownDigits | None) -> tuple[str, str] | None:
+    """What a person should know of how the input of a model is declared, and what helps."""
+    job, model = opened.job, opened.model
     if known is not None and not known.is_fine:
-        problem, remedy = known.problem(declared=job.mean is not None, labelled=bool(job.labels))
+        problem, remedy = known.problem(labelled=bool(job.labels))
         which = "packaged model" if is_packaged(job.model) else f"model {job.model}"
         return f"the {which} {problem}", remedy
     if known is None and job.model_check and model.carried and job.mean is None:
@@ -197,69 +235,22 @@ def complaint(job: Job, model: Model, known: KnownDigits | None) -> tuple[str, s
     return None
 
 
-def warn(job: Job, model: Model, known: KnownDigits | None) -> None:
+def warn(opened: Opened, known: KnownDigits | None) -> None:
     """Log the complaint if there is one, even where messages are not wanted."""
-    if found := complaint(job, model, known):
+    if found := complaint(opened, known):
         digits = known.as_json() if known else None
         _LOG.warning(
             "%s; %s", *found, extra={"always": True} | about("model_check", known_digits=digits)
         )
 
 
-class _Trial:
-    """Reads the packaged digits with a predictor, given them in several ways."""
-
-    def __init__(
-        self, predictor: Predictor, spec: InputSpec, digit_of: Sequence[int], inverts: bool
-    ) -> None:
-        self._predictor = predictor
-        self._spec = spec
-        self._digit_of = np.array(digit_of)
-        self._inverts = inverts
-        self._images = packaged_digits()
-        self._truth = np.arange(len(self._images)) % MNIST.classes
-        few, _ = ROUNDS[0]
-        self._dark = not inverts and self._right(spec.inverted, few) > self._right(spec, few)
-        if self._dark:
-            self._images = ~self._images
-
-    def counts(self, others: Sequence[tuple[float, float]]) -> list[Any]:
-        """Digits read right, digits read, and whether they were dark; then the best of ``others``.
-
-        Others are tried only if that many are not read well.
-        """
-        right = self._right(self._spec, ENOUGH)
-        if right >= WELL * ENOUGH:
-            return [right, ENOUGH, self._dark]
-        specs = list(self._specs(others))
-        for count, kept in ROUNDS:
-            rights = {spec: self._right(spec, count) for spec in specs}
-            specs = sorted(specs, key=lambda spec: -rights[spec])[:kept]
-        (best,) = specs
-        counted = self._right(best, ENOUGH)
-        return [right, ENOUGH, self._dark, best.mean[0], best.std[0], counted]
-
-    def _specs(self, others: Sequence[tuple[float, float]]) -> Iterator[InputSpec]:
-        for mean, std in others:
-            spec = self._spec.normalised(mean, std)
-            yield from (spec, spec.inverted) if self._inverts else (spec,)
-
-    def _right(self, spec: InputSpec, count: int) -> int:
-        # In parts, because each is computed on a core of its own.
-        parts = Batch.of(self._images[:count]).parts(PART)
-        try:
-            predictions = list(self._predictor.taking(spec).predict(parts))
-        except DeviceError:  # numbers too large for a low precision
-            return 0
-        labels = np.concatenate([part.labels[:, 0] for part in predictions])
-        return int((self._digit_of[labels] == self._truth[:count]).sum())
-
-
 def _are_counts(value: Any) -> bool:
-    """Whether this is what :meth:`_Trial.counts` gives."""
-    return (
-        isinstance(value, list)
-        and len(value) in (3, 6)
-        and all(type(number) in (bool, int, float) for number in value)
-        and value[1] > 0
-    )
+    """Whether this is what :func:`_measured` gives."""
+    try:
+        declaration, right, confidence = value["best"] or ({}, 0, 0.0)
+        Declaration.of(declaration, str)
+        numbers = value["right"], value["of"], right
+        sure = type(confidence) is type(value["confidence"]) is float
+    except (TypeError, KeyError, ValueError, AttributeError, UsageError):
+        return False
+    return sure and all(type(number) is int for number in numbers) and value["of"] > 0

@@ -9,18 +9,19 @@ import copy
 import os
 import platform
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.backends.ahead import predicted_in_threads
+from batchdigit.backends.outputs import to_probabilities
 from batchdigit.batches import Batch, Predictions
-from batchdigit.errors import BatchdigitError, DeviceError, remedy_for
-from batchdigit.job import Computing
+from batchdigit.errors import BatchdigitError, CheckpointError, DeviceError, remedy_for
+from batchdigit.job import Job
 from batchdigit.modelfiles.file import ONNX, ModelFile
-from batchdigit.models.onnx_graph import INPUT, OUTPUT, checked_onnx, onnx_model
+from batchdigit.models.onnx_graph import INPUT, OUTPUT, onnx_model
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.weights import read_weights
 from batchdigit.system.imports import import_onnxruntime
@@ -30,13 +31,15 @@ from batchdigit.system.stopwatch import Laps
 
 BATCH_SIZE = 256  # computed in parts; larger batches are not read faster
 ERRORS_ONLY = 3
+KIND = "ONNX graph"
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
     """A model that is ready to open; ``spec`` is what it takes and gives.
 
-    ``carried`` is a mean and a deviation that the file holds beside the weights.
+    ``carried`` is a mean and a deviation that the file holds beside the weights; ``output`` says
+    which output of a graph has the scores.
     """
 
     sha256: str
@@ -47,6 +50,9 @@ class OnnxModel:
     carried: tuple[float, float] | None = None
     key: str = ""
     unknown: tuple[str, ...] = ()
+    adds_up: bool = True
+    source: str = ""
+    output: int = 0
 
     @property
     def classes(self) -> int:
@@ -90,30 +96,49 @@ class OnnxBackend:
         found = config.get("SIMD Extensions", {}).get("found", [])
         return " ".join([platform.machine(), *found])
 
-    def load(self, file: ModelFile, job: Computing) -> OnnxModel:
+    def load(self, file: ModelFile | None, job: Job) -> OnnxModel:
         """The model in a file that :func:`batchdigit.load_checkpoint` takes, or in an ONNX file.
 
         Raises CheckpointError for any other file.
         """
+        assert file is not None  # noqa: S101  (PyTorch computes a module in memory)
         if file.format == ONNX:
-            network = checked_onnx(file, job.key)
-            return OnnxModel(
-                sha256=file.sha256,
-                kind="ONNX graph",
-                format=ONNX,
-                spec=network.spec.normalised(job.mean, job.std),
-                open=lambda: self._session(file.data),
-            )
-        weights = read_weights(file, job.class_name, job.key).normalised(job.mean, job.std)
+            if job.key is not None:
+                raise file.refusal("is an ONNX file, which holds one model", "leave the key out")
+            return self._any_graph(file, job)
+        weights = read_weights(file, job.class_name, job.key).declared(job.declaration)
         return OnnxModel(
             sha256=weights.sha256,
             kind=weights.kind,
             format=weights.format,
             spec=weights.spec,
-            open=lambda: self._session(onnx_model(weights)),
+            open=lambda: _Ours(self._session(onnx_model(weights))),
             carried=weights.carried,
             key=weights.key,
             unknown=weights.unknown,
+        )
+
+    def _any_graph(self, file: ModelFile, job: Job) -> OnnxModel:
+        from batchdigit.backends.own_onnx import Graph, read_graph, try_graph
+
+        found, spec = read_graph(file, job.declaration)
+        try:
+            session = self._session(file.data)
+        except DeviceError as error:  # of a graph that nobody has checked but ONNX Runtime
+            raise CheckpointError(
+                f"the model {file.path}: {error.problem}", "export it again"
+            ) from error
+        graph = Graph(self._runtime, session, found.inputs[0])
+        tried = try_graph(graph, spec, file, len(job.labels))
+        graph.output = tried.output
+        return OnnxModel(
+            sha256=file.sha256,
+            kind=KIND,
+            format=ONNX,
+            spec=replace(spec, scores=tried.scores, classes=tried.output.classes),
+            open=lambda: graph,
+            adds_up=tried.adds_up,
+            output=int(tried.output.way[0]),
         )
 
     def _session(self, data: bytes) -> Any:
@@ -140,38 +165,65 @@ class OnnxBackend:
         return {"threads": self.threads}
 
 
-class OnnxPredictor:
-    """An ONNX Runtime session, ready to label batches in ``threads`` threads."""
+class _Ours:
+    """A session with a graph that this program wrote."""
 
-    def __init__(self, session: Any, k: int, threads: int, spec: InputSpec = MNIST) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
+
+    def options(self) -> None:
+        """What :meth:`scores` takes: nothing."""
+
+    def stop(self, _options: None) -> None:
+        """Such a graph ends by itself."""
+
+    def scores(self, pixels_BCHW: NDArray[np.float32], _options: None) -> NDArray[np.float32]:
+        """Logits float32[B, K]."""
+        (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
+        logits: NDArray[np.float32] = logits_BK
+        return logits
+
+
+class OnnxPredictor:
+    """A graph of ONNX Runtime, ready to label batches in ``threads`` threads."""
+
+    def __init__(self, graph: Any, k: int, threads: int, spec: InputSpec = MNIST) -> None:
+        self._graph = graph
         self._spec = spec
         self._k = k
         self._threads = threads
 
     def taking(self, spec: InputSpec) -> OnnxPredictor:
-        """The same session, given its pixels as ``spec`` declares."""
+        """The same graph, given its pixels as ``spec`` declares."""
         other = copy.copy(self)
         other._spec = spec
         return other
 
     def predict(self, batches: Iterable[Batch]) -> Generator[Predictions, None, None]:
         """The predictions of each batch, in order, computed ahead while the caller handles one."""
-        return predicted_in_threads(self._predict, batches, self._threads)
+        options = self._graph.options()
+        return predicted_in_threads(
+            lambda batch: self._predict(batch, options),
+            batches,
+            self._threads,
+            stop=lambda: self._graph.stop(options),
+        )
 
-    def _predict(self, batch: Batch) -> Predictions:
+    def _predict(self, batch: Batch, options: Any) -> Predictions:
         laps = Laps()
         laps.enter("network")
-        pixels_BCHW = batch.images.astype(np.float32)
-        self._spec.scale_pixels(pixels_BCHW)
+        if not len(batch):
+            nothing = np.empty((0, self._k))
+            return Predictions.of(batch, nothing.astype(np.int64), nothing.astype(np.float32), {})
+        pixels = self._spec.prepare(batch.images.astype(np.float32))
         try:
-            (logits_BK,) = self._session.run([OUTPUT], {INPUT: pixels_BCHW})
+            scores_BK = self._graph.scores(pixels, options)
         except Exception as error:  # its exceptions have no common base
             raise DeviceError(
                 f"ONNX Runtime cannot compute: {error}",
                 "make sure there is enough memory, or set OMP_NUM_THREADS=1",
             ) from error
-        probs_BK = softmax(logits_BK)
+        probs_BK = to_probabilities(scores_BK, self._spec.scores, softmax, np.exp)
         if not np.isfinite(probs_BK).all():
             raise DeviceError(
                 "the network's output is not finite: its numbers are too large for the precision",
@@ -185,8 +237,6 @@ class OnnxPredictor:
 
 def softmax(logits_BK: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities float32[B, K]."""
-    if not len(logits_BK):
-        return logits_BK
     exponentials = np.exp(logits_BK - logits_BK.max(axis=1, keepdims=True))
     probs: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probs

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from batchdigit.backends.own_model import OwnModel, own_model
 from batchdigit.backends.torch_device import choose_device, describe_device
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.backends.tuning import best_batch_size, remembered
 from batchdigit.batches import Batch
-from batchdigit.job import Computing
+from batchdigit.errors import BatchdigitError
+from batchdigit.job import Job
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.checkpoint import Checkpoint, build_model
 from batchdigit.models.digits import packaged_digits
+from batchdigit.models.placing import placed_all
 from batchdigit.models.weights import read_weights
 from batchdigit.system.machine import available_cores, has_bfloat16_units
 
@@ -24,6 +27,9 @@ MPS_BATCH_SIZE = 2048
 MAX_FLIPS = 1  # of labels of the thousand digits, by a precision that ``auto`` may choose
 MAX_SHARE_OF_MEMORY = 0.5  # of a GPU's free memory, because others may want some
 SECONDS_TO_MEASURE = 0.2
+
+
+TorchModel = Checkpoint | OwnModel
 
 
 class TorchBackend:
@@ -51,15 +57,19 @@ class TorchBackend:
         """The kind of processor, which results depend on."""
         return str(torch.backends.cpu.get_cpu_capability())
 
-    def load(self, file: ModelFile, job: Computing) -> Checkpoint:
-        """The model in a file; see :func:`batchdigit.load_checkpoint`."""
-        weights = read_weights(file, job.class_name, job.key).normalised(job.mean, job.std)
-        checkpoint = Checkpoint(build_model(weights), weights)
+    def load(self, file: ModelFile | None, job: Job) -> TorchModel:
+        """The model in a file; see :func:`batchdigit.load_checkpoint`. Or the job's own network."""
+        checkpoint: TorchModel
+        if file is None or job.network is not None:
+            checkpoint = own_model(file, job)
+        else:
+            weights = read_weights(file, job.class_name, job.key).declared(job.declaration)
+            checkpoint = Checkpoint(build_model(weights), weights)
         if self.precision == "auto":
             self.precision, self._flips = self._choose_precision(checkpoint)
         return checkpoint
 
-    def _choose_precision(self, checkpoint: Checkpoint) -> tuple[str, int | None]:
+    def _choose_precision(self, checkpoint: TorchModel) -> tuple[str, int | None]:
         """The lowest precision that is fast here and keeps the labels, and how many it flips."""
         lower = "fp16" if self._device.type == "cuda" else "bf16"
         if self._device.type == "mps" or (self.on_cpu and not has_bfloat16_units()):
@@ -70,16 +80,19 @@ class TorchBackend:
         )
         return (lower if flips <= MAX_FLIPS else "fp32"), flips
 
-    def _label_flips(self, checkpoint: Checkpoint, precision: str) -> int:
+    def _label_flips(self, checkpoint: TorchModel, precision: str) -> int:
         """How many of the thousand packaged digits get another label than in fp32."""
-        batch = Batch.of(packaged_digits())
-        exact, other = (
-            next(self._predictor(checkpoint, name, 1).predict([batch]))
-            for name in ("fp32", precision)
-        )
+        batch = Batch.of(placed_all(packaged_digits(), checkpoint.spec))
+        try:
+            exact, other = (
+                next(self._predictor(checkpoint, name, 1).predict([batch]))
+                for name in ("fp32", precision)
+            )
+        except BatchdigitError:  # a network may compute in one precision alone
+            return len(batch)
         return int(np.count_nonzero(exact.labels != other.labels))
 
-    def batch_size(self, checkpoint: Checkpoint) -> tuple[int, str]:
+    def batch_size(self, checkpoint: TorchModel) -> tuple[int, str]:
         """A good number of images for a batch, and where that number comes from.
 
         On a CUDA device it is measured, once for each device, model and precision.
@@ -92,7 +105,7 @@ class TorchBackend:
         )
         return max(size, 1), how
 
-    def _rate(self, checkpoint: Checkpoint, size: int) -> float | None:
+    def _rate(self, checkpoint: TorchModel, size: int) -> float | None:
         """Images that the device predicts in a second; None if that takes too much memory."""
         predictor = self._predictor(checkpoint, self.precision, 2)
         batch = Batch.of(np.zeros((size, *checkpoint.spec.shape), np.uint8))
@@ -109,22 +122,20 @@ class TorchBackend:
             count += 3 * size
         return count / (time.perf_counter() - start)
 
-    def _key(self, what: str, precision: str, checkpoint: Checkpoint) -> str:
+    def _key(self, what: str, precision: str, checkpoint: TorchModel) -> str:
         hardware = f"{self.device} {self.processor}"
-        spec = checkpoint.spec
         version = str(torch.__version__)
         return " | ".join(
-            [what, hardware, precision, version, checkpoint.identity, f"{spec.mean} {spec.std}"]
+            [what, hardware, precision, version, checkpoint.identity, checkpoint.spec.text]
         )
 
-    def predictor(self, checkpoint: Checkpoint, k: int) -> Predictor:
+    def predictor(self, checkpoint: TorchModel, k: int) -> Predictor:
         """A predictor that gives the ``k`` likeliest labels of each image."""
         return self._predictor(checkpoint, self.precision, k)
 
-    def _predictor(self, checkpoint: Checkpoint, precision: str, k: int) -> Predictor:
-        return Predictor(
-            checkpoint.model, self._device, spec=checkpoint.spec, precision=precision, k=k
-        )
+    def _predictor(self, checkpoint: TorchModel, precision: str, k: int) -> Predictor:
+        model = checkpoint.model if isinstance(checkpoint, Checkpoint) else checkpoint
+        return Predictor(model, self._device, spec=checkpoint.spec, precision=precision, k=k)
 
     def details(self) -> dict[str, Any]:
         """What the account of a run records about this backend: JSON data."""

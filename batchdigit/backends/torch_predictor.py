@@ -1,4 +1,4 @@
-"""Running the CNN: from batches of pixels to labels and probabilities.
+"""Running a network: from batches of pixels to labels and probabilities.
 
 B batch, K classes, k labels reported for each image; images are BCHW.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import torch
 
 from batchdigit.backends.ahead import MAX_PART, predicted_in_threads
+from batchdigit.backends.outputs import scores_in, to_probabilities
+from batchdigit.backends.own_model import OwnModel
 from batchdigit.batches import Batch, Predictions
-from batchdigit.errors import DeviceError
+from batchdigit.errors import CheckpointError, DeviceError
 from batchdigit.models.cnn import CNN, fold_batchnorm
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.system.shared_setting import SharedSetting
@@ -27,12 +30,13 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
-    """A CNN on one device, ready to label batches.
+    """A network on one device, ready to label batches.
 
-    The model is copied and its BatchNorm folded into its convolutions. On a CPU it is also laid out
-    channels-last; both together take about 0.6 of the plain model's time there. ``precision`` fp32
-    means IEEE single precision everywhere: TF32 is off while this runs. Probabilities are always
-    the softmax in fp32.
+    The model is copied. The CNN's BatchNorm is folded into its convolutions, and on a CPU it is
+    laid out channels-last; both together take about 0.6 of the plain model's time there. Of a
+    network of the user's own, which may keep things between its layers, each thread has a copy.
+    ``precision`` fp32 means IEEE single precision everywhere: TF32 is off while this runs.
+    Probabilities are always computed in fp32.
 
     A batch larger than ``largest_batch`` is computed in parts of that size. When a CUDA device runs
     out of memory, that size is halved and the work repeated.
@@ -40,25 +44,26 @@ class Predictor:
 
     def __init__(
         self,
-        model: CNN,
+        model: CNN | OwnModel,
         device: torch.device,
         *,
         spec: InputSpec = MNIST,
         precision: str = "fp32",
         k: int = 1,
     ) -> None:
-        layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.device = device
         self.k = k
         self._spec = spec
         self.largest_batch: int | None = None
         # Only CUDA has an event to wait for below; elsewhere a copy must complete at once.
         self._asynchronous = device.type == "cuda"
-        self._layout = layout
         self._dtype = _DTYPES[precision]
         try:
-            self._model = fold_batchnorm(copy.deepcopy(model).eval()).to(device, self._dtype)
-            self._model.to(memory_format=layout)
+            self._network: _Cnn | _Own
+            if isinstance(model, OwnModel):
+                self._network = _Own(model, device, self._dtype)
+            else:
+                self._network = _Cnn(model, device, self._dtype)
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"{device} has no memory left for the model",
@@ -108,6 +113,8 @@ class Predictor:
             torch.set_num_threads(threads)  # for threads that others start
 
     def _launch(self, batch: Batch) -> _InFlight:
+        if not len(batch):
+            return _InFlight(batch, torch.empty(0, 2 * self.k), Laps(), None)
         images_BCHW = torch.from_numpy(batch.images)
         laps = _DeviceLaps(self.device) if self._asynchronous else Laps()
         if self._asynchronous:
@@ -146,12 +153,54 @@ class Predictor:
             laps.enter("transfer")
             images_BCHW = images_BCHW.to(self.device, non_blocking=self._asynchronous)
         laps.enter("network")
-        pixels_BCHW = images_BCHW.to(self._dtype)
-        self._spec.scale_pixels(pixels_BCHW)
-        logits_BK = self._model(pixels_BCHW.contiguous(memory_format=self._layout))
-        probs_BK = logits_BK.float().softmax(dim=1)
+        pixels = self._spec.prepare(images_BCHW.to(self._dtype))
+        scores_BK = self._network.scores(pixels, len(images_BCHW)).float()
+        probs_BK = to_probabilities(scores_BK, self._spec.scores, _softmax, torch.exp)
         probs_Bk, labels_Bk = probs_BK.topk(self.k, dim=1)
         return torch.cat([probs_Bk, labels_Bk.float()], dim=1)
+
+
+class _Cnn:
+    """The packaged kind of network on a device."""
+
+    def __init__(self, model: CNN, device: torch.device, dtype: torch.dtype) -> None:
+        self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        self._model = fold_batchnorm(copy.deepcopy(model).eval()).to(device, dtype)
+        self._model.to(memory_format=self._layout)
+
+    def scores(self, pixels_BCHW: torch.Tensor, _count: int) -> torch.Tensor:
+        """Logits [B, K]."""
+        logits: torch.Tensor = self._model(pixels_BCHW.contiguous(memory_format=self._layout))
+        return logits
+
+
+class _Own:
+    """A network of the user's own on a device."""
+
+    def __init__(self, model: OwnModel, device: torch.device, dtype: torch.dtype) -> None:
+        self._own = model
+        self._module = copy.deepcopy(model.module).to(device, dtype)
+        self._of_thread = threading.local()
+
+    def scores(self, pixels: torch.Tensor, count: int) -> torch.Tensor:
+        """The scores [B, K] of ``count`` images. Raises CheckpointError if the network fails."""
+        if not hasattr(self._of_thread, "module"):
+            self._of_thread.module = copy.deepcopy(self._module)
+        try:
+            outputs = self._of_thread.module(pixels.contiguous())
+            scores: torch.Tensor = scores_in(outputs, self._own.output, count)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            said = self._own.explain(error) or f"{type(error).__name__}: {error}"
+            raise CheckpointError(
+                f"the network {self._own.name} failed: {said}", "mend its forward()"
+            ) from error
+        return scores
+
+
+def _softmax(scores_BK: torch.Tensor) -> torch.Tensor:
+    return scores_BK.softmax(dim=1)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from batchdigit.errors import UsageError
 from batchdigit.job import (
@@ -15,6 +17,7 @@ from batchdigit.job import (
     check_device_name,
     default_model,
 )
+from batchdigit.modelfiles.declaration import Declaration
 
 MAX_WORKERS_TO_TRY = 256  # or a benchmark would not end in time
 
@@ -26,15 +29,19 @@ class BenchJob:
     An empty ``source`` means the thousand digits of the package. ``seconds`` is about how long the
     whole benchmark takes. ``backends``, ``devices``, ``precisions``, ``batch_sizes`` and
     ``workers`` say what to try; where one is empty, what suits the machine is tried. None among
-    the last two is ``auto``. ``model``, ``class_name``, ``key`` and ``preprocess`` are
-    those of :class:`Job`. Raises UsageError for options that make no sense.
+    the last two is ``auto``. ``model``, ``class_name``, ``key``, ``network``, ``network_args`` and
+    ``preprocess`` are those of :class:`Job`; ``declaration`` is how images are given to the model.
+    Raises UsageError for options that make no sense.
     """
 
     source: tuple[Path, ...] = ()
     model: Path = field(default_factory=default_model)
     class_name: str | None = None
     key: str | None = None
-    preprocess: str = "auto"
+    network: str | None = None
+    network_args: Mapping[str, Any] | Sequence[Any] | None = None
+    declaration: Declaration = field(default_factory=Declaration)
+    preprocess: str | None = None
     seconds: float = 60.0
     backends: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()

@@ -12,12 +12,10 @@ from batchdigit.bench.job import BenchJob
 from batchdigit.cli.bench_compare import EXIT_CODES as COMPARE_EXIT_CODES
 from batchdigit.cli.bench_compare import compare
 from batchdigit.cli.commands import Command, CommandGroup
+from batchdigit.cli.model_options import Which, with_model_options
 from batchdigit.cli.options import (
-    ClassNameOption,
     ForceOption,
     JsonOption,
-    KeyOption,
-    ModelOption,
     ParentsOption,
     exit_codes,
     is_terminal,
@@ -28,7 +26,7 @@ from batchdigit.cli.options import (
 )
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode, UsageError
-from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING, default_model
+from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING
 from batchdigit.sources.apart import check_apart
 from batchdigit.system.imports import loading
 from batchdigit.system.parents import parents_made
@@ -65,7 +63,9 @@ benches.command(cls=Command, epilog=COMPARE_EXIT_CODES, no_args_is_help=True)(co
 
 
 @benches.command(cls=Command, epilog=f"{BENCH_EXAMPLES}\n{BENCH_EXIT_CODES}")
+@with_model_options(check=False)
 def measure(
+    which: Which,
     source: Annotated[
         list[str] | None,
         typer.Argument(
@@ -103,11 +103,8 @@ def measure(
         str | None,
         typer.Option(metavar="N,...", help="Worker processes that read; may include auto."),
     ] = None,
-    model: ModelOption = None,
-    class_name: ClassNameOption = None,
-    key: KeyOption = None,
     preprocess: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="|".join(PREPROCESSING),
             help="Which images the runs fit, as for batchdigit run.",
@@ -147,9 +144,7 @@ def measure(
     ):
         job = BenchJob(
             source=source_paths(source or ()),
-            model=model or default_model(),
-            class_name=class_name,
-            key=key,
+            **which.apart(),
             preprocess=preprocess,
             seconds=seconds,
             backends=_names("--backends", backends),

@@ -9,21 +9,16 @@ from typing import Annotated
 import typer
 
 from batchdigit.cli import run_options as option
+from batchdigit.cli.model_options import Which, with_model_options
 from batchdigit.cli.options import (
-    ClassNameOption,
     JsonOption,
-    KeyOption,
-    MeanOption,
-    ModelOption,
-    NoModelCheckOption,
-    StdOption,
     exit_codes,
     print_json,
     print_lines,
 )
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
-from batchdigit.job import Job, default_model
+from batchdigit.job import Job
 from batchdigit.places import STDOUT
 from batchdigit.reports.formats import choose_format
 
@@ -34,7 +29,9 @@ DOCTOR_EXIT_CODES = exit_codes(
 )
 
 
+@with_model_options()
 def doctor(
+    which: Which,
     source: Annotated[
         list[str] | None,
         typer.Argument(
@@ -53,12 +50,6 @@ def doctor(
         ),
     ] = STDOUT,
     report_format: option.Format = None,
-    model: ModelOption = None,
-    class_name: ClassNameOption = None,
-    key: KeyOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    no_model_check: NoModelCheckOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that everything a run needs is there, and say what to do if it is not.
@@ -71,12 +62,7 @@ def doctor(
             source=tuple(source or ["."]),
             out=out,
             format=report_format,
-            model=model or default_model(),
-            class_name=class_name,
-            key=key,
-            mean=mean,
-            std=std,
-            model_check=not no_model_check,
+            **which.keywords(),
         )
         choose_format(job.out, job.format)  # raises if the name does not say a format
         # Other commands need none of this.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, one_line
 from batchdigit.job import Job
-from batchdigit.modelfiles.normalisation import flags, inverted
+from batchdigit.modelfiles.declaration import GIVEN_AS, POLARITIES
 from batchdigit.places import STDOUT
 from batchdigit.reports.summary import RunSummary
 from batchdigit.sources.endings import left_out
@@ -15,8 +15,9 @@ from batchdigit.sources.filenames import escape_filename
 from batchdigit.system.words import counted
 
 if TYPE_CHECKING:
+    from batchdigit.backends.convert import Conversion
     from batchdigit.backends.known_digits import KnownDigits
-    from batchdigit.models.convert import Conversion
+    from batchdigit.doctor.declaring import Tried
     from batchdigit.models.inspection import Inspection
     from batchdigit.training.job import TrainJob
     from batchdigit.training.train import TrainSummary
@@ -92,17 +93,30 @@ def run_warnings(summary: RunSummary, job: Job) -> Iterator[str]:
         if more := len(blank) - len(named):
             named.append(counted(more, "more folder"))
         yield f"nearly all images are blank in {', '.join(named)}; look at some of them"
-    if job.preprocess == "exact" and not _reads_dark_strokes(summary):
-        for number, looks in (
-            (summary.dark_on_light, "dark ink on a light ground"),
-            (summary.faint, "fainter than any of MNIST's"),
-        ):
+    if _reads_dark_strokes(summary):
+        return
+    dark = summary.dark_on_light, "dark ink on a light ground"
+    if job.preprocess == "exact":
+        for number, looks in (dark, (summary.faint, "fainter than any of MNIST's")):
             if number:
                 yield (
                     f"{counted(number, 'image is', 'images are')} {looks}, which "
                     "--preprocess exact leaves so; leave it off unless the model was trained on "
                     "such images"
                 )
+    elif _is_read_exactly(summary) and 2 * dark[0] > summary.predicted + summary.reused:
+        yield (
+            f"{counted(dark[0], 'image is', 'images are')} {dark[1]}, which is left so for a "
+            "network of other things than digits; if it was trained on light strokes, "
+            "--preprocess auto turns and fits them"
+        )
+
+
+def _is_read_exactly(summary: RunSummary) -> bool:
+    """Whether grey images were read as they are because of the model."""
+    made_by = summary.account
+    one_channel = made_by.get("model", {}).get("channels") == 1
+    return bool(one_channel and made_by["options"].get("preprocess") == "exact")
 
 
 def _reads_dark_strokes(summary: RunSummary) -> bool:
@@ -115,11 +129,10 @@ def wrong_side(summary: RunSummary) -> Iterator[str]:
     """What is wrong where images, read exactly as they are, are not of the model's polarity."""
     light = summary.predicted + summary.reused - summary.dark_on_light
     if _reads_dark_strokes(summary) and light > summary.dark_on_light:
-        model = summary.account["model"]
-        instead = flags(*inverted(model["mean"][0], model["std"][0]))
+        (other,) = {*POLARITIES} - {summary.account["model"]["expects"]}
         yield (
             f"{counted(light, 'image is', 'images are')} light on a dark ground, but the model "
-            f"reads dark strokes on a light ground; give {instead} instead"
+            f"reads dark strokes on a light ground; give {GIVEN_AS['expects']} {other}"
         )
 
 
@@ -162,6 +175,9 @@ def inspection_lines(inspection: Inspection, known: KnownDigits | None = None) -
         "finite": values[inspection.finite],
         "checksums": "right" if inspection.checksums else "none",
         **({"known digits": f"{known.right} of {known.of} read right"} if known else {}),
+        **{f"input {number}": text for number, text in enumerate(inspection.inputs)},
+        **{f"output {number}": text for number, text in enumerate(inspection.outputs)},
+        **({"operators": _operators(inspection.operators)} if inspection.operators else {}),
         **{f"metadata {name}": value for name, value in inspection.metadata.items()},
         "usable": f"no: {inspection.problem}; {inspection.remedy}" if inspection.problem else "yes",
     }
@@ -176,6 +192,30 @@ def inspection_lines(inspection: Inspection, known: KnownDigits | None = None) -
     yield from _aligned(
         {name: role or "REFUSED: not tensor data" for name, role in inspection.globals.items()}
     )
+
+
+def declaration_lines(tried: Tried) -> Iterator[str]:
+    """What was tried with a model, what fits, and how to declare it."""
+    from batchdigit.doctor.declaring import SHOWN, declared
+
+    by = f" by {tried.network}" if tried.network else ""
+    yield f"{tried.model}{by} on {tried.images}; its output was taken for {tried.scores}"
+    yield "   right     of  confidence  declaration"
+    for one in tried.counted[:SHOWN]:
+        options = declared(one).flags() or "none: light strokes on a dark ground, 0 to 1"
+        yield f"  {one.share:6.1%}  {one.of:5d}  {one.confidence:10.2f}  {options}"
+    if (more := len(tried.counted) - SHOWN) > 0:
+        yield f"  and {more} more that read fewer"
+    if not tried.fits:
+        yield "nothing that was tried fits: it may read other things, or want other images"
+        return
+    yield f"fits best: {declared(tried.best).flags() or 'no option is needed'}"
+    yield "or as model.toml beside the model:"
+    yield from (f"  {line}".rstrip() for line in tried.model_toml().splitlines())
+
+
+def _operators(operators: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(operators.items()))
 
 
 def _aligned(table: Mapping[str, object]) -> Iterator[str]:
@@ -194,3 +234,5 @@ def conversion_lines(conversion: Conversion) -> Iterator[str]:
         f"{counted(conversion.classes, 'class', 'classes')}, from a {conversion.kind}"
     )
     yield f"checked: {conversion.checked}"
+    if conversion.undeclared:
+        yield f"a state dict cannot say what it takes; declare it: {conversion.undeclared}"

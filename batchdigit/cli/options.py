@@ -11,9 +11,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from batchdigit.cli.commands import MESSAGES, MODEL, REPORT
+from batchdigit.cli.commands import MESSAGES, REPORT
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
-from batchdigit.job import MODEL_VARIABLE
 from batchdigit.system.events import about
 from batchdigit.system.paths import as_path
 from batchdigit.version import __version__
@@ -50,59 +49,6 @@ VersionOption = Annotated[
         is_eager=True,
         rich_help_panel=MESSAGES,
         help="Print the version and exit.",
-    ),
-]
-ClassNameOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=MODEL,
-        help="The name of the class of a whole pickled model, if not CNN.",
-    ),
-]
-KeyOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KEY",
-        rich_help_panel=MODEL,
-        help="Which of several models in the file: the keys that lead to it, as in ema.model.",
-    ),
-]
-ModelOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="FILE",
-        readable=False,
-        rich_help_panel=MODEL,
-        help="A CNN's weights: a state dict, a whole model, safetensors, or converted to ONNX.  "
-        f"[default: ${MODEL_VARIABLE}, else the packaged one]",
-    ),
-]
-MeanOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="M",
-        rich_help_panel=MODEL,
-        help="The mean of Normalize in training; with --std S the model gets (pixel/255 - M) / S.",
-    ),
-]
-StdOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="S",
-        rich_help_panel=MODEL,
-        help="The standard deviation that goes with --mean; a negative one inverts.",
-        show_default=False,
-    ),
-]
-NoModelCheckOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-model-check",
-        rich_help_panel=MODEL,
-        help="Do not see whether the model reads known digits right.",
     ),
 ]
 ForceOption = Annotated[

@@ -14,16 +14,11 @@ import typer
 from batchdigit.cli import run_options as option
 from batchdigit.cli.lines import run_complaints, run_details, run_lines, run_warnings, wrong_side
 from batchdigit.cli.messages import LOG_FORMATS
+from batchdigit.cli.model_options import Which, with_model_options
 from batchdigit.cli.options import (
-    ClassNameOption,
     ForceOption,
     JsonOption,
-    KeyOption,
-    MeanOption,
-    ModelOption,
-    NoModelCheckOption,
     ParentsOption,
-    StdOption,
     VersionOption,
     exit_codes,
     is_terminal,
@@ -34,7 +29,7 @@ from batchdigit.cli.options import (
 from batchdigit.cli.process import Ending, command
 from batchdigit.cli.prometheus import Metrics, write_metrics
 from batchdigit.errors import ExitCode, UsageError
-from batchdigit.job import Job, Tolerance, default_model
+from batchdigit.job import Job
 from batchdigit.labels import read_labels
 from batchdigit.places import STDOUT, own_paths
 from batchdigit.reports.formats import choose_format
@@ -46,6 +41,7 @@ from batchdigit.system.lock import hold_output
 from batchdigit.system.parents import parents_made
 from batchdigit.system.processes import keep_memory
 from batchdigit.system.progress import show_progress
+from batchdigit.system.tolerance import Tolerance
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -60,16 +56,12 @@ RUN_EXIT_CODES = exit_codes(*(code for code in ExitCode if code is not ExitCode.
 RUN_EPILOG = f"{RUN_EXAMPLES}\n{RUN_EXIT_CODES}"
 
 
+@with_model_options()
 def run(
     source: option.Source,
+    which: Which,
     out: option.Out = RUN.out,
     force: ForceOption = RUN.force,
-    model: ModelOption = None,
-    class_name: ClassNameOption = None,
-    key: KeyOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    no_model_check: NoModelCheckOption = False,
     labels: option.Labels = None,
     report_format: option.Format = RUN.format,
     topk: option.Topk = RUN.topk,
@@ -117,7 +109,7 @@ def run(
         _log_and_metrics(
             ending,
             {"--out": out, "--log-file": log_file, "--metrics": metrics},
-            {"--model": model or default_model(), "--labels": labels},
+            {"--model": which.model, "--labels": labels},
             source,
             log_format,
             force,
@@ -127,12 +119,7 @@ def run(
             source=tuple(source),
             out=out,
             force=force,
-            model=model or default_model(),
-            class_name=class_name,
-            key=key,
-            mean=mean,
-            std=std,
-            model_check=not no_model_check,
+            **which.keywords(),
             labels=read_labels(labels) if labels else (),
             format=report_format,
             topk=topk,

@@ -96,11 +96,12 @@ Precision = Annotated[
     ),
 ]
 Preprocess = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="|".join(PREPROCESSING),
         rich_help_panel=READING,
-        help="Which images to fit: those that don't look like MNIST's, none, or all.",
+        help="Which images to fit: those that don't look like MNIST's, none, or all.  "
+        "[default: auto for a network of ten digits, exact for any other]",
     ),
 ]
 ReviewBelow = Annotated[

@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 
 from batchdigit.cli.lines import training_lines
+from batchdigit.cli.model_options import ClassName, Key
 from batchdigit.cli.options import (
-    ClassNameOption,
     ForceOption,
-    KeyOption,
     ParentsOption,
     exit_codes,
     log,
@@ -84,8 +83,8 @@ def train(
             metavar="FILE", readable=False, help="A model to start from instead of random weights."
         ),
     ] = TRAIN.start,
-    class_name: ClassNameOption = TRAIN.class_name,
-    key: KeyOption = TRAIN.key,
+    class_name: ClassName = TRAIN.class_name,
+    key: Key = TRAIN.key,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed gives the same weights.")
     ] = TRAIN.seed,

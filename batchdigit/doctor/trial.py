@@ -94,11 +94,13 @@ def workers(job: Job, _earlier: Earlier) -> Iterator[Finding]:
 
 
 def _workers(folder: Path, job: Job) -> Iterator[Finding]:
+    from batchdigit.reading.dataset import DigitImages
     from batchdigit.reading.reader import Reader
     from batchdigit.sources.folder import open_folders
 
     _save_digits(folder, 1)
-    with Reader(open_folders([folder]), batch_size=1, workers=1, reading=job.reading) as reader:
+    images = DigitImages(open_folders([folder]), job.reading)
+    with Reader(images, batch_size=1, workers=1) as reader:
         (batch,) = reader
     for failure in batch.failures:
         yield problem(
@@ -169,10 +171,10 @@ def known_digits(job: Job, earlier: Earlier) -> list[Finding]:
 
 def _known_digits(job: Job) -> Iterator[Finding]:
     from batchdigit.backends.known_digits import check_model_file, complaint
-    from batchdigit.modelfiles.file import read_model_file
+    from batchdigit.backends.opening import open_model_file
 
-    model, known = check_model_file(job, read_model_file(job.model))
-    if found := complaint(job, model, known):
+    opened, known = check_model_file(*open_model_file(job))
+    if found := complaint(opened, known):
         yield warning("known digits", *found)
     elif known:
         yield ok("known digits", f"{known.right} of {known.of} read right")

@@ -22,10 +22,12 @@ from batchdigit.system.stopwatch import Stopwatch
 class Engine(Protocol):
     """What computes a job, with its model loaded.
 
-    ``classes`` K is the model's number of classes. ``backend`` and ``device`` tell a person what
+    ``job`` is what it was asked to do, with what its model says of itself filled in. ``classes`` K
+    is the model's number of classes. ``backend`` and ``device`` tell a person what
     computes, and on what.
     """
 
+    job: Job
     classes: int
     backend: str
     device: str

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from batchdigit.auto import choose_batch_size, choose_reader, choose_workers, seconds_to_read
 from batchdigit.backends.base import Predictor
 from batchdigit.backends.choice import open_backend
+from batchdigit.backends.opening import load_model, open_model_file
 from batchdigit.batches import Batch, Predictions
 from batchdigit.job import Job
-from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models.weights import unknown_names
+from batchdigit.reading.dataset import DigitImages
 from batchdigit.reading.reader import Reader
 from batchdigit.reports.fitted_images import save_images
 from batchdigit.sources.base import Source
@@ -38,16 +39,17 @@ class LocalEngine:
     """
 
     def __init__(self, job: Job, stopwatch: Stopwatch) -> None:
-        self._job = job
         self._stopwatch = stopwatch
         with stopwatch.stage("load"):
-            file = read_model_file(job.model)
+            job, file = open_model_file(job)
         with stopwatch.stage("import"):
             self._backend = open_backend(job, file)
         with stopwatch.stage("load"):
-            self._model = self._backend.load(file, job)
+            opened = load_model(job, file, self._backend)
+        self._opened = opened
+        self.job, self._model = opened.job, opened.model
         if self._model.unknown:
-            _LOG.warning("%s", unknown_names(job.model, self._model.unknown))
+            _LOG.warning("%s", unknown_names(self.job.model, self._model.unknown))
         self.classes: int = self._model.classes
         self.backend = self._backend.name
         self.device = self._backend.device
@@ -70,17 +72,18 @@ class LocalEngine:
             # Another kind of processor adds in another order, and so rounds differently.
             "processor": self._backend.processor,
             "--precision": self._backend.precision,
-            "--mean and --std": [*self._model.spec.mean, *self._model.spec.std],
+            "the declared input": self._model.spec.text,
+            **({"--network": self._model.source} if self._model.source else {}),
             "--topk or --probs": self._k,
         }
 
     def batch_size(self, source: Source) -> int:
         """How many images of ``source`` are computed at a time."""
         with self._stopwatch.stage("list"):
-            self._seconds = seconds_to_read(self._job, source)
+            self._seconds = seconds_to_read(self.job, source)
         with self._stopwatch.stage("load"):  # it may have to be measured
             self._batch_size, self._batch_size_by = choose_batch_size(
-                self._job, self._backend, self._model, self._seconds, len(source)
+                self.job, self._backend, self._model, self._seconds, len(source)
             )
         return self._batch_size
 
@@ -90,12 +93,11 @@ class LocalEngine:
             self.batch_size(source)
         batches = math.ceil(len(places) / self._batch_size)
         self._reader = Reader(
-            source,
+            DigitImages(source, self.job.reading, self._model.spec),
             batch_size=self._batch_size,
             workers=choose_workers(
-                self._job, self._backend, self._seconds, count=len(places), batches=batches
+                self.job, self._backend, self._seconds, count=len(places), batches=batches
             ),
-            reading=self._job.reading,
             places=places,
             open_workers=choose_reader(self._backend),
         )
@@ -123,20 +125,18 @@ class LocalEngine:
 
     def _check(self, predictor: Predictor) -> None:
         """Warn of a model that reads known digits badly."""
-        if self._job.is_packaged_model:
+        if self.job.is_packaged_model:
             return
         from batchdigit.backends.known_digits import check_model, warn  # only other models need it
 
-        self._known_digits = check_model(self._job, self._backend, self._model, predictor)
-        warn(self._job, self._model, self._known_digits)
+        self._known_digits = check_model(self._opened, predictor)
+        warn(self._opened, self._known_digits)
 
     def _computed(
         self, batches: Iterator[Batch], source: Source, predictor: Predictor
     ) -> Iterator[Predictions]:
-        if self._job.save_fitted is not None:
-            saved = save_images(
-                batches, source.images, self._job.save_fitted, force=self._job.force
-            )
+        if self.job.save_fitted is not None:
+            saved = save_images(batches, source.images, self.job.save_fitted, force=self.job.force)
             batches = self._stopwatch.each("save", saved)
         return self._stopwatch.each("predict", predictor.predict(batches))
 
@@ -154,14 +154,16 @@ class LocalEngine:
         return {
             "versions": versions(self.backend) | {"python": platform.python_version()},
             "model": {
-                "path": str(self._job.model),
+                "path": str(self.job.model),
                 "sha256": self._model.sha256,
                 **({"key": self._model.key} if self._model.key else {}),
                 "kind": self._model.kind,
                 "format": self._model.format,
                 "classes": self.classes,
-                "mean": list(self._model.spec.mean),
-                "std": list(self._model.spec.std),
+                **({"network": self.job.network} if self.job.network else {}),
+                **({"network_sha256": self._model.source} if self._model.source else {}),
+                **self._model.spec.declaration.given(),
+                "adds_up": self._model.adds_up,
                 "known_digits": self._known_digits.as_json() if self._known_digits else None,
             },
             "computed": {

@@ -58,8 +58,8 @@ def _centred(fine: Pixels) -> Pixels:
 
     That is the middle of pixel 14, counted from 0, half a pixel from the middle of the 28.
     """
-    side = MNIST.size * FINE
-    centre = (MNIST.size / 2 + 0.5) * FINE - 0.5
+    side = MNIST.size[0] * FINE
+    centre = (MNIST.size[0] / 2 + 0.5) * FINE - 0.5
     moments = cv2.moments(fine)
     left = round(centre - moments["m10"] / moments["m00"])
     top = round(centre - moments["m01"] / moments["m00"])

@@ -1,8 +1,9 @@
-"""From any decoded image to the 28x28 grey pixels that the network was trained on.
+"""From any decoded image to the pixels that a network was trained on.
 
 ``exact`` takes pixels as they are, and resizes images of another size. ``fit`` finds the digit and
 makes it look like MNIST's digits (:mod:`batchdigit.images.fit`). ``auto`` leaves alone what looks
-like MNIST already, and fits the rest.
+like MNIST already, and fits the rest. What both give, 28x28 grey pixels, is then brought to the
+size that the network takes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from batchdigit.errors import ImageError
 from batchdigit.images.containers import check_exif
 from batchdigit.images.fit import fit
 from batchdigit.images.strokes import border
-from batchdigit.models.spec import MNIST
+from batchdigit.models.placing import placed
+from batchdigit.models.spec import MNIST, InputSpec
 
 ENOUGH_PIXELS = 512  # for the larger side of a picture that is to be fitted
 MAX_DARK = 0.005  # the share of dark pixels, where not transparent, in a bright picture
@@ -36,41 +38,55 @@ _INTEGER_WHITES = (255.0, 1023.0, 4095.0, 65535.0)
 _MAX_INK = 0.45  # a share; the largest in MNIST is 0.398
 
 
-def to_model_input(image: Image.Image | NDArray[np.uint8], how: str = "auto") -> Digit:
+def to_model_input(
+    image: Image.Image | NDArray[np.uint8], how: str = "auto", spec: InputSpec = MNIST
+) -> Digit:
     """What the network gets to see of an image; ``how`` is ``auto``, ``exact`` or ``fit``.
 
-    The image is as Pillow decoded it, or its grey pixels uint8[H, W].
+    The image is as Pillow decoded it, or its pixels uint8[H, W], or uint8[H, W, 3] if ``exact``
+    reads them for a network of three channels.
 
     Every image is turned by its EXIF orientation, laid over white where it is transparent (over
     black, if it is bright and to be fitted), and reduced to 8-bit grey (ITU-R 601-2 luma, Pillow's
-    ``L``). ``exact`` then takes 28x28 pixels as ``torchvision``'s ``ToTensor`` would, and resizes
-    others by an antialiased bilinear filter.
+    ``L``) or to 8-bit RGB. ``exact`` then takes pixels as ``torchvision``'s ``ToTensor`` would, and
+    resizes those of another size than ``spec`` declares.
 
     Raises ImageError where pixel values are not finite (``decode``), and where there are no strokes
     (``blank``; not with ``exact``), and ValueError for any other ``how``.
     """
-    pixels = to_grey(image, how)
+    pixels = to_pixels(image, how, spec)
     if how == "exact":
-        if pixels.shape != MNIST.plane:
-            grey = Image.fromarray(pixels).resize(MNIST.plane, Image.Resampling.BILINEAR)
-            pixels = np.asarray(grey)
-        if _seems_inverted(pixels):
+        pixels = placed(pixels, spec)
+        grey = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        if _seems_inverted(grey):
             return Digit(pixels, Treatment.DARK)
-        return Digit(pixels, Treatment.FAINT if _is_faint(pixels) else Treatment.AS_IT_IS)
+        return Digit(pixels, Treatment.FAINT if _is_faint(grey) else Treatment.AS_IT_IS)
     if how == "auto" and pixels.shape == MNIST.plane:
         likeness = look_like_mnist(pixels[None])
         if likeness.mnist[0]:
-            return Digit(pixels, ink=float(likeness.ink[0]))
+            return _of_size(Digit(pixels, ink=float(likeness.ink[0])), spec)
     if how not in ("auto", "fit"):
         raise ValueError(f"no way to prepare images is called {how!r}")
-    return fit(pixels)
+    return _of_size(fit(pixels), spec)
 
 
-def to_grey(image: Image.Image | NDArray[np.uint8], how: str = "auto") -> NDArray[np.uint8]:
-    """The first half of :func:`to_model_input`: the grey pixels uint8[H, W], upright."""
+def _of_size(digit: Digit, spec: InputSpec) -> Digit:
+    return digit._replace(pixels=placed(digit.pixels, spec))
+
+
+def to_pixels(
+    image: Image.Image | NDArray[np.uint8], how: str = "auto", spec: InputSpec = MNIST
+) -> NDArray[np.uint8]:
+    """The first half of :func:`to_model_input`: the pixels, upright.
+
+    They are uint8[H, W], or uint8[H, W, 3] where colours count.
+    """
     if isinstance(image, np.ndarray):
         return image
-    return np.asarray(_to_grey(_upright(image), see_white=how != "exact"))
+    upright = _upright(image)
+    if how == "exact" and spec.channels > 1:
+        return np.asarray(_to_colour(upright))
+    return np.asarray(_to_grey(upright, see_white=how != "exact"))
 
 
 class Likeness(NamedTuple):
@@ -96,7 +112,7 @@ def look_like_mnist(images: NDArray[np.uint8]) -> Likeness:
         centre = sums @ np.arange(sums.shape[1]) / total
         mnist &= (_CENTRE[0] < centre) & (centre < _CENTRE[1])
     mnist &= np.einsum("byx,byx->b", levels, levels) >= _BRIGHT * total
-    ink = (images >> 7).sum(axis=(1, 2), dtype=np.uint16) / MNIST.size**2
+    ink = (images >> 7).sum(axis=(1, 2), dtype=np.uint16) / MNIST.pixels
     return Likeness(mnist & (ink < _MAX_INK), ink)
 
 
@@ -138,6 +154,17 @@ def _to_grey(image: Image.Image, *, see_white: bool) -> Image.Image:
     if image.mode in ("L", "1", "RGB"):
         return image.convert("L")
     return image.convert("RGB").convert("L")
+
+
+def _to_colour(image: Image.Image) -> Image.Image:
+    """8-bit RGB; what is transparent is white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_to_8_bit(image, see_white=False).convert("RGB")
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(paper, rgba).convert("RGB")
+    return image.convert("RGB")
 
 
 def _is_bright(rgba: Image.Image) -> bool:

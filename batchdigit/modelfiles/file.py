@@ -38,8 +38,9 @@ SAVE_ANEW = f"save it again by {SAVE_STATE}"
 CONVERT = "write it by `batchdigit model convert CNN.pt CNN.onnx`"
 SAVE_AGAIN = f"copy it again, or save it again by {SAVE_STATE}"
 
-# ModelProto of onnx.proto3: a version (field 1), then the name of the program that wrote it.
-_ONNX_START = re.compile(rb"\x08[\x01-\x7f]\x12[\x01-\x7f]")
+# ModelProto of onnx.proto3: a version (field 1), then any of its other fields.
+_ONNX_START = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42\x72]")
+_ONNX_FIELDS = b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca\xd2"  # first bytes of any
 # The magic number, in protocols 2 to 5, of which the last two may have a frame, or in 0 and 1.
 _OLD_START = re.compile(
     rb"(\x80[\x02-\x05](\x95.{8})?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
@@ -69,9 +70,15 @@ class ModelFile:
             return OLD_FORMAT
         if safetensors_header(self.data) is not None:
             return SAFETENSORS
-        if _ONNX_START.match(self.data):
+        if _ONNX_START.match(self.data) or self._may_be_onnx:
             return ONNX
         return self.describe_foreign()[0]
+
+    @property
+    def _may_be_onnx(self) -> bool:
+        """Whether it is called .onnx and begins with a field of ModelProto, as few writers do."""
+        named = self.path.suffix.lower() == ".onnx"
+        return named and self.data[:1] in map(bytes, zip(_ONNX_FIELDS, strict=True))
 
     def refusal(self, problem: str, remedy: str = SAVE_AGAIN) -> CheckpointError:
         """The error for this file."""
@@ -97,7 +104,7 @@ class ModelFile:
         if _ONNX_START.match(self.data):
             return "an ONNX file", f"give the file that {SAVE_STATE} wrote"
         if self.path.suffix.lower() == ".onnx":
-            return "not an ONNX file that this program wrote", CONVERT
+            return "no ONNX file", CONVERT
         # Few files need it.
         from batchdigit.system.foreign import HDF5, PICKLE, SAFETENSORS_FILE, TAR, foreign
 
@@ -140,7 +147,7 @@ def read_model_file(path: Path) -> ModelFile:
         raise CheckpointError(problem, remedy) from error
     if data is None:
         raise CheckpointError(
-            f"the model {path} is larger than {MAX_BYTES >> 20} MiB, which the CNN never is",
+            f"the model {path} is larger than {MAX_BYTES >> 20} MiB, which no network here is",
             f"save the weights alone, by {SAVE_STATE}",
         )
     return ModelFile(path, data)

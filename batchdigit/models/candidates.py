@@ -15,7 +15,6 @@ from typing import Any
 from batchdigit.errors import CheckpointError
 from batchdigit.modelfiles.file import SAVE_STATE, ModelFile
 from batchdigit.modelfiles.standins import OtherKey
-from batchdigit.models.network import cnn
 from batchdigit.models.statedict import (
     Located,
     State,
@@ -25,14 +24,11 @@ from batchdigit.models.statedict import (
     tensor_in,
     unwrapped,
 )
+from batchdigit.models.wanted import Wanted
 
 MAX_DEPTH = 40  # of dictionaries
 MAX_CANDIDATES = 1_000
 MAX_COMPARED = 4  # number by number
-
-NAMES = frozenset(cnn().state_shapes())
-REQUIRED = cnn().required_names()
-_PARTS = frozenset(name.count(".") + 1 for name in NAMES)  # of a name
 
 SameNumbers = Callable[[State, State], bool]
 Fits = Callable[[State], bool]
@@ -52,8 +48,8 @@ class Chosen:
     key: str = ""
 
 
-def locate_weights(root: Any) -> list[Located]:
-    """Every place whose names are exactly the network's, those with the shortest ways first.
+def locate_weights(root: Any, wanted: Wanted) -> list[Located]:
+    """Every place whose names are exactly those ``wanted``, those with the shortest ways first.
 
     At most MAX_CANDIDATES.
     """
@@ -62,16 +58,17 @@ def locate_weights(root: Any) -> list[Located]:
         if len(found) >= MAX_CANDIDATES:
             break
         if isinstance(node, Mapping):
-            found += [Located(node, _names(way), prefix) for prefix in _prefixes(node)]
+            found += [Located(node, _names(way), prefix) for prefix in _prefixes(node, wanted)]
         else:
             inner, wrappers = unwrapped(node)
-            if all(tensor_in(inner, name) is not None for name in REQUIRED):
+            if all(tensor_in(inner, name) is not None for name in wanted.required):
                 found.append(Located(inner, _names(way), wrappers=wrappers))
     return found[:MAX_CANDIDATES]
 
 
 def choose_weights(
     file: ModelFile,
+    wanted: Wanted,
     found: Sequence[Located],
     key: str | None,
     *,
@@ -83,7 +80,7 @@ def choose_weights(
     Those of other shapes (``fits``) don't count where others fit. Raises CheckpointError if ``key``
     leads to none of them, or if several differ and no ``key`` says which one is meant.
     """
-    groups = _alike(found, same_numbers, fits)
+    groups = _alike(found, wanted, same_numbers, fits)
     chosen = _under(groups, key)
     if not chosen:
         chosen = groups = _under([[weights] for weights in found], key)
@@ -105,12 +102,12 @@ def choose_weights(
     return Chosen(weights, others, _simplest(group).key if len(groups) > 1 else "")
 
 
-def closest(root: Any) -> Located | None:
-    """What most looks like the weights of some network where there are none of this one."""
+def closest(root: Any, wanted: Wanted) -> Located | None:
+    """What most looks like the weights of some network where there are none of those wanted."""
     best, best_score = None, (0, 0)
     for node, way in _places(root):
         if isinstance(node, Mapping):
-            counts = _known_tails(node)
+            counts = _known_tails(node, wanted)
             prefix, matches = counts.most_common(1)[0] if counts else ("", 0)
             place = Located(node, _names(way), prefix)
             tensors = sum(map(is_tensor, node.values()))
@@ -120,7 +117,8 @@ def closest(root: Any) -> Located | None:
         else:
             inner, wrappers = unwrapped(node)
             place = Located(inner, _names(way), wrappers=wrappers)
-            score = (sum(tensor_in(inner, name) is not None for name in NAMES), len(NAMES))
+            matches = sum(tensor_in(inner, name) is not None for name in wanted.names)
+            score = (matches, len(wanted.names))
         if score > best_score:
             best, best_score = place, score
     return best
@@ -171,22 +169,22 @@ def _names(way: Way | None) -> tuple[str, ...]:
     return tuple(names[::-1])
 
 
-def _known_tails(node: Mapping[Any, Any]) -> Counter[str]:
+def _known_tails(node: Mapping[Any, Any], wanted: Wanted) -> Counter[str]:
     """For each prefix, how many of the network's names it stands before, each with a tensor."""
     counts: Counter[str] = Counter()
     for key, value in node.items():
         if isinstance(key, str) and is_tensor(value):
-            for length in _PARTS:
+            for length in wanted.parts:
                 tail = ".".join(key.rsplit(".", length)[-length:])
-                if tail in NAMES:
+                if tail in wanted.names:
                     counts[key[: len(key) - len(tail)]] += 1
     return counts
 
 
-def _prefixes(node: Mapping[Any, Any]) -> Iterator[str]:
+def _prefixes(node: Mapping[Any, Any], wanted: Wanted) -> Iterator[str]:
     """Those under which the names of a dictionary are exactly the network's."""
-    counts = _known_tails(node)
-    complete = [prefix for prefix, count in counts.items() if count >= len(REQUIRED)]
+    counts = _known_tails(node, wanted)
+    complete = [prefix for prefix, count in counts.items() if count >= len(wanted.required)]
     if not complete or any(isinstance(key, OtherKey) for key in node):  # one could equal a name
         return
     keys = sorted(key for key in node if isinstance(key, str))
@@ -196,19 +194,21 @@ def _prefixes(node: Mapping[Any, Any]) -> Iterator[str]:
         else:
             start, end = 0, len(node)
         alone = end - start == counts[prefix]
-        if alone and all(is_tensor(node.get(f"{prefix}{name}")) for name in REQUIRED):
+        if alone and all(is_tensor(node.get(f"{prefix}{name}")) for name in wanted.required):
             yield prefix
 
 
-def _alike(found: Sequence[Located], same_numbers: SameNumbers, fits: Fits) -> list[list[Located]]:
+def _alike(
+    found: Sequence[Located], wanted: Wanted, same_numbers: SameNumbers, fits: Fits
+) -> list[list[Located]]:
     """Places that hold the very same weights together; those that don't fit only if none does."""
     groups: dict[Any, list[Located]] = {}
     for weights in found:
-        groups.setdefault(_where_numbers_are(weights), []).append(weights)
+        groups.setdefault(_where_numbers_are(weights, wanted), []).append(weights)
     apart = list(groups.values())
     if not 1 < len(apart) <= MAX_COMPARED:
         return apart
-    states = [_own_state(group[0]) for group in apart]
+    states = [_own_state(group[0], wanted) for group in apart]
     fitting = [place for place, state in enumerate(states) if fits(state)]
     if not fitting:
         return apart
@@ -222,17 +222,18 @@ def _alike(found: Sequence[Located], same_numbers: SameNumbers, fits: Fits) -> l
     return [group for _, group in together]
 
 
-def _own_state(weights: Located) -> dict[str, Any]:
+def _own_state(weights: Located, wanted: Wanted) -> dict[str, Any]:
     """The tensors that the network computes with."""
+    names = sorted(wanted.required)
     if weights.class_name:
-        return {name: tensor_in(weights.node, name) for name in sorted(REQUIRED)}
-    return {name: weights.node[f"{weights.prefix}{name}"] for name in sorted(REQUIRED)}
+        return {name: tensor_in(weights.node, name) for name in names}
+    return {name: weights.node[f"{weights.prefix}{name}"] for name in names}
 
 
-def _where_numbers_are(weights: Located) -> Any:
+def _where_numbers_are(weights: Located, wanted: Wanted) -> Any:
     return tuple(
         (tensor.storage, tensor.offset, tensor.strides, tensor.shape, tensor.dtype)
-        for tensor in _own_state(weights).values()
+        for tensor in _own_state(weights, wanted).values()
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
+from typing import ClassVar
 
 import torch
 
@@ -24,13 +24,6 @@ from batchdigit.system.paths import as_path
 _LOG = logging.getLogger(__name__)
 
 
-class WhichModel(TypedDict, total=False):
-    """Which model of a file is meant, as of :func:`load_checkpoint`."""
-
-    class_name: str | None
-    key: str | None
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """A model in ``eval()`` mode on the CPU, and where it came from.
@@ -41,6 +34,8 @@ class Checkpoint:
 
     model: CNN
     weights: Weights
+    source: ClassVar[str] = ""  # of the network's code, which is that of this package
+    adds_up: ClassVar[bool] = True  # as probabilities by softmax do
 
     @property
     def path(self) -> Path:
@@ -95,12 +90,17 @@ class Checkpoint:
     @cached_property
     def state(self) -> Mapping[str, torch.Tensor]:
         """The weights as saved, in their own precision, under the CNN's names."""
-        return {
-            name: torch.from_numpy(array.copy()).view(getattr(torch, self.weights.dtypes[name]))
-            if self.weights.dtypes[name] == BFLOAT16
-            else torch.from_numpy(array.copy())
-            for name, array in self.weights.stored.items()
-        }
+        return tensors_of(self.weights)
+
+
+def tensors_of(weights: Weights) -> dict[str, torch.Tensor]:
+    """Weights as tensors with memory of their own, in their own precision."""
+    return {
+        name: torch.from_numpy(array.copy()).view(getattr(torch, weights.dtypes[name]))
+        if weights.dtypes[name] == BFLOAT16
+        else torch.from_numpy(array.copy())
+        for name, array in weights.stored.items()
+    }
 
 
 def load_checkpoint(

@@ -17,7 +17,8 @@ def packaged_digits() -> NDArray[np.uint8]:
     """The digits, uint8[1000, 1, 28, 28], white strokes on black: a 0, a 1, ... a 9, a 0, ..."""
     with Image.open(DIGITS) as sheet:
         pixels = np.asarray(sheet)
-    rows, columns = (side // MNIST.size for side in pixels.shape)
-    digits = pixels.reshape(rows, MNIST.size, columns, MNIST.size).swapaxes(1, 2)
+    height, width = MNIST.size
+    rows, columns = pixels.shape[0] // height, pixels.shape[1] // width
+    digits = pixels.reshape(rows, height, columns, width).swapaxes(1, 2)
     images: NDArray[np.uint8] = digits.reshape(-1, *MNIST.shape).copy()
     return images

@@ -16,8 +16,9 @@ from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import DTYPES, StoredTensor
 from batchdigit.models.check import UNKNOWN, Search
 from batchdigit.models.network import BUFFERS
-from batchdigit.models.onnx_graph import checked_onnx
+from batchdigit.models.onnx_file import read_onnx_file
 from batchdigit.models.statedict import few, is_tensor, state_of
+from batchdigit.models.wanted import THE_CNN, Wanted
 from batchdigit.models.weights import checked, is_finite, stored, weights_of
 from batchdigit.system.paths import as_path
 
@@ -35,7 +36,8 @@ class Inspection:
     that it declares, by the path that leads to each. ``finite`` is None where the numbers were
     not looked at, because the file is damaged or may hold more than data. ``globals`` are the
     classes and functions that its pickles name, each with the role that it has here, empty for one
-    that is refused. ``checksums`` says whether the file has any; they were right. A run would take
+    that is refused. ``inputs``, ``outputs`` and ``operators`` are those of an ONNX graph.
+    ``checksums`` says whether the file has any; they were right. A run would take
     the file unless there is a ``problem``.
     """
 
@@ -49,6 +51,9 @@ class Inspection:
     classes: int | None = None
     finite: bool | None = None
     globals: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    operators: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     checksums: bool = False
     problem: str = ""
@@ -98,9 +103,12 @@ def inspect_model(
 
 
 def inspect_file(
-    file: ModelFile, class_name: str | None = None, key: str | None = None
+    file: ModelFile,
+    class_name: str | None = None,
+    key: str | None = None,
+    wanted: Wanted = THE_CNN,
 ) -> Inspection:
-    """The same for a model file that has been read."""
+    """The same for a model file that has been read; ``wanted`` is the network that it may hold."""
     known: dict[str, Any] = {
         "path": str(file.path),
         "size": len(file.data),
@@ -109,21 +117,25 @@ def inspect_file(
     }
     try:
         with file.refused_if_it_fails():
-            _look_into(file, class_name, key, known)
+            _look_into(file, class_name, key, known, wanted)
     except CheckpointError as error:
         known |= {"problem": error.problem, "remedy": error.remedy}
     return Inspection(**known)
 
 
 def _look_into(
-    file: ModelFile, class_name: str | None, key: str | None, known: dict[str, Any]
+    file: ModelFile,
+    class_name: str | None,
+    key: str | None,
+    known: dict[str, Any],
+    wanted: Wanted,
 ) -> None:
     """Add to what is ``known``, until CheckpointError says what is wrong."""
     if file.format == ONNX:
         known.update(_onnx_facts(file, key))
         return
     contents = scan(file)
-    search = Search.of(contents, class_name)
+    search = Search.of(contents, class_name, wanted)
     places = list(itertools.islice(_tensors(contents.root), MAX_TENSORS + 1))
     known.update(
         tensors=dict(places[:MAX_TENSORS]),
@@ -144,20 +156,27 @@ def _look_into(
         raise
     known["finite"] = _is_finite(file, contents, found.state)
     weights = weights_of(file, contents, found)
-    known.update(kind=weights.kind, classes=weights.classes)
+    known.update(kind=weights.kind, classes=None if wanted.is_own else weights.classes)
 
 
 def _onnx_facts(file: ModelFile, key: str | None) -> dict[str, Any]:
-    """Raises CheckpointError for an ONNX file that this program did not write."""
-    network = checked_onnx(file, key)
+    """What is in an ONNX file. Raises CheckpointError for one that is refused."""
+    if key is not None:
+        raise file.refusal("is an ONNX file, which holds one model", "leave the key out")
+    found = read_onnx_file(file)
+    (output, *others) = found.outputs
+    last = output.shape[-1] if output.shape and not others else None
     return {
-        "kind": "ONNX graph",
-        "tensors": {
-            name: StoredTensor("float32", array.shape) for name, array in network.arrays.items()
+        "kind": f"ONNX graph by {found.producer or 'an unknown program'}",
+        "tensors": dict(found.initializers),
+        "classes": last if isinstance(last, int) else None,
+        "inputs": tuple(value.text for value in found.inputs),
+        "outputs": tuple(value.text for value in found.outputs),
+        "operators": dict(found.operators),
+        "metadata": found.metadata
+        | {
+            f"opset {domain or 'ai.onnx'}": str(version) for domain, version in found.opsets.items()
         },
-        "classes": network.classes,
-        "finite": True,
-        "metadata": {"source_sha256": network.sha256, "batchdigit": network.version},
     }
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from batchdigit.errors import UsageError
+from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.models.spec import MNIST, InputSpec
 
 CONV = "torch.nn.modules.conv.Conv2d"
@@ -83,12 +85,31 @@ def cnn(spec: InputSpec = MNIST) -> Layer:
     )
 
 
+def cnn_input(declaration: Declaration) -> InputSpec:
+    """What the CNN takes by a declaration.
+
+    Raises UsageError for a declaration of another network: another size, say.
+    """
+    spec = InputSpec.declared(declaration.over(MNIST.declaration))
+    names = ("size", "channels", "layout", "scores")
+    fixed: dict[str, Any] = {name: getattr(MNIST, name) for name in names}
+    for name, value in fixed.items():
+        given = getattr(spec, name)
+        if given not in (value, "auto"):
+            raise UsageError(
+                f"{Declaration(**{name: given}).flags()} does not fit the packaged kind of "
+                f"network, which takes {Declaration(**{name: value}).flags()}",
+                "leave it off, or say where your own network's code is by --network",
+            )
+    return replace(spec, scores=MNIST.scores)
+
+
 def side_of_features(spec: InputSpec) -> int:
     """The side in pixels of what ``layer4`` gives to ``fc``.
 
     Two 3x3 convolutions take two pixels each, then pooling halves what is left; twice.
     """
-    side = spec.size
+    side = min(spec.size)
     for _ in range(2):
         side = (side - 4) // 2
     return side

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.modelfiles.file import CONVERT, ModelFile
+from batchdigit.modelfiles.file import ModelFile
 from batchdigit.modelfiles.limits import MAX_NAME
 from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, Layer, cnn
 from batchdigit.models.protobuf import (
@@ -102,18 +102,15 @@ def read_onnx(data: bytes) -> OnnxNetwork | None:
         return None
 
 
-def checked_onnx(file: ModelFile, key: str | None = None) -> OnnxNetwork:
-    """The network in an ONNX file.
+def checked_onnx(file: ModelFile) -> OnnxNetwork | None:
+    """The CNN in an ONNX file that :func:`onnx_model` wrote; None for any other file.
 
-    Raises CheckpointError for a file of another program, and for any ``key``.
+    Raises CheckpointError for numbers that are not finite.
     """
-    if key is not None:
-        raise file.refusal("is an ONNX file, which holds one model", "leave the key out")
     with file.refused_if_it_fails():
         network = read_onnx(file.data)
-    if network is None:
-        raise file.refusal("is an ONNX file that this program did not write", CONVERT)
-    check_finite(file.path, network.arrays)
+    if network is not None:
+        check_finite(file.path, network.arrays)
     return network
 
 

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from batchdigit.modelfiles.declaration import MAX_NORMALISED
 from batchdigit.modelfiles.limits import MAX_TENSORS
-from batchdigit.modelfiles.normalisation import MAX_NORMALISED
 from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import TENSOR_DATA, StoredTensor
 from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SEQUENTIAL
 
 MAX_CLASSES = 1000
-MAX_NESTING = 4  # of modules
+MAX_NESTING = 12  # of modules
 MAX_NAMED = 4  # names in a message
 
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")

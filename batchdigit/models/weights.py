@@ -1,4 +1,4 @@
-"""The CNN's weights from a model file, as arrays: no PyTorch, and no pickle that runs.
+"""A network's weights from a model file, as arrays: no PyTorch, and no pickle that runs.
 
 A file is first read as data (:mod:`batchdigit.modelfiles.scan`), and everything that it declares is
 checked against the network (:mod:`batchdigit.models.check`). What is left to do is to take numbers
@@ -8,7 +8,7 @@ from bytes whose place has been checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.errors import BatchdigitError, CheckpointError
+from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.modelfiles.file import SAFETENSORS, ModelFile
 from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, scan
 from batchdigit.modelfiles.tensors import StoredTensor
 from batchdigit.models.check import Checked, Search, check_weights
-from batchdigit.models.network import CONV, COUNTER, LINEAR, Layer, cnn
+from batchdigit.models.network import CONV, COUNTER, LINEAR, Layer, cnn, cnn_input
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.statedict import LAST_WEIGHT, State, carried_normalisation, few
+from batchdigit.models.wanted import THE_CNN, Wanted
 
 BFLOAT16 = "bfloat16"  # which numpy does not have: the upper half of a float32
 NUMBERS_AT_ONCE = 1 << 20  # bounds the memory that looking at them takes
@@ -36,10 +38,11 @@ class Weights:
     """The state dict in a model file.
 
     ``kind`` says how it was saved (``state dict``, ``whole model __main__.CNN``, ...), ``format``
-    in which file format. ``stored`` are its numbers as they are in the file, under the CNN's names
-    and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types. Where possible
-    the arrays are views of the file's bytes, so copy one before you change it. ``input`` is how
-    images are given to the network. ``carried`` is a mean and a deviation that a whole model holds
+    in which file format. ``stored`` are its numbers as they are in the file, under the network's
+    names and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types. Where
+    possible the arrays are views of the file's bytes, so copy one before you change it. ``input``
+    is how images are given to the network, if it is the packaged one. ``metadata`` is that of
+    safetensors. ``carried`` is a mean and a deviation that a whole model holds
     as attributes; its ``forward`` may have applied them, but nothing does here. ``key`` says which
     of several models in the file these are (``ema.model``), and is empty where there is no choice.
     ``unknown`` are the classes and functions beside the weights that are no known data types.
@@ -55,6 +58,7 @@ class Weights:
     carried: tuple[float, float] | None = None
     key: str = ""
     unknown: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -63,12 +67,12 @@ class Weights:
 
     @property
     def spec(self) -> InputSpec:
-        """What the network takes and gives; the number of classes is that of the last layer."""
+        """What the CNN takes and gives; the number of classes is that of the last layer."""
         return self.input.with_classes(int(self.stored[LAST_WEIGHT].shape[0]))
 
-    def normalised(self, mean: float | None, std: float | None) -> Weights:
-        """The same, declared to take pixels with this mean and deviation (InputSpec)."""
-        return replace(self, input=self.input.normalised(mean, std))
+    def declared(self, declaration: Declaration) -> Weights:
+        """The same, declared to take images like this. Raises UsageError for what the CNN can't."""
+        return replace(self, input=cnn_input(declaration))
 
     @property
     def classes(self) -> int:
@@ -99,15 +103,20 @@ class Weights:
         return fold_batchnorm(cnn(self.spec), self.single, np.float64)
 
 
-def read_weights(file: ModelFile, class_name: str | None = None, key: str | None = None) -> Weights:
-    """The CNN whose weights ``file`` holds; see :func:`batchdigit.load_checkpoint`.
+def read_weights(
+    file: ModelFile,
+    class_name: str | None = None,
+    key: str | None = None,
+    wanted: Wanted = THE_CNN,
+) -> Weights:
+    """The weights of the CNN, or of the network ``wanted``, that ``file`` holds.
 
-    Raises CheckpointError for a file that holds none and for values that no network has, and
-    BatchdigitError where the package safetensors is missing.
+    See :func:`batchdigit.load_checkpoint`. Raises CheckpointError for a file that holds none and
+    for values that no network has, and BatchdigitError where the package safetensors is missing.
     """
     with file.refused_if_it_fails():
         contents = scan(file)
-        search = Search.of(contents, class_name)
+        search = Search.of(contents, class_name, wanted)
         return weights_of(file, contents, checked(file, search, key))
 
 
@@ -140,7 +149,13 @@ def weights_of(file: ModelFile, contents: Contents, found: Checked) -> Weights:
         carried=carried_normalisation(found.chosen.weights),
         key=found.chosen.key,
         unknown=found.unknown,
+        metadata=contents.metadata,
     )
+    if found.wanted.is_own:
+        floating = {name for name, dtype in weights.dtypes.items() if "float" in dtype}
+        single = {name: as_single(weights.stored[name], weights.dtypes[name]) for name in floating}
+        check_finite(file.path, single)
+        return weights
     for name, count in weights.counts.items():
         if not 0 <= count < 1 << 53:
             raise file.refusal(f"holds no count in {name}", "train it again")
@@ -155,8 +170,9 @@ def weights_of(file: ModelFile, contents: Contents, found: Checked) -> Weights:
 
 
 def fold_input(weights: Weights) -> Weights:
-    """The same network for pixels from 0 to 1: mean μ and deviation σ are in its first convolution.
+    """The same network for pixels from 0 to 1: what they become is in its first convolution.
 
+    With mean μ and deviation σ of such pixels, which may be negative (InputSpec.normalisation):
     W' = W/σ, b' = b - ΣW·μ/σ, for each channel, computed in float64. That is exact, because the
     convolution has no padding: zeros around the image would not be (0 - μ)/σ. What changes is
     stored in single precision, if not in double.
@@ -167,7 +183,7 @@ def fold_input(weights: Weights) -> Weights:
     weight, bias = (
         as_double(stored[name], dtypes[name]) for name in (f"{first}.weight", f"{first}.bias")
     )
-    mean_C, std_C = (np.array(numbers)[:, None, None] for numbers in (spec.mean, spec.std))
+    mean_C, std_C = (np.array(numbers)[:, None, None] for numbers in spec.normalisation)
     folded = {
         f"{first}.weight": weight / std_C,
         f"{first}.bias": bias - (weight * mean_C / std_C).sum(axis=(1, 2, 3)),
@@ -176,8 +192,7 @@ def fold_input(weights: Weights) -> Weights:
         dtypes[name] = "float64" if dtypes[name] == "float64" else "float32"
         with np.errstate(over="ignore"):
             stored[name] = array.astype(dtypes[name])
-    plain = weights.input.normalised(MNIST.mean[0], MNIST.std[0])
-    return replace(weights, stored=stored, dtypes=dtypes, input=plain)
+    return replace(weights, stored=stored, dtypes=dtypes, input=MNIST)
 
 
 def fold_batchnorm(network: Layer, arrays: Arrays, precision: type[np.floating[Any]]) -> Arrays:

@@ -12,9 +12,10 @@ from PIL import Image
 from batchdigit.batches import Batch, Digit, Failure, Treatment, blank_facts
 from batchdigit.errors import ImageError, one_line
 from batchdigit.images.decode import decode_image, decode_plain_png, strict_pillow
-from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_grey, to_model_input
+from batchdigit.images.preprocess import ENOUGH_PIXELS, look_like_mnist, to_model_input, to_pixels
 from batchdigit.job import Reading
-from batchdigit.models.spec import MNIST
+from batchdigit.models.placing import placed
+from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.sources.base import Source
 from batchdigit.system import processes
@@ -31,14 +32,20 @@ JUDGED_AT_ONCE = 256  # images: bounds the memory that judging takes, however la
 
 
 class DigitImages:
-    """The images of a source by their position; ``__getitems__`` reads a whole batch.
+    """The images of a source by their position, as the network of ``spec`` takes them.
 
-    A map-style dataset for PyTorch's DataLoader, but PyTorch need not be installed.
+    ``__getitems__`` reads a whole batch. Digits that are fitted have one channel, whatever the
+    network has. A map-style dataset for PyTorch's DataLoader, but PyTorch need not be installed.
     """
 
-    def __init__(self, source: Source, reading: Reading = DEFAULT_READING) -> None:
+    def __init__(
+        self, source: Source, reading: Reading = DEFAULT_READING, spec: InputSpec = MNIST
+    ) -> None:
         self.source = source
         self.reading = reading
+        self.spec = spec
+        self.how = reading.preprocess or "auto"
+        self.shape = (spec.channels if self.how == "exact" else 1, *spec.plane)
         self.report_to(FileClocks(1, None), 0)
 
     def report_to(self, clocks: FileClocks, place: int) -> None:
@@ -50,7 +57,7 @@ class DigitImages:
     def memory(self, batch_size: int) -> int:
         """How many bytes a process that reads batches of ``batch_size`` may take for them."""
         image = BYTES_OF_A_PIXEL * self.reading.max_pixels + self.reading.max_bytes
-        return image + COPIES_OF_A_BATCH * batch_size * math.prod(MNIST.shape) + SPARE_MEMORY
+        return image + COPIES_OF_A_BATCH * batch_size * math.prod(self.shape) + SPARE_MEMORY
 
     def __len__(self) -> int:
         return len(self.source.images)
@@ -63,7 +70,7 @@ class DigitImages:
 
         The DataLoader calls this once for a batch, instead of ``__getitem__`` for each image.
         """
-        rows = _Rows(indices, self._contents(indices))
+        rows = _Rows(indices, self._contents(indices), self.spec, self.shape)
         laps = Laps()
         with processes.reserve_kept(), strict_pillow(self.reading.max_pixels):
             for row in range(len(indices)):
@@ -112,7 +119,6 @@ class DigitImages:
                 rows.fail(row, "decode", one_line(f"{type(error).__name__}: {error}"))
 
     def _read(self, rows: _Rows, row: int, laps: Laps) -> None:
-        how = self.reading.preprocess
         laps.enter("read")
         contents = next(rows.contents)
         if isinstance(contents, ImageError):
@@ -120,7 +126,7 @@ class DigitImages:
         laps.enter("decode")
         image: Image.Image | NDArray[np.uint8] | None = decode_plain_png(contents)
         if image is None:
-            enough = None if how == "exact" else ENOUGH_PIXELS
+            enough = None if self.how == "exact" else ENOUGH_PIXELS
             name = self.source.images[rows.indices[row]]
             image = decode_image(contents, enough=enough, name=name)
             from batchdigit.images.pages import has_more_pages  # plain files do without
@@ -128,12 +134,12 @@ class DigitImages:
             if has_more_pages(contents):
                 rows.has_more_pages(row)
             laps.enter("fit")
-        pixels = to_grey(image, how)
-        if how == "auto" and pixels.shape == MNIST.plane:
+        pixels = to_pixels(image, self.how, self.spec)
+        if self.how == "auto" and pixels.shape == MNIST.plane:
             rows.put_off(row, pixels)
         else:
             laps.enter("fit")
-            rows.put(row, to_model_input(pixels, how))
+            rows.put(row, to_model_input(pixels, self.how, self.spec))
 
 
 def _out_of_memory() -> tuple[str, str]:
@@ -144,21 +150,32 @@ def _out_of_memory() -> tuple[str, str]:
 
 
 def _fit(rows: _Rows, row: int, _laps: Laps) -> None:
-    rows.put(row, to_model_input(rows.pixels(row), "fit"))
+    rows.put(row, to_model_input(rows.pixels(row), "fit", rows.spec))
 
 
 class _Rows:
     """A batch that is being read: an image or a failure for each of ``indices``.
 
-    ``contents`` yields the bytes of the images, in that order. Images that have the right size
-    already are judged together at the end, which takes a fraction of the time.
+    ``contents`` yields the bytes of the images, in that order; they become uint8 of ``shape``
+    (C, H, W). Images that have the right size already are judged together at the end, which takes
+    a fraction of the time.
     """
 
-    def __init__(self, indices: Sequence[int], contents: Iterator[bytes | ImageError]) -> None:
+    def __init__(
+        self,
+        indices: Sequence[int],
+        contents: Iterator[bytes | ImageError],
+        spec: InputSpec,
+        shape: tuple[int, int, int],
+    ) -> None:
         count = len(indices)
         self.indices = indices
         self.contents = contents
-        self._images = np.zeros((count, *MNIST.shape), np.uint8)
+        self.spec = spec
+        self._images = np.zeros((count, *shape), np.uint8)
+        # Judged before it is brought to another size; mostly it is the very same memory.
+        same = shape == MNIST.shape
+        self._digits = self._images if same else np.zeros((count, *MNIST.shape), np.uint8)
         self._facts = blank_facts(count)
         self._usable = np.ones(count, np.bool_)
         self._failures: dict[int, Failure] = {}
@@ -167,7 +184,8 @@ class _Rows:
 
     def put(self, row: int, digit: Digit) -> None:
         """Set the image of a row, as the network gets it."""
-        self._images[row, 0] = digit.pixels
+        pixels = digit.pixels
+        self._images[row] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         self._facts["treatment"][row] = digit.treatment
         self._facts["ink"][row] = digit.ink
 
@@ -177,12 +195,12 @@ class _Rows:
 
     def put_off(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """Set the image of a row, uint8[28, 28]; :meth:`judge` tells whether to fit it."""
-        self._images[row, 0] = pixels
+        self._digits[row, 0] = pixels
         self._put_off.append(row)
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
         """A copy of the image of a row, uint8[28, 28]."""
-        pixels: NDArray[np.uint8] = self._images[row, 0].copy()
+        pixels: NDArray[np.uint8] = self._digits[row, 0].copy()
         return pixels
 
     def fail(self, row: int, stage: str, message: str) -> None:
@@ -196,9 +214,12 @@ class _Rows:
         unlike: list[int] = []
         for start in range(0, len(self._put_off), JUDGED_AT_ONCE):
             rows = np.array(self._put_off[start : start + JUDGED_AT_ONCE], np.int64)
-            likeness = look_like_mnist(self._images[rows, 0])
+            likeness = look_like_mnist(self._digits[rows, 0])
             self._facts["ink"][rows] = likeness.ink
             unlike += rows[~likeness.mnist].tolist()
+            if self._digits is not self._images:
+                for row in rows[likeness.mnist].tolist():
+                    self._images[row] = placed(self._digits[row, 0], self.spec)
         return unlike
 
     def batch(self, busy: Mapping[str, float]) -> Batch:

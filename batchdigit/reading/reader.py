@@ -22,13 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Batch, join_batches
-from batchdigit.job import Reading
-from batchdigit.reading.dataset import DEFAULT_READING, DigitImages
+from batchdigit.reading.dataset import DigitImages
 from batchdigit.reading.lone_reader import LoneReader
 from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.reading.startup import choose_start_method, one_thread
 from batchdigit.reading.workers import OpenWorkers, Plan, WorkerDied, Workers
-from batchdigit.sources.base import Source
 from batchdigit.system.processes import check_left_behind
 from batchdigit.system.signals import signals_blocked, signals_held
 
@@ -39,8 +37,9 @@ class Reader:
     A context manager. Entering it starts the worker processes, so that they read while the caller
     loads its model, and before the caller starts threads of its own. Leaving it ends them.
 
-    ``workers`` 0 reads in this process. A source that can only be read through is read by at most
-    one process. ``places``, int64[N] ascending, are the positions in the source to read; None means
+    ``images`` are those of a source, and how to read them. ``workers`` 0 reads in this process. A
+    source that can only be read through is read by at most one process. ``places``, int64[N]
+    ascending, are the positions in the source to read; None means
     all. ``open_workers`` says which kind of forks read; worker processes that begin afresh are our
     own.
 
@@ -51,20 +50,20 @@ class Reader:
 
     def __init__(
         self,
-        source: Source,
+        images: DigitImages,
         *,
         batch_size: int,
         workers: int,
-        reading: Reading = DEFAULT_READING,
         places: NDArray[np.int64] | None = None,
         open_workers: OpenWorkers = PipeWorkers,
     ) -> None:
         self.batch_size = batch_size
-        self.workers = workers if source.random_access else min(workers, 1)
-        self.start_method = choose_start_method(reading.start_method) if workers else None
-        self._dataset = DigitImages(source, reading)
-        places = np.arange(len(source)) if places is None else places
-        self._all = Plan(places, batch_size, range(math.ceil(len(places) / batch_size)))
+        self.workers = workers if images.source.random_access else min(workers, 1)
+        self.start_method = choose_start_method(images.reading.start_method) if workers else None
+        self._dataset = images
+        places = np.arange(len(images)) if places is None else places
+        numbers = range(math.ceil(len(places) / batch_size))
+        self._all = Plan(places, batch_size, numbers, math.prod(images.shape))
         # PyTorch's begin afresh by way of the main module of the user's program.
         forked = self.start_method == "fork" or sys.platform == "win32"
         self._open_workers = open_workers if forked else PipeWorkers

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.batches import Batch
-from batchdigit.models.spec import MNIST
 from batchdigit.reading.clocks import FileClocks
 
 BYTES_AHEAD = 8 << 20  # of pixels, in all processes together
-BYTES_OF_AN_IMAGE = MNIST.channels * MNIST.size**2
 MIN_AHEAD, MAX_AHEAD = 2, 64  # batches, for each process
 
 
@@ -52,12 +50,14 @@ class Workers(Protocol):
 class Plan:
     """Which batches to read, by number; batch n is the n-th run of ``batch_size`` ``places``.
 
-    ``places``, int64[N] ascending, are positions in a list of images.
+    ``places``, int64[N] ascending, are positions in a list of images, each of which becomes
+    ``image_bytes`` of pixels.
     """
 
     places: NDArray[np.int64]
     batch_size: int
     numbers: Sequence[int]
+    image_bytes: int
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -77,14 +77,14 @@ class Plan:
 
     def share(self, place: int, count: int) -> Plan:
         """The part of the process at ``place`` of ``count``: they take turns."""
-        return Plan(self.places, self.batch_size, self.numbers[place::count])
+        return replace(self, numbers=self.numbers[place::count])
 
     def batches_ahead(self, count: int) -> int:
         """How many batches each of ``count`` processes may have ready, bounded by their bytes.
 
         The network may be busy, or not even loaded, while they read.
         """
-        wanted = BYTES_AHEAD // (self.batch_size * BYTES_OF_AN_IMAGE * count)
+        wanted = BYTES_AHEAD // (self.batch_size * self.image_bytes * count)
         return min(max(wanted, MIN_AHEAD), MAX_AHEAD)
 
 

@@ -21,6 +21,7 @@ from batchdigit.errors import ImageError, SourceError, WorkerError
 from batchdigit.images.fit import fit
 from batchdigit.job import Reading
 from batchdigit.models.spec import MNIST
+from batchdigit.reading.dataset import DigitImages
 from batchdigit.reading.reader import Reader
 from batchdigit.reading.startup import choose_start_method, one_thread, settle_in
 from batchdigit.reading.torch_workers import TorchWorkers
@@ -158,9 +159,8 @@ def _load_folder(data: Path, seed: int, reading: Reading) -> Splits:
 def _read_labelled(source: FolderSource, label: int, reading: Reading) -> Digits:
     images = [torch.empty(0, *MNIST.shape, dtype=torch.uint8)]
     workers = min(available_cores(), len(source) // 1000)
-    with Reader(
-        source, batch_size=256, workers=workers, reading=reading, open_workers=TorchWorkers
-    ) as reader:
+    images_of = DigitImages(source, reading)
+    with Reader(images_of, batch_size=256, workers=workers, open_workers=TorchWorkers) as reader:
         for batch in reader:
             for failure in batch.failures:
                 name = os.fsdecode(source.path(failure.index))

@@ -104,7 +104,7 @@ def placed(strokes: Pixels, random: Generator) -> Pixels:
     if style < 0.16:
         return _boxed(strokes, random)
     if style < 0.5:
-        side = int(random.choice([*[MNIST.size] * 3, 32, 50, 64]))
+        side = int(random.choice([*[MNIST.size[0]] * 3, 32, 50, 64]))
         size = side * random.uniform(0.36, 0.98)
     else:
         side = int(np.exp(random.uniform(np.log(64), np.log(320))))

@@ -9,7 +9,7 @@ import pytest
 from batchdigit.batches import Batch
 from batchdigit.job import Reading
 from batchdigit.reading import lone_reader, pipe_workers, torch_workers
-from batchdigit.reading.dataset import DEFAULT_READING
+from batchdigit.reading.dataset import DEFAULT_READING, DigitImages
 from batchdigit.reading.pipe_workers import PipeWorkers
 from batchdigit.reading.reader import Reader
 from batchdigit.reading.torch_workers import TorchWorkers
@@ -57,7 +57,7 @@ def reader_of(open_workers: OpenWorkers) -> ReaderOf:
         **options: object,
     ) -> Reader:
         reading = replace(reading, start_method=start_method)
-        return Reader(files, reading=reading, **({"open_workers": open_workers} | options))  # type: ignore[arg-type]
+        return Reader(DigitImages(files, reading), **({"open_workers": open_workers} | options))  # type: ignore[arg-type]
 
     return make
 

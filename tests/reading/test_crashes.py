@@ -139,7 +139,7 @@ def test_file_that_ends_a_new_process_costs_itself_only(tmp_path: Path, exact: R
     names = {b"%02d.png" % number: (tmp_path / "a.png").read_bytes() for number in range(20)}
     names |= {b"03.png": b"segfault", b"13.png": b"hang"}
     reading = replace(exact, timeout=2, start_method="spawn")
-    with Reader(DeadlySource(names), batch_size=4, workers=2, reading=reading) as reader:
+    with Reader(DigitImages(DeadlySource(names), reading), batch_size=4, workers=2) as reader:
         batches = list(reader)
     failures = {failure.index: failure.text for batch in batches for failure in batch.failures}
     assert failures == {

@@ -66,7 +66,7 @@ def test_unforeseen_exception_becomes_a_failure(
     def fail(_image: object, _how: str) -> None:
         raise ZeroDivisionError("surprise")
 
-    for function in ("to_model_input", "to_grey"):
+    for function in ("to_model_input", "to_pixels"):
         with monkeypatch.context() as patched:
             patched.setattr(f"batchdigit.reading.dataset.{function}", fail)
             batch = DigitImages(files).__getitems__([0])

@@ -36,9 +36,8 @@ def test_image_that_takes_more_is_one_error_row(
 ) -> None:
     monkeypatch.setattr(dataset, "BYTES_OF_A_PIXEL", 1)
     reading = Reading(max_pixels=64_000_000, max_bytes=10_000_000, start_method="fork")
-    with Reader(
-        images, batch_size=4, workers=2, reading=reading, open_workers=open_workers
-    ) as reader:
+    how = DigitImages(images, reading)
+    with Reader(how, batch_size=4, workers=2, open_workers=open_workers) as reader:
         batches = list(reader)
     (failure,) = (failure for batch in batches for failure in batch.failures)
     assert images.images[failure.index] == b"05-large.png"

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.reading.workers import BYTES_AHEAD, BYTES_OF_AN_IMAGE, Plan, WorkerDied
+from batchdigit.reading.workers import BYTES_AHEAD, Plan, WorkerDied
 
 PLACES = st.lists(st.integers(0, 200), unique=True, max_size=40).map(sorted)
 SIZE = st.integers(1, 9)
+
+
+IMAGE = 784  # bytes
 
 
 def slices(places: list[int], size: int) -> list[list[int]]:
@@ -18,7 +21,7 @@ def slices(places: list[int], size: int) -> list[list[int]]:
 
 
 def plan_of(places: list[int], size: int) -> Plan:
-    return Plan(np.array(places, np.int64), size, range(len(slices(places, size))))
+    return Plan(np.array(places, np.int64), size, range(len(slices(places, size))), IMAGE)
 
 
 @given(PLACES, SIZE)
@@ -44,7 +47,7 @@ def test_processes_take_turns(places: list[int], size: int, count: int) -> None:
 def test_batches_may_be_left_out(places: list[int], size: int, data: st.DataObject) -> None:
     whole = plan_of(places, size)
     numbers = [number for number in range(len(whole)) if data.draw(st.booleans())]
-    plan = Plan(whole.places, size, numbers)
+    plan = Plan(whole.places, size, numbers, IMAGE)
     assert list(plan) == [slices(places, size)[number] for number in numbers]
     assert len(plan) == len(numbers)
 
@@ -54,7 +57,7 @@ def test_what_is_read_ahead_is_bounded_by_its_bytes(size: int, count: int) -> No
     ahead = plan_of(list(range(3)), size).batches_ahead(count)
     assert 2 <= ahead <= 64
     if ahead > 2:
-        assert ahead * count * size * BYTES_OF_AN_IMAGE <= BYTES_AHEAD
+        assert ahead * count * size * IMAGE <= BYTES_AHEAD
 
 
 def test_plan_travels_to_another_process() -> None:

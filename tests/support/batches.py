@@ -39,4 +39,4 @@ class FakeFiles:
 
 
 def plan(batches: int, batch_size: int = 1) -> Plan:
-    return Plan(np.arange(batches * batch_size), batch_size, range(batches))
+    return Plan(np.arange(batches * batch_size), batch_size, range(batches), 784)

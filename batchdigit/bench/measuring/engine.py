@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import multiprocessing
 import os
 import re
@@ -23,7 +24,7 @@ from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measurement import Sample, Setting
 from batchdigit.bench.measuring.probes import do_nothing, in_a_fork, preload, settle, timed_run
 from batchdigit.errors import BatchdigitError, ExitCode
-from batchdigit.job import Job
+from batchdigit.job import Job, declaring
 from batchdigit.sources.folder import FolderSource
 from batchdigit.system.processes import starting_processes
 from batchdigit.system.working_folder import python, starting_elsewhere
@@ -125,6 +126,9 @@ def run_job(job: BenchJob, setting: Setting) -> Job:
         model=job.model,
         class_name=job.class_name,
         key=job.key,
+        network=job.network,
+        network_args=job.network_args,
+        **declaring(job.declaration),
         preprocess=job.preprocess,
         backend=setting.backend,
         device=setting.device,
@@ -138,7 +142,12 @@ def run_job(job: BenchJob, setting: Setting) -> Job:
 
 def _from_anywhere(job: BenchJob) -> BenchJob:
     """The same job for a process that is in another folder than this one."""
-    return replace(job, model=job.model.absolute())
+    network = job.network
+    if network is not None:
+        from batchdigit.networks.naming import NetworkName
+
+        network = str(NetworkName.parse(network).absolute())
+    return replace(job, model=job.model.absolute(), network=network)
 
 
 def run_options(job: BenchJob, setting: Setting) -> list[str]:
@@ -151,9 +160,13 @@ def run_options(job: BenchJob, setting: Setting) -> list[str]:
         options += ["--class-name", job.class_name]
     if job.key is not None:
         options += ["--key", job.key]
-    if job.preprocess != defaults.preprocess:
+    if job.network is not None:
+        options += ["--network", job.network]
+    if job.network_args is not None:
+        options += ["--network-args", json.dumps(job.network_args)]
+    if job.preprocess is not None:
         options += ["--preprocess", job.preprocess]
-    return options
+    return options + job.declaration.words()
 
 
 def run_command(job: BenchJob, setting: Setting) -> str:

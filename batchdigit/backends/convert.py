@@ -1,0 +1,352 @@
+"""Writing a model in another file format, checked before it is published."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from batchdigit.backends.base import Backend
+from batchdigit.backends.onnx_backend import OnnxBackend, OnnxModel
+from batchdigit.backends.opening import Opened, load_model, open_model_file
+from batchdigit.backends.own_model import OwnModel
+from batchdigit.backends.torch_backend import TorchBackend
+from batchdigit.batches import Batch
+from batchdigit.errors import BatchdigitError, UsageError
+from batchdigit.job import Job
+from batchdigit.modelfiles.declaration import Declaration
+from batchdigit.modelfiles.file import ONNX, ModelFile
+from batchdigit.models.checkpoint import Checkpoint, build_model
+from batchdigit.models.described import METADATA
+from batchdigit.models.digits import packaged_digits
+from batchdigit.models.onnx_file import read_onnx_file
+from batchdigit.models.onnx_graph import onnx_model
+from batchdigit.models.onnx_input import with_pixels_as_input
+from batchdigit.models.placing import placed_all
+from batchdigit.models.spec import MNIST, InputSpec
+from batchdigit.models.weights import check_finite, fold_input, read_weights
+from batchdigit.system.paths import as_path
+from batchdigit.system.publish import Publication, writing
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from batchdigit.api import WhichModel
+
+TOLERANCE = 1e-5  # for a probability
+OPSET = 17  # of what PyTorch exports: all that runs ONNX today knows it
+NOISE = 1000  # images
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written; ``checked`` says in words how it was compared with the original.
+
+    ``undeclared`` are the options that the new file still needs: a state dict holds no declaration.
+    """
+
+    path: Path
+    bytes: int
+    format: str
+    kind: str
+    classes: int
+    checked: str
+    undeclared: str = ""
+
+
+def convert_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    **which: Unpack[WhichModel],
+) -> Conversion:
+    """Write the model in ``source`` to ``target``, in the format that its extension names.
+
+    ``.onnx`` takes pixels as they are read, ``images`` uint8[B, C, H, W], light strokes on a dark
+    ground; all that is declared of the input is in its graph, so that it needs no declaration.
+    ``.pt`` or ``.pth`` is a state dict by ``torch.save``, ``.safetensors`` the same in that format.
+    Both keep names, values and precision, and are read again before they are published. A
+    declaration becomes part of the first convolution of the packaged kind of network, in single
+    precision; of any other network, safetensors holds it as metadata, and a state dict not at all.
+
+    ``which`` are keywords of :class:`batchdigit.Job` that say which model is meant and what it
+    takes: ``class_name``, ``key``, ``network``, ``network_args``, ``labels``, ``input_size``,
+    ``channels``, ``range``, ``mean``, ``std``, ``expects``, ``layout``, ``transpose``, ``place``,
+    ``scores``. The new file must give a thousand digits the same labels, and the same
+    probabilities to 1e-5, before it is published.
+
+    Raises UsageError for another extension, and for a declaration that makes no sense,
+    CheckpointError for a source that cannot be used, OutputError where ``target`` cannot be
+    written, or holds something while ``force`` is false, and BatchdigitError where a package is
+    missing or the check fails.
+    """
+    target = as_path("the target", target)
+    if (save := _SAVERS.get(target.suffix.lower())) is None:
+        raise UsageError(
+            f"{target.name!r} does not say which format to write",
+            f"end it in one of {', '.join(_SAVERS)}",
+        )
+    job = Job(source=".", model=source, **which)
+    with Publication(force=force) as publication:
+        handle = publication.create(target)
+        job, file = open_model_file(job)
+        is_onnx = file is not None and file.format == ONNX
+        backend: Backend = OnnxBackend() if is_onnx else TorchBackend("cpu", "fp32")
+        opened = load_model(job, file, backend)
+        written = save(opened, file, target)
+        with writing(target):
+            handle.write(written.data)
+        publication.publish()
+    return Conversion(
+        path=target,
+        bytes=len(written.data),
+        format=target.suffix.lower().removeprefix("."),
+        kind=opened.model.kind,
+        classes=opened.model.classes,
+        checked=written.checked,
+        undeclared=written.undeclared.flags(),
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    data: bytes
+    checked: str
+    undeclared: Declaration = Declaration()
+
+
+def _save_state_dict(opened: Opened, _file: ModelFile | None, target: Path) -> _Written:
+    state, folded = _state(opened)
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    checked = _read_again(opened, state, target, stream.getvalue())
+    undeclared = Declaration() if folded else _declared(opened)
+    return _Written(stream.getvalue(), checked + folded, undeclared)
+
+
+def _save_safetensors(opened: Opened, _file: ModelFile | None, target: Path) -> _Written:
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise _missing("safetensors") from error
+    state, folded = _state(opened)
+    # The transformers library takes a file only if it says that PyTorch made it.
+    metadata = {"format": "pt"} | _metadata(opened, Declaration() if folded else _declared(opened))
+    data = save(state, metadata)
+    return _Written(data, _read_again(opened, state, target, data) + folded)
+
+
+def _save_onnx(opened: Opened, file: ModelFile | None, target: Path) -> _Written:
+    model, spec = opened.model, opened.model.spec
+    output: str | None = None
+    if isinstance(model, Checkpoint):
+        graph = onnx_model(model.weights)
+    elif isinstance(model, OwnModel):
+        graph = _exported(model)
+    else:
+        assert file is not None and isinstance(model, OnnxModel)  # noqa: PT018, S101
+        graph = file.data
+        output = read_onnx_file(file).outputs[model.output].name
+    # The size is in the graph, but how digits get there is not.
+    placing = Declaration(place=spec.place) if spec.place != MNIST.place else Declaration()
+    try:
+        data = with_pixels_as_input(
+            graph, spec, output=output, scores=spec.scores, metadata=_metadata(opened, placing)
+        )
+    except ValueError as error:
+        raise BatchdigitError(f"cannot write {target}: {error}", "nothing was written") from error
+    job = Job(source=".", model=target, labels=opened.job.labels, place=spec.place)
+    again = load_model(job, ModelFile(target, data), OnnxBackend())
+    largest = _largest_difference(opened, again, target)
+    return _Written(
+        data, f"takes pixels as they are, any batch size; within {largest:.0e} on 1000 digits"
+    )
+
+
+def _state(opened: Opened) -> tuple[dict[str, torch.Tensor], str]:
+    """The state dict in the network's order, each tensor with memory of its own.
+
+    What is declared is in the first convolution, where it can be; then it is said how that was
+    compared.
+    """
+    model, folded = opened.model, ""
+    if isinstance(model, OnnxModel):
+        raise UsageError(
+            f"{opened.job.model} is an ONNX file, from which only ONNX can be written",
+            "end the target in .onnx",
+        )
+    if isinstance(model, OwnModel):
+        own = model.module.state_dict()
+        return {name: _apart(tensor) for name, tensor in own.items() if _is_tensor(tensor)}, ""
+    if _declared(opened).given() and not model.spec.transpose:
+        opened, folded = _fold(opened)
+        model = opened.model
+    assert isinstance(model, Checkpoint)  # noqa: S101
+    names = [name for name in model.model.state_dict() if name in model.state]
+    return {name: _apart(model.state[name]) for name in names}, folded
+
+
+def _apart(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().clone()
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _fold(opened: Opened) -> tuple[Opened, str]:
+    """The same network for pixels from 0 to 1, and in words how it was compared with the other."""
+    checkpoint = opened.model
+    assert isinstance(checkpoint, Checkpoint)  # noqa: S101
+    weights = fold_input(checkpoint.weights)
+    check_finite(weights.path, weights.single)
+    folded = replace(opened, model=Checkpoint(build_model(weights), weights))
+    largest = _largest_difference(opened, folded, opened.job.model)
+    return folded, (
+        "; what is declared of the input is in the first convolution, within "
+        f"{largest:.0e} on 1000 digits and {NOISE} random images"
+    )
+
+
+def _read_again(
+    opened: Opened, state: Mapping[str, torch.Tensor], target: Path, data: bytes
+) -> str:
+    """Compare what was written with ``state``, and say so."""
+    model = opened.model
+    file = ModelFile(target, data)
+    if isinstance(model, OwnModel):
+        again = load_model(replace(opened.job, model=target), file, opened.backend)
+        _largest_difference(opened, again, target)
+        assert isinstance(again.model, OwnModel)  # noqa: S101
+        found: Mapping[str, torch.Tensor] = again.model.module.state_dict()
+    else:
+        found = Checkpoint(build_model(weights := read_weights(file)), weights).state
+    same = found.keys() == state.keys() and all(
+        found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+        for name, tensor in state.items()
+    )
+    if not same:
+        raise BatchdigitError(
+            f"{target} would not hold the same weights", "please report this as a bug"
+        )
+    return f"{len(state)} tensors, read again and equal"
+
+
+def _exported(model: OwnModel) -> bytes:
+    """A network of the user's as PyTorch exports it, its scores alone."""
+    import warnings
+
+    pixels = model.spec.prepare(torch.zeros(1, *model.spec.shape)).contiguous()
+    stream = io.BytesIO()
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # of its own deprecation, and of shapes it traces
+            torch.onnx.export(
+                _Scores(model).eval(),  # or it would leave the network in training
+                (pixels,),
+                stream,  # type: ignore[arg-type]  # it says no streams, and takes them
+                input_names=["input"],
+                output_names=["scores"],
+                dynamic_axes={"input": {0: "batch"}, "scores": {0: "batch"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except Exception as error:  # whatever the exporter and the user's code raise
+        why = model.explain(error) or f"{type(error).__name__}: {error}"
+        raise BatchdigitError(
+            f"PyTorch cannot write the network {model.name} as ONNX: {why}",
+            "write it as .safetensors, or export it by torch.onnx.export yourself",
+        ) from error
+    return stream.getvalue()
+
+
+class _Scores(torch.nn.Module):
+    """A network that gives nothing but the scores [B, K]."""
+
+    def __init__(self, model: OwnModel) -> None:
+        super().__init__()
+        self.module = model.module
+        self._way = model.output.way
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        part: Any = self.module(pixels)
+        for step in self._way:
+            part = part[step]
+        scores: torch.Tensor = part.flatten(1)
+        return scores
+
+
+def _declared(opened: Opened) -> Declaration:
+    """What is declared beyond what every model has, and beyond what is found out."""
+    spec = replace(opened.model.spec.declaration, scores=opened.job.scores)
+    return spec.without(InputSpec().declaration)
+
+
+def _metadata(opened: Opened, declaration: Declaration) -> dict[str, str]:
+    """What a file says of its model, so that nobody need say it again."""
+    said: dict[str, Any] = {}
+    if given := declaration.given():
+        said["input"] = given
+    if opened.job.labels:
+        said["labels"] = opened.job.labels
+    return {METADATA: json.dumps(said)} if said else {}
+
+
+def _largest_difference(one: Opened, other: Opened, target: Path) -> float:
+    """The largest difference in probability on known digits, and for one network on noise.
+
+    Raises BatchdigitError if a label differs or the difference is more than TOLERANCE.
+    """
+    digits = packaged_digits()
+    random = np.random.default_rng(0).integers(0, 256, (NOISE, *MNIST.shape), dtype=np.uint8)
+    sets = [digits, random] if isinstance(other.model, Checkpoint) else [digits]
+    largest = 0.0
+    for images in sets:
+        ours, theirs = _probabilities(one, images), _probabilities(other, images)
+        if ours.shape != theirs.shape:
+            raise BatchdigitError(f"{target} would have other classes", _NOTHING)
+        largest = max(largest, float(abs(ours - theirs).max()))
+        if images is digits and (ours.argmax(axis=1) != theirs.argmax(axis=1)).any():
+            raise BatchdigitError(f"{target} would give other labels", _NOTHING)
+    if not largest <= TOLERANCE:
+        raise BatchdigitError(
+            f"{target} would differ from {one.job.model} by up to {largest:.1e}", _NOTHING
+        )
+    return largest
+
+
+_NOTHING = "nothing was written; see that what is declared is what it was trained with"
+
+
+def _probabilities(opened: Opened, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32[N, K] in the order of the classes."""
+    model = opened.model
+    batch = Batch.of(placed_all(images, model.spec))
+    (found,) = opened.backend.predictor(model, model.classes).predict([batch])
+    probs = np.zeros((len(images), model.classes), np.float32)
+    np.put_along_axis(probs, found.labels, found.probs, axis=1)
+    return probs
+
+
+def _missing(packages: str) -> BatchdigitError:
+    return BatchdigitError(
+        f"writing this format needs packages that are not installed ({packages})",
+        f"pip install {packages}",
+    )
+
+
+_SAVERS = {
+    ".pt": _save_state_dict,
+    ".pth": _save_state_dict,
+    ".safetensors": _save_safetensors,
+    ".onnx": _save_onnx,
+}

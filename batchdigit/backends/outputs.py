@@ -1,0 +1,120 @@
+"""What a network of any origin gives back, and which of it are the scores of the classes.
+
+The same code serves numpy arrays and torch tensors. B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.models.spec import MNIST
+from batchdigit.models.statedict import MAX_CLASSES, few
+
+MAX_NESTING = 3  # of tuples and dictionaries
+SUM_TOLERANCE = 1e-3  # of probabilities in half precision
+
+Way = tuple[int | str, ...]  # to a part of what a network returns; empty for all of it
+
+
+class OutputError(ValueError):
+    """What a network returns has no scores of classes, in words."""
+
+
+class Output(NamedTuple):
+    """Where the scores are in what a network returns, and how many classes they are of."""
+
+    way: Way
+    classes: int
+
+
+def choose_output(outputs: Any, count: int, labels: int = 0) -> Output:
+    """Which part of ``outputs`` for ``count`` images are the scores [B, K].
+
+    Of several, that of ``labels`` classes counts, if so many are named, or that of ten, or the
+    only one. Where several are of the same size, the first counts. Raises OutputError.
+    """
+    parts = list(_parts(outputs))
+    found = {way: classes for way, part in parts if (classes := _classes(part, count))}
+    if not found:
+        shapes = few(str(list(part.shape)) for _, part in parts) or type(outputs).__name__
+        raise OutputError(f"returns {shapes} for {count} images, not [{count}, classes]")
+    wanted = labels or MNIST.classes
+    if way := next((way for way, classes in found.items() if classes == wanted), None):
+        return Output(way, wanted)
+    if () in found or len(set(found.values())) == 1:
+        return Output(next(iter(found)), next(iter(found.values())))
+    shapes = few(f"[{count}, {classes}]" for classes in found.values())
+    raise OutputError(f"returns {shapes}, and nobody says which of them are the classes")
+
+
+def _parts(outputs: Any, way: Way = ()) -> Iterator[tuple[Way, Any]]:
+    if hasattr(outputs, "shape"):
+        yield way, outputs
+    elif isinstance(outputs, Mapping) and len(way) < MAX_NESTING:
+        for name, part in outputs.items():
+            yield from _parts(part, (*way, name))
+    elif isinstance(outputs, list | tuple) and len(way) < MAX_NESTING:
+        for place, part in enumerate(outputs):
+            yield from _parts(part, (*way, place))
+
+
+def _classes(part: Any, count: int) -> int:
+    """K of scores [B, K] or [B, K, 1, 1]; of one image also [K]. 0 for anything else."""
+    shape = tuple(part.shape)
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 1 and count == 1:
+        shape = (1, *shape)
+    fits = len(shape) == 2 and shape[0] == count and 1 <= shape[1] <= MAX_CLASSES
+    return int(shape[1]) if fits else 0
+
+
+def scores_in(outputs: Any, output: Output, count: int) -> Any:
+    """The scores [B, K] of ``count`` images. Raises OutputError unless there is one row for each.
+
+    A ``view(-1, 784)`` in a network can turn images into another number of rows.
+    """
+    part = outputs
+    try:
+        for step in output.way:
+            part = part[step]
+        classes = _classes(part, count)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise OutputError("returns something else than for the first images") from error
+    if classes != output.classes:
+        raise OutputError(
+            f"returns {list(part.shape)} for {count} images, not [{count}, {output.classes}]"
+        )
+    return part.reshape(count, classes)
+
+
+def kind_of_scores(scores_BK: NDArray[np.float32]) -> str:
+    """``logits``, ``probabilities`` or ``log-probabilities``, by what they look like.
+
+    Numbers from 0 to 1 count as probabilities even if they don't add up to 1, as those of one
+    sigmoid for each class don't.
+    """
+    scores = scores_BK.astype(np.float64)
+    if scores.min() >= 0 and scores.max() <= 1 + SUM_TOLERANCE:
+        return "probabilities"
+    if scores.max() <= SUM_TOLERANCE and adds_up(np.exp(scores)):
+        return "log-probabilities"
+    return "logits"
+
+
+def adds_up(probs_BK: NDArray[Any]) -> bool:
+    """Whether the probabilities of each image add up to 1."""
+    return bool((abs(probs_BK.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
+
+
+def to_probabilities(
+    scores_BK: Any, scores: str, softmax: Callable[[Any], Any], exp: Callable[[Any], Any]
+) -> Any:
+    """Probabilities [B, K] of scores of that kind; those that are some stay as they are."""
+    if scores == "logits":
+        return softmax(scores_BK)
+    return exp(scores_BK) if scores == "log-probabilities" else scores_BK

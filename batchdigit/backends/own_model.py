@@ -1,0 +1,216 @@
+"""A user's own network in PyTorch: his class with the weights of a file, or a module in memory."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from batchdigit.backends.outputs import Output
+from batchdigit.backends.trying import Tried, takes_other, try_network
+from batchdigit.errors import BatchdigitError, CheckpointError, UsageError
+from batchdigit.job import Job
+from batchdigit.modelfiles.file import ONNX, ModelFile
+from batchdigit.models.checkpoint import tensors_of
+from batchdigit.models.spec import InputSpec
+from batchdigit.models.wanted import Wanted
+from batchdigit.models.weights import Weights, read_weights
+from batchdigit.networks.load import OwnNetwork, load_network
+from batchdigit.networks.naming import NetworkName
+
+Explain = Callable[[BaseException], str | None]
+"""What an exception of the user's code means, in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A network that is the user's own, in ``eval()`` mode on the CPU, and where it comes from.
+
+    ``output`` says where in what it returns the scores are; ``spec`` what kind of scores.
+    ``adds_up`` says whether its probabilities do. ``source`` is the SHA-256 of its code, or empty.
+    """
+
+    module: torch.nn.Module
+    spec: InputSpec
+    output: Output
+    adds_up: bool
+    name: str
+    sha256: str
+    source: str
+    kind: str
+    format: str
+    explain: Explain
+    key: str = ""
+    unknown: tuple[str, ...] = ()
+    carried: None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+        return self.spec.classes
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others: weights, code, and which of several models in the file."""
+        return " ".join(filter(None, [self.sha256, self.source, self.key]))
+
+
+def own_model(file: ModelFile | None, job: Job) -> OwnModel:
+    """The network that ``job`` names, with the weights in ``file``; or the module that it holds.
+
+    Raises CheckpointError, or UsageError where the options make no sense.
+    """
+    spec = InputSpec.declared(job.declaration)
+    if file is None:
+        model = _in_memory(job.module, spec)
+    else:
+        if file.format == ONNX:
+            raise UsageError(
+                f"{file.path} is an ONNX file, which holds its own network", "leave --network off"
+            )
+        name = NetworkName.parse(job.network or "")
+        network = load_network(name, job.network_args)
+        model = _with_weights(network, file, job, spec)
+    tried = _tried(model, len(job.labels))
+    found = replace(spec, scores=tried.scores, classes=tried.output.classes)
+    return replace(model, spec=found, output=tried.output, adds_up=tried.adds_up)
+
+
+def wanted_by(job: Job) -> Wanted:
+    """The state dict that the network of ``job`` takes. Raises CheckpointError or UsageError."""
+    network = load_network(NetworkName.parse(job.network or ""), job.network_args)
+    return _wanted(network, InputSpec.declared(job.declaration))
+
+
+def _with_weights(network: OwnNetwork, file: ModelFile, job: Job, spec: InputSpec) -> OwnModel:
+    wanted = _wanted(network, spec)
+    weights = read_weights(file, job.class_name, job.key, wanted)
+    try:
+        network.module.load_state_dict(tensors_of(weights), strict=False)
+    except Exception as error:  # whatever hooks of the user's raise
+        raise file.refusal(
+            f"does not go into {wanted.title}: {network.explain(error) or error}",
+            "give the class that it was saved from",
+        ) from error
+    return _model(network.module, spec, weights, network)
+
+
+def _model(
+    module: torch.nn.Module, spec: InputSpec, weights: Weights, network: OwnNetwork
+) -> OwnModel:
+    return OwnModel(
+        module=module,
+        spec=spec,
+        output=Output((), spec.classes),
+        adds_up=True,
+        name=network.name,
+        sha256=weights.sha256,
+        source=network.sha256,
+        kind=weights.kind,
+        format=weights.format,
+        explain=network.explain,
+        key=weights.key,
+        unknown=weights.unknown,
+    )
+
+
+def _wanted(network: OwnNetwork, spec: InputSpec) -> Wanted:
+    """What the state dict of a network is like."""
+    module = network.module
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(map(torch.nn.parameter.is_lazy, tensors)):  # which get their shapes from an image
+        pixels = torch.zeros(2, *spec.shape)
+        try:
+            with torch.inference_mode():
+                module(spec.prepare(pixels))
+        except Exception as error:
+            raise CheckpointError(
+                f"the network {network.name} {network.explain(error) or error}",
+                "its lazy layers take their sizes from an image, so declare the input by "
+                "--input-size, --channels, --layout",
+            ) from error
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in module.state_dict().items()
+        if isinstance(value, torch.Tensor)
+    }
+    if not shapes:
+        raise CheckpointError(
+            f"the network {network.name} has no weights to load", "name the class of the model"
+        )
+    return Wanted(f"the network {network.name}", shapes)
+
+
+def _in_memory(module: Any, spec: InputSpec) -> OwnModel:
+    name = type(module).__name__
+    try:
+        own = copy.deepcopy(module).cpu().float().eval().requires_grad_(requires_grad=False)
+        state = own.state_dict()
+    except Exception as error:
+        raise CheckpointError(
+            f"the module {name} cannot be copied: {type(error).__name__}: {error}",
+            "save its state_dict(), and give that file and --network",
+        ) from error
+    return OwnModel(
+        module=own,
+        spec=spec,
+        output=Output((), spec.classes),
+        adds_up=True,
+        name=name,
+        sha256=_digest(state),
+        source=hashlib.sha256(repr(own).encode()).hexdigest(),
+        kind=f"module {type(module).__module__}.{type(module).__qualname__}",
+        format="in memory",
+        explain=lambda _error: None,
+    )
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.contiguous().view(torch.uint8).numpy().tobytes() if value.dim()
+                          else str(value.item()).encode())  # fmt: skip
+    return digest.hexdigest()
+
+
+def _tried(model: OwnModel, labels: int) -> Tried:
+    def forward(images: NDArray[np.uint8], spec: InputSpec = model.spec) -> Any:
+        with torch.inference_mode():
+            return _to_cpu(model.module(spec.prepare(torch.from_numpy(images).float())))
+
+    def runs(spec: InputSpec) -> bool:
+        try:
+            forward(np.zeros((2, 1, *spec.plane), np.uint8), spec)
+        except Exception:  # noqa: BLE001  (whatever the user's code raises)
+            return False
+        return True
+
+    try:
+        return try_network(forward, model.spec, model.name, labels)
+    except BatchdigitError:
+        raise
+    except Exception as error:
+        said = model.explain(error) or f"{type(error).__name__}: {error}"
+        shape = list(model.spec.prepare(torch.zeros(1, *model.spec.shape)).shape[1:])
+        problem = f"the network {model.name} cannot take images of {shape}: {said}"
+        raise takes_other(problem, runs, model.spec) from error
+
+
+def _to_cpu(outputs: Any) -> Any:
+    """The same, its tensors as single precision in main memory."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.detach().float().cpu()
+    if isinstance(outputs, Mapping):
+        return {name: _to_cpu(part) for name, part in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return [_to_cpu(part) for part in outputs]
+    return outputs

@@ -1,0 +1,143 @@
+"""Trying a user's own network on known digits, before any image is read.
+
+What it returns is found out, and what makes its answers worthless is an error: no row for each
+image, numbers that are not finite, answers that change from one time to the next or with the other
+images of a batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchdigit.backends.outputs import (
+    Output,
+    OutputError,
+    adds_up,
+    choose_output,
+    kind_of_scores,
+    scores_in,
+)
+from batchdigit.errors import CheckpointError
+from batchdigit.modelfiles.declaration import LAYOUTS, Declaration
+from batchdigit.models.digits import packaged_digits
+from batchdigit.models.placing import placed_all
+from batchdigit.models.spec import InputSpec
+
+COUNT = 20  # digits
+SAME = 1e-3  # of the largest score: rounding differs with the size of a batch, but by less
+SIZES = (28, 32, 64, 224)  # that are tried where the declared one does not fit
+MAX_REMEDIES = 2
+
+Forward = Callable[[NDArray[np.uint8]], Any]
+"""What a network returns for images uint8[B, 1, H, W], its arrays in main memory."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a network was found to return.
+
+    ``scores`` are what they look like, if nobody declared it. ``adds_up`` says whether the
+    probabilities of an image add up to 1.
+    """
+
+    output: Output
+    scores: str
+    adds_up: bool
+
+
+class TakesOtherError(CheckpointError):
+    """A network that does not take images as declared; it does take those of ``specs``."""
+
+    def __init__(self, problem: str, remedy: str, specs: Sequence[InputSpec]) -> None:
+        super().__init__(problem, remedy)
+        self.specs = specs
+
+
+def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -> Tried:
+    """What the network called ``name`` returns for known digits, given to it as ``spec`` says.
+
+    ``labels`` is how many classes have a name, 0 if none has. Raises CheckpointError.
+    """
+    images = placed_all(packaged_digits()[:COUNT], spec)
+    try:
+        outputs = forward(images)
+        output = choose_output(outputs, len(images), labels)
+        scores_BK = _array(scores_in(outputs, output, len(images)))
+        _check_finite(scores_BK, name)
+        again_BK = _array(scores_in(forward(images), output, len(images)))
+        parts = [
+            _array(scores_in(forward(part), output, len(part)))
+            for part in np.split(images, [1, COUNT // 2])
+        ]
+    except OutputError as error:
+        raise CheckpointError(f"the network {name} {error}", _ROWS) from error
+    if _differ(scores_BK, again_BK):
+        raise CheckpointError(
+            f"the network {name} answers differently each time, even in eval()",
+            "let its dropout and noise end with training: F.dropout(x, training=self.training)",
+        )
+    if _differ(scores_BK, np.concatenate(parts)):
+        raise CheckpointError(
+            f"the answers of the network {name} depend on the other images in a batch, even in "
+            "eval()",
+            "let its BatchNorm use what it learnt, and keep images apart in forward()",
+        )
+    kind = kind_of_scores(scores_BK) if spec.scores == "auto" else spec.scores
+    whole = kind != "probabilities" or adds_up(scores_BK)
+    return Tried(output, kind, whole)
+
+
+_ROWS = "let forward() return the scores of each image, [images, classes], alone or in a tuple"
+
+
+def _check_finite(scores_BK: NDArray[Any], name: str) -> None:
+    if not np.isfinite(scores_BK).all():
+        raise CheckpointError(
+            f"the network {name} gives numbers that are not finite for known digits",
+            "check its weights, and that --range, --mean and --std are those of its training",
+        )
+
+
+def _differ(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return bool(abs(one - other).max() > SAME * max(1.0, abs(one).max()))
+
+
+def _array(part: Any) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = np.asarray(part).astype(np.float32)
+    return array
+
+
+def takes_other(
+    problem: str, runs: Callable[[InputSpec], bool], spec: InputSpec
+) -> TakesOtherError:
+    """The error for a network that does not take images as ``spec`` says.
+
+    ``runs`` says whether it takes others. Those that change least come first.
+    """
+    found = list(itertools.islice(filter(runs, _others(spec)), MAX_REMEDIES))
+    better = [other.declaration.without(spec.declaration).flags() for other in found]
+    remedy = f"it does with {' or '.join(better)}" if better else "declare its input"
+    return TakesOtherError(problem, remedy, found)
+
+
+def _others(spec: InputSpec) -> Iterator[InputSpec]:
+    sizes = dict.fromkeys([spec.size, *((side, side) for side in SIZES)])
+    channels = dict.fromkeys([spec.channels, 1, 3])
+    layouts = dict.fromkeys([spec.layout, *LAYOUTS])
+    changes = [
+        {"size": size, "channels": count, "layout": layout}
+        for size, count, layout in itertools.product(sizes, channels, layouts)
+    ]
+    now = {name: getattr(spec, name) for name in ("size", "channels", "layout")}
+    for change in sorted(changes, key=lambda one: sum(one[name] != now[name] for name in now)):
+        if change != now and not (change["layout"] == "nhw" and change["channels"] == 3):
+            given = spec.declaration.given() | change
+            if len(given["mean"]) != 1 and len(given["mean"]) != change["channels"]:
+                given |= {"mean": spec.mean[:1], "std": spec.std[:1]}
+            yield replace(InputSpec.declared(Declaration(**given)), classes=spec.classes)

@@ -1,0 +1,1 @@
+"""Networks of the user's own: their code, of which only what defines something runs."""

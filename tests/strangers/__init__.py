@@ -1,0 +1,1 @@
+"""Networks that strangers published, and how their authors use them."""
