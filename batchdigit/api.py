@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, Ty
 
 from batchdigit import pipeline
 from batchdigit.batches import Predictions
-from batchdigit.job import Job, declaring
+from batchdigit.job import Job
+from batchdigit.modelfiles.declaration import declaring
 from batchdigit.reports.dataframe import data_frame
 from batchdigit.reports.table import Tabulator
 from batchdigit.system.paths import AnyPath, Sources

@@ -99,9 +99,8 @@ def _taken(images: Batch | Predictions, rows: Any) -> dict[str, Any]:
 
 def _joined(parts: Sequence[Batch] | Sequence[Predictions]) -> dict[str, Any]:
     some = [part for part in parts if len(part)] or parts[:1]  # no images have any size
-    return {
-        name: np.concatenate([getattr(part, name) for part in some]) for name in parts[0].PER_IMAGE
-    }
+    names = parts[0].PER_IMAGE
+    return {name: np.concatenate([getattr(part, name) for part in some]) for name in names}
 
 
 @dataclass(frozen=True, eq=False)

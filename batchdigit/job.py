@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
-from batchdigit.modelfiles.declaration import GIVEN_AS, Declaration
+from batchdigit.modelfiles.declaration import DECLARED, GIVEN_AS, Declaration, declaring
 from batchdigit.places import STDOUT
 from batchdigit.system.given import settle_types
 from batchdigit.system.paths import as_path, path_text
@@ -40,9 +40,6 @@ MAX_PIXELS = 100_000_000
 TIMEOUT = 20.0  # seconds
 REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
 
-
-DECLARED = {name: "input_size" if name == "size" else name for name in GIVEN_AS}
-"""The field of a job for each thing that may be declared of a network."""
 
 MAX_GONE = Tolerance(percent=Decimal(50))
 
@@ -279,11 +276,6 @@ class Job(Resuming, Reporting, Computing, Reading):
     def reading(self) -> Reading:
         """The options of reading alone, for worker processes."""
         return Reading(**{part.name: getattr(self, part.name) for part in fields(Reading)})
-
-
-def declaring(declaration: Declaration) -> dict[str, Any]:
-    """The fields of a job that say what a declaration says."""
-    return {DECLARED[name]: value for name, value in declaration.given().items()}
 
 
 def check_device_name(option: str, name: str) -> None:

@@ -10,27 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from batchdigit.backends.base import Backend
+from batchdigit.backends.export import exported
 from batchdigit.backends.onnx_backend import OnnxBackend, OnnxModel
 from batchdigit.backends.opening import Opened, load_model, open_model_file
 from batchdigit.backends.own_model import OwnModel
+from batchdigit.backends.sameness import NOISE, NOTHING, largest_difference
 from batchdigit.backends.torch_backend import TorchBackend
-from batchdigit.batches import Batch
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.job import Job
 from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.checkpoint import Checkpoint, build_model
 from batchdigit.models.described import METADATA
-from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_file import read_onnx_file
 from batchdigit.models.onnx_graph import onnx_model
 from batchdigit.models.onnx_input import with_pixels_as_input
-from batchdigit.models.placing import placed_all
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.weights import check_finite, fold_input, read_weights
 from batchdigit.system.paths import as_path
@@ -40,10 +37,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from batchdigit.api import WhichModel
-
-TOLERANCE = 1e-5  # for a probability
-OPSET = 17  # of what PyTorch exports: all that runs ONNX today knows it
-NOISE = 1000  # images
 
 
 @dataclass(frozen=True)
@@ -151,7 +144,7 @@ def _save_onnx(opened: Opened, file: ModelFile | None, target: Path) -> _Written
     if isinstance(model, Checkpoint):
         graph = onnx_model(model.weights)
     elif isinstance(model, OwnModel):
-        graph = _exported(model)
+        graph = exported(model)
     else:
         assert file is not None and isinstance(model, OnnxModel)  # noqa: PT018, S101
         graph = file.data
@@ -163,10 +156,10 @@ def _save_onnx(opened: Opened, file: ModelFile | None, target: Path) -> _Written
             graph, spec, output=output, scores=spec.scores, metadata=_metadata(opened, placing)
         )
     except ValueError as error:
-        raise BatchdigitError(f"cannot write {target}: {error}", "nothing was written") from error
+        raise BatchdigitError(f"cannot write {target}: {error}", NOTHING) from error
     job = Job(source=".", model=target, labels=opened.job.labels, place=spec.place)
     again = load_model(job, ModelFile(target, data), OnnxBackend())
-    largest = _largest_difference(opened, again, target)
+    largest = largest_difference(opened, again, target)
     return _Written(
         data, f"takes pixels as they are, any batch size; within {largest:.0e} on 1000 digits"
     )
@@ -210,7 +203,7 @@ def _fold(opened: Opened) -> tuple[Opened, str]:
     weights = fold_input(checkpoint.weights)
     check_finite(weights.path, weights.single)
     folded = replace(opened, model=Checkpoint(build_model(weights), weights))
-    largest = _largest_difference(opened, folded, opened.job.model)
+    largest = largest_difference(opened, folded, opened.job.model)
     return folded, (
         "; what is declared of the input is in the first convolution, within "
         f"{largest:.0e} on 1000 digits and {NOISE} random images"
@@ -225,7 +218,7 @@ def _read_again(
     file = ModelFile(target, data)
     if isinstance(model, OwnModel):
         again = load_model(replace(opened.job, model=target), file, opened.backend)
-        _largest_difference(opened, again, target)
+        largest_difference(opened, again, target)
         assert isinstance(again.model, OwnModel)  # noqa: S101
         found: Mapping[str, torch.Tensor] = again.model.module.state_dict()
     else:
@@ -239,50 +232,6 @@ def _read_again(
             f"{target} would not hold the same weights", "please report this as a bug"
         )
     return f"{len(state)} tensors, read again and equal"
-
-
-def _exported(model: OwnModel) -> bytes:
-    """A network of the user's as PyTorch exports it, its scores alone."""
-    import warnings
-
-    pixels = model.spec.prepare(torch.zeros(1, *model.spec.shape)).contiguous()
-    stream = io.BytesIO()
-    try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # of its own deprecation, and of shapes it traces
-            torch.onnx.export(
-                _Scores(model).eval(),  # or it would leave the network in training
-                (pixels,),
-                stream,  # type: ignore[arg-type]  # it says no streams, and takes them
-                input_names=["input"],
-                output_names=["scores"],
-                dynamic_axes={"input": {0: "batch"}, "scores": {0: "batch"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-    except Exception as error:  # whatever the exporter and the user's code raise
-        why = model.explain(error) or f"{type(error).__name__}: {error}"
-        raise BatchdigitError(
-            f"PyTorch cannot write the network {model.name} as ONNX: {why}",
-            "write it as .safetensors, or export it by torch.onnx.export yourself",
-        ) from error
-    return stream.getvalue()
-
-
-class _Scores(torch.nn.Module):
-    """A network that gives nothing but the scores [B, K]."""
-
-    def __init__(self, model: OwnModel) -> None:
-        super().__init__()
-        self.module = model.module
-        self._way = model.output.way
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        part: Any = self.module(pixels)
-        for step in self._way:
-            part = part[step]
-        scores: torch.Tensor = part.flatten(1)
-        return scores
 
 
 def _declared(opened: Opened) -> Declaration:
@@ -299,42 +248,6 @@ def _metadata(opened: Opened, declaration: Declaration) -> dict[str, str]:
     if opened.job.labels:
         said["labels"] = opened.job.labels
     return {METADATA: json.dumps(said)} if said else {}
-
-
-def _largest_difference(one: Opened, other: Opened, target: Path) -> float:
-    """The largest difference in probability on known digits, and for one network on noise.
-
-    Raises BatchdigitError if a label differs or the difference is more than TOLERANCE.
-    """
-    digits = packaged_digits()
-    random = np.random.default_rng(0).integers(0, 256, (NOISE, *MNIST.shape), dtype=np.uint8)
-    sets = [digits, random] if isinstance(other.model, Checkpoint) else [digits]
-    largest = 0.0
-    for images in sets:
-        ours, theirs = _probabilities(one, images), _probabilities(other, images)
-        if ours.shape != theirs.shape:
-            raise BatchdigitError(f"{target} would have other classes", _NOTHING)
-        largest = max(largest, float(abs(ours - theirs).max()))
-        if images is digits and (ours.argmax(axis=1) != theirs.argmax(axis=1)).any():
-            raise BatchdigitError(f"{target} would give other labels", _NOTHING)
-    if not largest <= TOLERANCE:
-        raise BatchdigitError(
-            f"{target} would differ from {one.job.model} by up to {largest:.1e}", _NOTHING
-        )
-    return largest
-
-
-_NOTHING = "nothing was written; see that what is declared is what it was trained with"
-
-
-def _probabilities(opened: Opened, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """float32[N, K] in the order of the classes."""
-    model = opened.model
-    batch = Batch.of(placed_all(images, model.spec))
-    (found,) = opened.backend.predictor(model, model.classes).predict([batch])
-    probs = np.zeros((len(images), model.classes), np.float32)
-    np.put_along_axis(probs, found.labels, found.probs, axis=1)
-    return probs
 
 
 def _missing(packages: str) -> BatchdigitError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,29 +22,48 @@ from batchdigit.modelfiles.declaration import PLACES, POLARITIES, Declaration
 from batchdigit.models.placing import placed_all
 from batchdigit.models.spec import MNIST, InputSpec
 
-# Declarations are tried on few images first; so many of them stay for so many images more.
-ROUNDS = ((30, 8), (100, 4), (300, 2))
+# Declarations are tried on few images first; at most so many of them on more. Most of a thousand
+# tries are over after thirty images.
+FEW, MANY = (30, 16), (100, 8)
 PART = 15  # images
 SECONDS = 15.0  # that trying many declarations may take; a large network is tried on fewer images
 LEAST = 10  # images: fewer say nothing
 LEAST_LIKELY = 1e-6  # that a probability counts as
+# What tells two declarations apart: this many deviations between the numbers of images that they
+# read wrong, or that share of the likelihood.
+DEVIATIONS, LIKELIHOODS = 1.5, 1.5
 
-_MNIST = ((0.1307,), (0.3081,))
-NUMBERS: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...] = (
-    ("0-1", (0.0,), (1.0,)),  # ToTensor() alone
+MARGIN = 0.01  # of the likelihood
+
+Numbers = tuple[str, tuple[float, ...], tuple[float, ...]]
+
+_PLAIN = (0.0,), (1.0,)
+_MNIST = (0.1307,), (0.3081,)
+_HALF = (0.5,), (0.5,)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201)
+GREY: tuple[Numbers, ...] = (
+    ("0-1", *_PLAIN),  # ToTensor() alone
     ("0-1", *_MNIST),  # MNIST's own, of PyTorch's example
-    ("0-1", (0.5,), (0.5,)),
-    ("0-255", (0.0,), (1.0,)),
-    ("0-255", *_MNIST),  # Normalize without ToTensor
-    ("0-1", (0.286,), (0.353,)),  # of Fashion-MNIST
+    ("0-1", *_HALF),
+    ("0-255", *_PLAIN),
     ("0-1", (0.1736,), (0.3317,)),  # of EMNIST's letters and digits
-    ("0-1", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # of ImageNet
-    ("0-1", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201)),  # of CIFAR-10
+    ("0-1", (0.286,), (0.353,)),  # of Fashion-MNIST
+    ("0-255", *_MNIST),  # Normalize without ToTensor
+    ("0-1", (_IMAGENET[0][0],), (_IMAGENET[1][0],)),
+    ("0-1", (_CIFAR[0][0],), (_CIFAR[1][0],)),
 )
-"""Ranges, means and deviations that networks of small images are trained with.
-
-For a network of one channel, the first number of three counts.
-"""
+COLOUR: tuple[Numbers, ...] = (
+    ("0-1", *_PLAIN),
+    ("0-1", *_IMAGENET),
+    ("0-1", *_HALF),
+    ("0-1", *_CIFAR),
+    ("0-1", *_MNIST),
+    ("0-255", *_PLAIN),
+    ("0-1", (0.286,), (0.353,)),
+    ("0-255", *_MNIST),
+)
+"""Ranges, means and deviations that networks of small images are trained with, usual ones first."""
 
 
 @dataclass(frozen=True)
@@ -70,29 +89,45 @@ class Counted:
 def plausible(
     spec: InputSpec, *, polarity: bool = True, others: Iterable[Declaration] = ()
 ) -> list[InputSpec]:
-    """Declarations of the same size, channels and layout, ``spec`` the first of them.
+    """Declarations of the same size, channels and layout: ``spec`` first, then the usual ones.
 
     ``polarity`` says whether to try both polarities. ``others`` are declarations to try, too.
     """
     numbers = [
-        Declaration(range=extent, mean=mean[: spec.channels], std=std[: spec.channels])
-        for extent, mean, std in NUMBERS
+        Declaration(range=extent, mean=mean, std=std)
+        for extent, mean, std in (GREY if spec.channels == 1 else COLOUR)
     ]
     declared = spec.declaration
-    tried = [Declaration(range=spec.range, mean=spec.mean, std=spec.std), *numbers, *others]
     shapes = itertools.product(
-        POLARITIES if polarity else (spec.expects,),
+        (spec.place, *PLACES) if min(spec.size) > MNIST.size[0] else (spec.place,),
         (False, True) if spec.size[0] == spec.size[1] else (spec.transpose,),
-        PLACES if min(spec.size) > MNIST.size[0] else (spec.place,),
+        POLARITIES if polarity else (spec.expects,),
     )
+    tried = [Declaration(range=spec.range, mean=spec.mean, std=spec.std), *others, *numbers]
     specs = [
         InputSpec.declared(
             replace(one, expects=expects, transpose=transpose, place=place).over(declared),
             spec.classes,
         )
-        for (expects, transpose, place), one in itertools.product(shapes, tried)
+        for one, (place, transpose, expects) in itertools.product(tried, list(shapes))
     ]
     return list(dict.fromkeys([spec, *specs]))
+
+
+def likeliest(counted: Sequence[Counted]) -> Counted:
+    """With which of several declarations a model was trained, the usual ones first among them.
+
+    Where a usual one reads hardly fewer images, and is hardly less sure of the truth, it is that.
+    """
+    top = max(counted, key=lambda one: one.right)
+    among = [one for one in counted if _is_near(one, top)]
+    best = max(one.likelihood for one in among)
+    return next(one for one in among if one.likelihood >= LIKELIHOODS * best - MARGIN)
+
+
+def _is_near(one: Counted, top: Counted) -> bool:
+    wrong = one.of - one.right + top.of - top.right
+    return top.right - one.right <= DEVIATIONS * math.sqrt(wrong)
 
 
 class DigitTrial:
@@ -134,30 +169,34 @@ class DigitTrial:
         confidence = float(probs.mean())
         return Counted(spec, int(right.sum()), len(images), confidence, float(likelihood))
 
-    def rank(self, specs: Sequence[InputSpec], seconds: float = SECONDS) -> list[Counted]:
-        """All specs, those that read best first; those that read badly are tried on few images.
+    def rank(self, specs: Sequence[InputSpec], seconds: float = SECONDS) -> Ranked:
+        """Try all ``specs``: those that read badly on few images, the others on all.
 
-        Empty if even that takes much longer than ``seconds``.
+        Nothing is tried if even that takes much longer than ``seconds``.
         """
         started = time.monotonic()
         self.count(specs[0], LEAST)
         an_image = (time.monotonic() - started) / LEAST
-        fewest = min(ROUNDS[0][0], int(seconds / an_image / len(specs)))
+        affordable = seconds / an_image
+        fewest = min(FEW[0], int(affordable / len(specs)))
         if fewest < LEAST:
-            return []
+            return Ranked((), ())
         counted: dict[InputSpec, Counted] = {}
-        for count, kept in self._rounds(fewest):
-            latest = sorted((self.count(spec, count) for spec in specs), key=_worst_last)
+        rounds = [(fewest, FEW[1]), MANY, (len(self), 0)]
+        for count, kept in rounds if affordable > MANY[1] * len(self) else rounds[:1]:
+            latest = [self.count(spec, count) for spec in specs]
             counted |= {one.spec: one for one in latest}
-            specs = [one.spec for one in latest[:kept]]
-        return sorted(counted.values(), key=_worst_last)
+            best = sorted(latest, key=_worst_last)[: kept or None]
+            specs = [one.spec for one in latest if one in best]  # in their order, usual ones first
+        return Ranked(tuple(latest), tuple(sorted(counted.values(), key=_worst_last)))
 
-    def _rounds(self, fewest: int) -> Iterator[tuple[int, int]]:
-        (_, kept), *more = ROUNDS
-        yield fewest, kept
-        if fewest == ROUNDS[0][0]:
-            yield from more
-            yield len(self), 1
+
+@dataclass(frozen=True)
+class Ranked:
+    """What was tried: ``finalists``, usual ones first, and all of it, the best first."""
+
+    finalists: tuple[Counted, ...]
+    counted: tuple[Counted, ...]
 
 
 def _worst_last(counted: Counted) -> tuple[float, ...]:

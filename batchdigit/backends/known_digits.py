@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchdigit.backends.base import Model, Predictor
 from batchdigit.backends.choice import open_backend
-from batchdigit.backends.declarations import Counted, DigitTrial, plausible
+from batchdigit.backends.declarations import Counted, DigitTrial, likeliest, plausible
 from batchdigit.backends.opening import Opened, load_model
 from batchdigit.backends.tuning import remembered
 from batchdigit.errors import UsageError
@@ -189,9 +189,7 @@ def _measured(
         if model.carried:
             mean, std = model.carried
             others.append(Declaration(mean=(mean,), std=(std,)))
-        best = next(iter(trial.rank(plausible(spec, polarity=inverts, others=others))), None)
-    if best is not None and best.of < now.of:  # a large network, which was tried on few
-        best = trial.count(best.spec)
+        best = _better(trial, now, plausible(spec, polarity=inverts, others=others))
     found = best and [best.spec.declaration.given(), best.right, best.confidence]
     return {
         "right": now.right,
@@ -200,6 +198,17 @@ def _measured(
         "confidence": now.confidence,
         "best": found,
     }
+
+
+def _better(trial: DigitTrial, now: Counted, specs: Sequence[InputSpec]) -> Counted | None:
+    """The likeliest declaration among those that read more digits right, or else among all."""
+    finalists = trial.rank(specs).finalists
+    if not finalists:
+        return None
+    if finalists[0].of < now.of:  # a large network, which was tried on few
+        return trial.count(likeliest(finalists).spec)
+    better = [one for one in finalists if one.right - now.right >= MUCH_BETTER * now.of]
+    return likeliest(better or finalists)
 
 
 def digits_of(images: NDArray[np.uint8]) -> NDArray[np.int64]:

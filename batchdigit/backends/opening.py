@@ -7,8 +7,9 @@ from typing import Any
 
 from batchdigit.backends.base import Backend, Model
 from batchdigit.backends.choice import open_backend
-from batchdigit.job import Job, declaring
+from batchdigit.job import Job
 from batchdigit.labels import digits_named
+from batchdigit.modelfiles.declaration import declaring
 from batchdigit.modelfiles.file import (
     ONNX,
     SAFETENSORS,

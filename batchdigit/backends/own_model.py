@@ -24,8 +24,8 @@ from batchdigit.models.weights import Weights, read_weights
 from batchdigit.networks.load import OwnNetwork, load_network
 from batchdigit.networks.naming import NetworkName
 
-Explain = Callable[[BaseException], str | None]
-"""What an exception of the user's code means, in words."""
+Refusal = Callable[[BaseException], CheckpointError]
+"""What an exception of the user's code is for this program."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class OwnModel:
     source: str
     kind: str
     format: str
-    explain: Explain
+    refusal: Refusal
     key: str = ""
     unknown: tuple[str, ...] = ()
     carried: None = None
@@ -95,7 +95,7 @@ def _with_weights(network: OwnNetwork, file: ModelFile, job: Job, spec: InputSpe
         network.module.load_state_dict(tensors_of(weights), strict=False)
     except Exception as error:  # whatever hooks of the user's raise
         raise file.refusal(
-            f"does not go into {wanted.title}: {network.explain(error) or error}",
+            f"does not go into {wanted.title}: {network.refusal(error).problem}",
             "give the class that it was saved from",
         ) from error
     return _model(network.module, spec, weights, network)
@@ -114,7 +114,7 @@ def _model(
         source=network.sha256,
         kind=weights.kind,
         format=weights.format,
-        explain=network.explain,
+        refusal=network.refusal,
         key=weights.key,
         unknown=weights.unknown,
     )
@@ -131,7 +131,7 @@ def _wanted(network: OwnNetwork, spec: InputSpec) -> Wanted:
                 module(spec.prepare(pixels))
         except Exception as error:
             raise CheckpointError(
-                f"the network {network.name} {network.explain(error) or error}",
+                network.refusal(error).problem,
                 "its lazy layers take their sizes from an image, so declare the input by "
                 "--input-size, --channels, --layout",
             ) from error
@@ -167,7 +167,9 @@ def _in_memory(module: Any, spec: InputSpec) -> OwnModel:
         source=hashlib.sha256(repr(own).encode()).hexdigest(),
         kind=f"module {type(module).__module__}.{type(module).__qualname__}",
         format="in memory",
-        explain=lambda _error: None,
+        refusal=lambda error: CheckpointError(
+            f"the module {name} raises {type(error).__name__}: {error}", "mend its forward()"
+        ),
     )
 
 
@@ -199,7 +201,7 @@ def _tried(model: OwnModel, labels: int) -> Tried:
     except BatchdigitError:
         raise
     except Exception as error:
-        said = model.explain(error) or f"{type(error).__name__}: {error}"
+        said = model.refusal(error).problem
         shape = list(model.spec.prepare(torch.zeros(1, *model.spec.shape)).shape[1:])
         problem = f"the network {model.name} cannot take images of {shape}: {said}"
         raise takes_other(problem, runs, model.spec) from error

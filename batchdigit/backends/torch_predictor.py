@@ -19,7 +19,7 @@ from batchdigit.backends.ahead import MAX_PART, predicted_in_threads
 from batchdigit.backends.outputs import scores_in, to_probabilities
 from batchdigit.backends.own_model import OwnModel
 from batchdigit.batches import Batch, Predictions
-from batchdigit.errors import CheckpointError, DeviceError
+from batchdigit.errors import DeviceError
 from batchdigit.models.cnn import CNN, fold_batchnorm
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.system.shared_setting import SharedSetting
@@ -192,10 +192,7 @@ class _Own:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            said = self._own.explain(error) or f"{type(error).__name__}: {error}"
-            raise CheckpointError(
-                f"the network {self._own.name} failed: {said}", "mend its forward()"
-            ) from error
+            raise self._own.refusal(error) from error
         return scores
 
 

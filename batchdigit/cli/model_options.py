@@ -14,8 +14,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from batchdigit.cli.commands import MODEL
-from batchdigit.job import DECLARED, MODEL_VARIABLE, default_model
+from batchdigit.job import MODEL_VARIABLE, default_model
 from batchdigit.modelfiles.declaration import (
+    DECLARED,
     GIVEN_AS,
     LAYOUTS,
     PLACES,

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.backends.choice import open_backend
-from batchdigit.backends.declarations import Counted, DigitTrial, plausible
+from batchdigit.backends.declarations import Counted, DigitTrial, likeliest, plausible
 from batchdigit.backends.known_digits import digits_of
 from batchdigit.backends.opening import Opened, load_model, open_model_file
 from batchdigit.backends.trying import TakesOtherError
 from batchdigit.errors import SourceError, UsageError
-from batchdigit.job import Job, declaring
+from batchdigit.job import Job
 from batchdigit.labels import digits_of_names
-from batchdigit.modelfiles.declaration import Declaration
+from batchdigit.modelfiles.declaration import Declaration, declaring
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.reading.dataset import DigitImages
@@ -38,23 +38,20 @@ NAMELESS = -1
 
 @dataclass(frozen=True)
 class Tried:
-    """What was tried with a model, the best first.
+    """What was tried with a model.
 
-    ``images`` says on which images. ``fits`` says whether the best reads enough of them.
+    ``images`` says on which images. ``counted`` is all that was tried, what reads most of them
+    first; ``best`` is what it was trained with, most likely.
     """
 
     model: Path
     network: str | None
     images: str
     scores: str
+    best: Counted
     counted: tuple[Counted, ...]
     labels: tuple[str, ...]
     preprocess: str | None
-
-    @property
-    def best(self) -> Counted:
-        """The declaration that reads most images right."""
-        return self.counted[0]
 
     @property
     def fits(self) -> bool:
@@ -126,17 +123,20 @@ def try_declarations(job: Job, *, with_source: bool) -> Tried:
         truth = digits_of(images)
         source = f"{len(images)} known digits"
     trial = DigitTrial(opened.backend.predictor(opened.model, 1), images, truth, class_of)
+    shapes = [replace(shape, scores=spec.scores, classes=spec.classes) for shape in shapes]
     specs = [one for shape in shapes for one in plausible(shape)]
     carried = opened.model.carried
     if carried:
         specs += plausible(spec, others=[Declaration(mean=carried[:1], std=carried[1:])])
-    found = trial.rank(list(dict.fromkeys(specs)), SECONDS) or [trial.count(spec)]
+    ranked = trial.rank(list(dict.fromkeys(specs)), SECONDS)
+    finalists = ranked.finalists or (trial.count(spec),)
     return Tried(
         model=job.model,
         network=job.network,
         images=source,
         scores=spec.scores,
-        counted=tuple(found),
+        best=likeliest(finalists),
+        counted=ranked.counted or finalists,
         labels=job.labels,
         preprocess=job.preprocess if job.preprocess != _usual(opened) else None,
     )

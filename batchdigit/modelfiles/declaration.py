@@ -39,6 +39,8 @@ GIVEN_AS = {
     "scores": "--scores",
 }
 """What may be declared, and the option for it."""
+DECLARED = {name: "input_size" if name == "size" else name for name in GIVEN_AS}
+"""The field of a job for each of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,11 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple) and len({*one, *other}) == 1:
         return True
     return bool(one == other)
+
+
+def declaring(declaration: Declaration) -> dict[str, Any]:
+    """The fields of a job that say what a declaration says."""
+    return {DECLARED[name]: value for name, value in declaration.given().items()}
 
 
 def flags(mean: float, std: float) -> str:

@@ -174,8 +174,9 @@ def _known_tails(node: Mapping[Any, Any], wanted: Wanted) -> Counter[str]:
     counts: Counter[str] = Counter()
     for key, value in node.items():
         if isinstance(key, str) and is_tensor(value):
-            for length in wanted.parts:
-                tail = ".".join(key.rsplit(".", length)[-length:])
+            parts = key.rsplit(".", wanted.parts)
+            for start in range(max(0, len(parts) - wanted.parts), len(parts)):
+                tail = ".".join(parts[start:])
                 if tail in wanted.names:
                     counts[key[: len(key) - len(tail)]] += 1
     return counts

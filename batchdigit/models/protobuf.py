@@ -44,37 +44,6 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def read_fields(message: bytes | memoryview, wire_types: Mapping[int, int]) -> dict[int, list[Any]]:
-    """The fields of a message by number: each one's contents, in the order of the message.
-
-    ``wire_types`` says of every field that there may be how it is encoded: as a NUMBER, or as BYTES
-    (a memoryview). A reader that took the message's word for it would mistake a number for the
-    length of a text.
-
-    Raises ValueError or IndexError for what this program does not write: other fields, other wire
-    types, a field that runs past the end, more than MAX_FIELDS fields.
-    """
-    view = memoryview(message)
-    found: dict[int, list[Any]] = {number: [] for number in wire_types}
-    position = 0
-    for _ in range(MAX_FIELDS):
-        if position == len(view):
-            return found
-        tag, position = read_varint(view, position)
-        value, position = read_varint(view, position)
-        number, wire_type = tag >> 3, tag & 7
-        if wire_types.get(number) != wire_type:
-            break
-        if wire_type == NUMBER:
-            found[number].append(value)
-            continue
-        if value > len(view) - position:
-            break
-        found[number].append(view[position : position + value])
-        position += value
-    raise ValueError("not of this program")
-
-
 def read_varint(view: memoryview, position: int) -> tuple[int, int]:
     """Undo :func:`varint`: the number at ``position`` of the bytes, and the position behind it.
 

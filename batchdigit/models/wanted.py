@@ -36,9 +36,9 @@ class Wanted:
         return frozenset(name for name in self.shapes if not name.endswith(COUNTER))
 
     @cached_property
-    def parts(self) -> frozenset[int]:
-        """How many parts its names have."""
-        return frozenset(name.count(".") + 1 for name in self.shapes)
+    def parts(self) -> int:
+        """How many parts its longest name has."""
+        return max(name.count(".") for name in self.shapes) + 1
 
     @property
     def types(self) -> tuple[str, ...]:

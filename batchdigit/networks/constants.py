@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Iterable
 
-from batchdigit.networks.scopes import ASSIGNED, CLASS, FUNCTION, Bindings, dotted
+from batchdigit.networks.scopes import ASSIGNED, Bindings, dotted
 
 _PURE = frozenset(
     f"{module}.{name}"
@@ -92,14 +92,12 @@ class Constants:
     def origins(self, expression: ast.expr) -> set[str]:
         """Where the value of a name or an attribute may come from: ``torch.nn.Linear``.
 
-        Empty for what is not imported, built in, or not sure to be either.
+        What the file itself binds comes from no module (``def``); empty for any other expression.
         """
         root, *attributes = dotted(expression) or [""]
         if not root:
             return set()
         known = self.bindings.origins.get(root, {f"builtins.{root}"})
-        if known & {ASSIGNED, FUNCTION, CLASS}:
-            return set()
         return {".".join([origin, *attributes]) for origin in known}
 
     def _is_harmless(self, function: ast.expr) -> bool:

@@ -163,15 +163,19 @@ def test_relative_imports_work_in_a_package(write: Write, folder: Path) -> None:
     text = "from .layers import x\nfrom ..util import y\nfrom outer_nets import util\nimport layers"
     module = run(write("outer_nets/inner/net.py", text))
     assert (module.x, module.y, module.util.y, module.layers.x) == (5, 7, 7, 5)
+    assert module.__package__ == module.__spec__.parent == "outer_nets.inner"
     assert not (folder / "trained").exists()
     assert package_of(folder / "outer_nets" / "inner") == ("outer_nets.inner", folder)
 
 
-def test_standard_library_is_not_shadowed_but_installed_packages_are(write: Write) -> None:
-    write("colorsys.py", "x = 'own'")
-    write("mypy_extensions.py", "x = 'own'")
-    module = run(write("net.py", "import colorsys, mypy_extensions"))
-    assert hasattr(module.colorsys, "rgb_to_hls")
+def test_standard_library_is_not_shadowed_but_installed_packages_are(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tabnanny", "mypy_extensions"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        write(f"{name}.py", "x = 'own'")
+    module = run(write("net.py", "import tabnanny, mypy_extensions"))
+    assert hasattr(module.tabnanny, "process_tokens")
     assert module.mypy_extensions.x == "own"
 
 

@@ -24,7 +24,8 @@ from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measurement import Sample, Setting
 from batchdigit.bench.measuring.probes import do_nothing, in_a_fork, preload, settle, timed_run
 from batchdigit.errors import BatchdigitError, ExitCode
-from batchdigit.job import Job, declaring
+from batchdigit.job import Job
+from batchdigit.modelfiles.declaration import declaring
 from batchdigit.sources.folder import FolderSource
 from batchdigit.system.processes import starting_processes
 from batchdigit.system.working_folder import python, starting_elsewhere
