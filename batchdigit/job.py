@@ -39,8 +39,6 @@ MAX_BYTES = 256 << 20
 MAX_PIXELS = 100_000_000
 TIMEOUT = 20.0  # seconds
 REVIEW_BELOW = 0.97  # chosen in the model card of the packaged weights
-
-
 MAX_GONE = Tolerance(percent=Decimal(50))
 
 
@@ -308,10 +306,11 @@ def _as_tolerance(part: object, name: str, option: str) -> None:
 
 def _take_module(part: Computing) -> None:
     """Keep a network that is given in memory as ``module``, its name as ``model``."""
-    given: Any = part.model
-    if hasattr(given, "state_dict") and hasattr(given, "forward"):
-        object.__setattr__(part, "module", given)
-        object.__setattr__(part, "model", Path(type(given).__name__))
+    if hasattr(part.model, "state_dict") and hasattr(part.model, "forward"):
+        object.__setattr__(part, "module", part.model)
+        object.__setattr__(part, "model", Path(type(part.model).__name__))
+    if part.module is not None and not hasattr(type(part.module), "state_dict"):
+        raise UsageError("the module is no network in memory", "give a torch.nn.Module, as Net()")
 
 
 def _auto_is_none(part: object, name: str) -> None:

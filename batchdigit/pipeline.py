@@ -257,7 +257,7 @@ def _summarize(session: Session, started: datetime) -> RunSummary:
             "started": started.isoformat(timespec="seconds"),
             # Not platform.platform(), which runs another program for facts that are not given here.
             "platform": "-".join([platform.system(), platform.release(), platform.machine()]),
-            "options": json.loads(json.dumps(asdict(job), default=str)),
+            "options": json.loads(json.dumps(asdict(replace(job, module=None)), default=str)),
             **made_by,
         },
     )

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import torch
 from torch import nn
@@ -81,7 +80,7 @@ def predict_by_torch(predictor: Predictor, batches: list[Batch]) -> None:
 
 def predict_by_onnxruntime(session: onnxruntime.InferenceSession, batches: list[Batch]) -> None:
     for batch in batches:
-        session.run(None, {"images": batch.images.astype(np.float32) / 255})
+        session.run(None, {"images": batch.images})
 
 
 def run(backend: str, images: Path, out: Path) -> None:

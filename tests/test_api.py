@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torchvision import transforms
 
 import batchdigit
 from batchdigit import AccountingError, CheckpointError, Predictions, SourceError
 from batchdigit.images import decode
 from tests.support.oracle import SeedRow
+from tests.support.own_models import own, plain_loop, reads_digits
 from tests.support.platforms import needs_linux
 from tests.support.processes import children
 from tests.support.samples import SAMPLES, lose_the_last_batch
@@ -135,8 +138,6 @@ def test_threads_may_predict_at_once(digits: Path) -> None:
 
 
 def test_own_model_is_used(tmp_path: Path, digits: Path) -> None:
-    import torch
-
     torch.manual_seed(0)
     torch.save(batchdigit.CNN().state_dict(), tmp_path / "CNN.pt")
     assert batchdigit.predict(digits, tmp_path / "CNN.pt")["confidence"].max() < 0.5
@@ -146,8 +147,6 @@ def test_own_model_is_used(tmp_path: Path, digits: Path) -> None:
 def test_model_argument_beats_the_environment_which_beats_the_package(
     tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     torch.save(batchdigit.CNN(3).state_dict(), tmp_path / "three.pt")
     torch.save(batchdigit.CNN(4).state_dict(), tmp_path / "four.pt")
     columns = ["filename", "prediction", "confidence", "error", "margin", "needs_review"]
@@ -197,6 +196,61 @@ def test_frame_of_no_images_has_its_columns_if_that_is_allowed(tmp_path: Path) -
     table = batchdigit.predict(tmp_path / "in", allow_empty=True)
     assert len(table) == 0
     assert list(table)[:3] == ["filename", "prediction", "confidence"]
+
+
+# Networks of the user's own
+
+
+class Doubled(torch.nn.Module):
+    """As somebody writes it in a notebook, where no file has its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(784, 10)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.fc(x.flatten(1))}
+
+
+def test_network_in_memory_gives_the_rows_of_its_own_loop(sample_paths: list[Path]) -> None:
+    network = reads_digits(Doubled(), prepare=lambda pixels: (pixels - 0.5) / 0.5)
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
+    expected = plain_loop(
+        network, sample_paths, transform, lambda output: output["logits"].softmax(1)
+    )
+    spec = batchdigit.InputSpec(mean=0.5, std=0.5)
+    table = batchdigit.predict(SAMPLES, model=network, spec=spec, preprocess="exact")
+    assert table["prediction"].tolist() == expected.argmax(1).tolist()
+    assert table["confidence"].to_numpy() == pytest.approx(expected.max(1), abs=1e-4)
+    streamed = list(batchdigit.stream(SAMPLES, network, spec, preprocess="exact"))
+    labels = np.concatenate([part.labels[:, 0] for part in streamed])
+    assert labels.tolist() == expected.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_network_in_memory_may_be_used_in_threads(digits: Path, workers: int) -> None:
+    network = own("KeepsWhatItSaw")
+    expected = batchdigit.predict(digits, network, workers=0)
+    with ThreadPoolExecutor(3) as pool:
+        tables = pool.map(lambda _: batchdigit.predict(digits, network, workers=workers), range(3))
+        assert all(table.equals(expected) for table in tables)
+
+
+def test_labels_of_a_network_name_its_classes_and_stop_fitting(digits: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    table = batchdigit.predict(digits, network, labels=["a", "b", "c"], explain=True)
+    assert set(table["prediction"]) <= {"a", "b", "c"}
+    with pytest.raises(batchdigit.UsageError, match="2 labels.*3 classes"):
+        batchdigit.predict(digits, network, labels=["a", "b"])
+
+
+def test_folder_without_images_is_no_empty_batch_of_an_own_network(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.png").write_bytes(b"bad")
+    table = batchdigit.predict(tmp_path / "in", own("Squeezed"))
+    assert table["prediction"].isna().all()
+    (tmp_path / "in" / "bad.png").unlink()
+    assert len(batchdigit.predict(tmp_path / "in", own("Squeezed"), allow_empty=True)) == 0
 
 
 def test_option_that_replaces_files_is_none_of_a_frame() -> None:

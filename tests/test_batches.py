@@ -2,13 +2,21 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchdigit.batches import Failure, Predictions, Treatment, join_batches, join_predictions
+from batchdigit.batches import (
+    Batch,
+    Failure,
+    Predictions,
+    Treatment,
+    join_batches,
+    join_predictions,
+)
 from batchdigit.sources.filelist import FileList
 from tests.support.rows import Row, assert_same, batch_of, predictions_of, rows
 
@@ -81,6 +89,26 @@ def test_joined_batches_are_those_that_follow_one_another(
     edges = [0, *sorted(cuts), len(whole)]
     parts = [whole[start:end] for start, end in itertools.pairwise(edges)]
     assert_same(join_batches([batch_of(part) for part in parts]), batch_of(whole))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 20, 64)])
+def test_batches_of_any_size_join_with_those_of_no_image(shape: tuple[int, int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    some = Batch.of(images)
+    failed = [Batch.failed(Failure(index, "read", "gone")) for index in (3, 4)]
+    for parts in ([some, *failed], [failed[0], some, failed[1]], [*failed, some]):
+        joined = join_batches(parts)
+        assert np.array_equal(joined.images, images)
+        assert [failure.index for failure in joined.failures] == [3, 4]
+    none = join_batches(failed)
+    assert (len(none), len(none.images), len(none.failures)) == (0, 0, 2)
+
+
+@given(rows(), st.integers(1, 15))
+def test_parts_of_colour_images_are_the_batch(whole: list[Row], size: int) -> None:
+    batch = batch_of(whole)
+    colours = replace(batch, images=np.repeat(batch.images, 3, axis=1))
+    assert_same(join_batches(colours.parts(size)), colours)
 
 
 def test_filenames_are_those_of_the_file_list() -> None:

@@ -32,6 +32,7 @@ SETUP = {
     for setup, _, code in BLOCK.findall(README)
     if setup
 }
+FILE = re.compile(r"# ([\w-]+\.(?:py|toml))\n")  # in the first line of a block: what to save it as
 SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -63,11 +64,14 @@ def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("section", list(sections_that_run()))
 def test_code_of_a_section_runs_from_top_to_bottom(section: str, workplace: Path) -> None:
     for setup, language, code in BLOCK.findall(section):
+        if named := FILE.match(code):
+            (workplace / named[1]).write_text(code, encoding="utf-8")
         if language == "bash" and not setup:
             done = shell(code, workplace)
         elif language == "python":
+            program = [named[1]] if named else ["-c", code]
             done = subprocess.run(
-                [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True,
+                [sys.executable, *program], cwd=workplace, capture_output=True, text=True,
                 check=False,
             )  # fmt: skip
         else:
@@ -150,7 +154,8 @@ def test_options_of_a_run_are_those_of_their_page_with_their_defaults() -> None:
 
     run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     in_words = {"--batch-size", "--workers", "--model", "--class-name", "--key", "--format"}
-    in_words |= {"--max-gone", "--log-format"}
+    in_words |= {"--max-gone", "--log-format", "--preprocess", "--input-size", "--channels"}
+    in_words |= {"--range", "--expects", "--layout", "--place", "--scores"}
     options = {
         parameter.opts[0]: ""
         if parameter.default is None or parameter.default is False
@@ -204,7 +209,7 @@ def test_extensions_of_images_are_those_of_the_pages() -> None:
 def test_blocks_are_in_languages_that_the_tests_know() -> None:
     """A block in ``sh`` or without a language would look like code, but nothing would run it."""
     code, settings = {"bash", "python", "pip"}, {"crontab", "systemd", "dockerfile", "container"}
-    known = code | settings | {"text", "csv"}
+    known = code | settings | {"text", "csv", "toml"}
     for page, text in PAGES.items():
         fences = re.findall(r"^ *```(.*)$", text, re.MULTILINE)
         assert len(fences) == 2 * len(BLOCK.findall(text)), page

@@ -33,33 +33,6 @@ def test_senseless_option_is_an_error(options: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "failed", "found", "allowed"),
-    [
-        ("0", 0, 10, True),
-        ("0", 1, 10, False),
-        ("3", 3, 10, True),
-        ("3", 4, 10, False),
-        ("10%", 1, 10, True),
-        ("10%", 2, 10, False),
-        ("0.5%", 1, 200, True),
-        ("0.5%", 1, 199, False),
-        ("100%", 10, 10, True),
-        ("32.3%", 323, 1000, True),
-        ("32.3%", 324, 1000, False),
-    ],
-)
-def test_tolerance(text: str, failed: int, found: int, allowed: bool) -> None:
-    assert Tolerance.parse(text).allows(failed, found) is allowed
-    assert Tolerance.parse(str(Tolerance.parse(text))) == Tolerance.parse(text)
-
-
-@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "101%", "%", "5 %", "1e3"])
-def test_senseless_tolerance_is_an_error(text: str) -> None:
-    with pytest.raises(UsageError, match="max-bad"):
-        Tolerance.parse(text)
-
-
-@pytest.mark.parametrize(
     ("given", "tolerance"),
     [
         (3, Tolerance(3)),
@@ -186,3 +159,73 @@ def test_numbers_of_numpy_and_any_kind_of_path_are_taken() -> None:
 def test_timeout_that_makes_no_sense_says_what_to_give_instead(seconds: float) -> None:
     with pytest.raises(UsageError, match=r"^--timeout .*; to wait longer .* try 86400"):
         Job("images", timeout=seconds)
+
+
+class Network:
+    """What tells a network in memory from a path."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+def test_network_in_memory_is_given_as_the_model() -> None:
+    network: Any = Network()
+    job = Job("images", model=network)
+    assert (job.module, job.model) == (network, Path("Network"))
+    assert not job.is_packaged_model
+    assert Job("images").is_packaged_model
+
+
+@pytest.mark.parametrize("model", [Network, object(), 3])
+def test_what_is_no_network_and_no_path_is_refused(model: Any) -> None:
+    with pytest.raises(UsageError):
+        Job("images", model=model)
+
+
+def test_class_instead_of_a_network_is_refused_with_what_to_give() -> None:
+    model: Any = Network
+    with pytest.raises(UsageError, match=r"no network in memory.*as Net\(\)"):
+        Job("images", model=model)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"network_args": {"classes": 10}}, "--network-args has no effect without --network"),
+        ({"model": Network(), "network": "net.py:Net"}, "needs no network"),
+        ({"mean": 0.5}, "--mean and --std go together"),
+        ({"std": 0.5}, "--mean and --std go together"),
+        ({"channels": 1, "mean": (0.1, 0.2, 0.3), "std": 1}, "--mean has 3 numbers for 1 channel"),
+        ({"input_size": 0}, "--input-size 0"),
+        ({"input_size": "28x"}, "--input-size '28x'"),
+        ({"channels": 2}, "--channels 2"),
+        ({"layout": "chw"}, "--layout 'chw'"),
+        ({"scores": "softmax"}, "--scores 'softmax'"),
+        ({"transpose": "yes"}, "--transpose 'yes'"),
+    ],
+)
+def test_declaration_that_makes_no_sense_is_an_error(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        Job("images", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "declared"),
+    [
+        ({}, {}),
+        ({"input_size": "32x28"}, {"size": (32, 28)}),
+        ({"input_size": np.int64(32)}, {"size": (32, 32)}),
+        ({"mean": "0.5", "std": 0.25}, {"mean": (0.5,), "std": (0.25,)}),
+        ({"mean": [1, 2, 3], "std": 1}, {"mean": (1.0, 2.0, 3.0), "std": (1.0,)}),
+        ({"transpose": False}, {"transpose": False}),
+    ],
+)
+def test_declaration_is_stored_in_one_form(
+    options: dict[str, Any], declared: dict[str, Any]
+) -> None:
+    job = Job("images", **options)
+    assert job.declaration.given() == declared
+    assert job.is_packaged_model is (not declared)

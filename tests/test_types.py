@@ -30,6 +30,10 @@ import numpy as np
 job = batchdigit.Job(["x"], out="y.csv", max_bad="1%", model=Path("m.pt"), topk=np.int64(2))
 batchdigit.run(batchdigit.Job(Path("x"), Path("y.csv"), workers="auto", labels=["a"]))
 table = batchdigit.predict(Path("x"), "m.pt", review_below=np.float32(0.5))
+spec = batchdigit.InputSpec(size=32, channels=np.int64(3), mean=[0.5, 0.4, 0.3], std=np.float32(1))
+table = batchdigit.predict("x", spec=spec, network="net.py:Net", network_args={"classes": 10})
+table = batchdigit.predict("x", input_size=(32, 28), mean=0.5, std=0.5, transpose=True)
+batchdigit.convert_model("m.pt", Path("m.onnx"), network="net.py:Net", labels=["a"], channels=3)
 """
 WRONG = {
     'batchdigit.predict("x", topk="2")': '"topk"',
@@ -37,6 +41,9 @@ WRONG = {
     'batchdigit.stream("x", topkk=2)': '"topkk"',
     'batchdigit.Job("x", timeout="20")': '"timeout"',
     'batchdigit.Job("x", 5)': "int",
+    'batchdigit.predict("x", network=3)': '"network"',
+    'batchdigit.InputSpec(mean="0.5")': '"mean"',
+    'batchdigit.convert_model("m.pt", "m.onnx", topk=2)': '"topk"',
 }
 
 
@@ -81,10 +88,13 @@ def test_options_are_those_of_a_job() -> None:
         return {field.name for field in fields(part)}
 
     assert set(ReadingOptions.__annotations__) == names(Reading)
-    assert set(ComputingOptions.__annotations__) == names(Computing) - {"model"}
-    assert set(JobOptions.__annotations__) == names(Job) - {"source", "out"}
+    # What a class is called is known with the model; a network in memory is given as the model.
+    assert set(ComputingOptions.__annotations__) == names(Computing) - {"model", "module"} | {
+        "labels"
+    }
+    assert set(JobOptions.__annotations__) == names(Job) - {"source", "out", "module"}
     only_for_reports = set(ReportOptions.__annotations__)
-    of_reports = names(Reporting) - set(TableOptions.__annotations__)
+    of_reports = names(Reporting) - set(TableOptions.__annotations__) - {"labels"}
     assert only_for_reports == of_reports | names(Resuming)
     assert set(PredictOptions.__annotations__) == set(JobOptions.__annotations__) - {
         "model", *only_for_reports,

@@ -178,8 +178,8 @@ def _state(opened: Opened) -> tuple[dict[str, torch.Tensor], str]:
             "end the target in .onnx",
         )
     if isinstance(model, OwnModel):
-        own = model.module.state_dict()
-        return {name: _apart(tensor) for name, tensor in own.items() if _is_tensor(tensor)}, ""
+        names = [name for name in model.module.state_dict() if name in model.state]
+        return {name: _apart(model.state[name]) for name in names}, ""
     if _declared(opened).given() and not model.spec.transpose:
         opened, folded = _fold(opened)
         model = opened.model
@@ -190,10 +190,6 @@ def _state(opened: Opened) -> tuple[dict[str, torch.Tensor], str]:
 
 def _apart(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().contiguous().clone()
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
 
 
 def _fold(opened: Opened) -> tuple[Opened, str]:
@@ -220,7 +216,7 @@ def _read_again(
         again = load_model(replace(opened.job, model=target), file, opened.backend)
         largest_difference(opened, again, target)
         assert isinstance(again.model, OwnModel)  # noqa: S101
-        found: Mapping[str, torch.Tensor] = again.model.module.state_dict()
+        found: Mapping[str, torch.Tensor] = again.model.state
     else:
         found = Checkpoint(build_model(weights := read_weights(file)), weights).state
     same = found.keys() == state.keys() and all(

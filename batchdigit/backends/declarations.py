@@ -99,7 +99,7 @@ def plausible(
     ]
     declared = spec.declaration
     shapes = itertools.product(
-        (spec.place, *PLACES) if min(spec.size) > MNIST.size[0] else (spec.place,),
+        (spec.place, *PLACES) if _may_be_padded(spec) else (spec.place,),
         (False, True) if spec.size[0] == spec.size[1] else (spec.transpose,),
         POLARITIES if polarity else (spec.expects,),
     )
@@ -112,6 +112,10 @@ def plausible(
         for one, (place, transpose, expects) in itertools.product(tried, list(shapes))
     ]
     return list(dict.fromkeys([spec, *specs]))
+
+
+def _may_be_padded(spec: InputSpec) -> bool:
+    return spec.size != MNIST.size and min(spec.size) >= max(MNIST.size)
 
 
 def likeliest(counted: Sequence[Counted]) -> Counted:
@@ -169,22 +173,29 @@ class DigitTrial:
         confidence = float(probs.mean())
         return Counted(spec, int(right.sum()), len(images), confidence, float(likelihood))
 
+    def _seconds(self, spec: InputSpec) -> float:
+        """How long an image takes."""
+        started = time.monotonic()
+        self.count(spec, LEAST)
+        return (time.monotonic() - started) / LEAST
+
     def rank(self, specs: Sequence[InputSpec], seconds: float = SECONDS) -> Ranked:
         """Try all ``specs``: those that read badly on few images, the others on all.
 
-        Nothing is tried if even that takes much longer than ``seconds``.
+        On fewer, or on none, where that would take much longer than ``seconds``.
         """
-        started = time.monotonic()
-        self.count(specs[0], LEAST)
-        an_image = (time.monotonic() - started) / LEAST
-        affordable = seconds / an_image
-        fewest = min(FEW[0], int(affordable / len(specs)))
-        if fewest < LEAST:
-            return Ranked((), ())
+        until = time.monotonic() + seconds
+        an_image = min(self._seconds(specs[0]) for _ in range(2))  # the first takes longer
         counted: dict[InputSpec, Counted] = {}
-        rounds = [(fewest, FEW[1]), MANY, (len(self), 0)]
-        for count, kept in rounds if affordable > MANY[1] * len(self) else rounds[:1]:
+        latest: list[Counted] = []
+        for wanted, kept in (FEW, MANY, (len(self), 0)):
+            affordable = int((until - time.monotonic()) / an_image / len(specs))
+            count = min(wanted, affordable, len(self))
+            if count < LEAST or (latest and count <= latest[0].of):
+                break
+            started = time.monotonic()
             latest = [self.count(spec, count) for spec in specs]
+            an_image = min(an_image, (time.monotonic() - started) / len(specs) / count)
             counted |= {one.spec: one for one in latest}
             best = sorted(latest, key=_worst_last)[: kept or None]
             specs = [one.spec for one in latest if one in best]  # in their order, usual ones first
@@ -200,4 +211,5 @@ class Ranked:
 
 
 def _worst_last(counted: Counted) -> tuple[float, ...]:
-    return -counted.of, -counted.right, -counted.likelihood
+    """What to sort by; those that hardly differ stay in their order."""
+    return -counted.of, -counted.right, -round(counted.likelihood / MARGIN)

@@ -108,13 +108,15 @@ class KnownDigits:
                 f"reads {share} right with {how}, but {better} with {options}",
                 "give these options instead if it was trained like that",
             )
-        remedy = "check that it was trained on digits; if not, add --labels or --no-model-check"
+        remedy = "train it longer; if it reads other things than digits, add --labels"
         if labelled:
             remedy = (
                 "check that the labels are in the order of its classes; if it reads something "
                 "else than digits, add --no-model-check"
             )
-        return f"reads only {share} right, however its input is declared", remedy
+        return f"reads only {share} right, and hardly more if its input is declared otherwise", (
+            remedy
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The counts, and the better declaration if there is one, as JSON data."""
@@ -155,6 +157,10 @@ def check_model(
 
     key = [__version__, ENOUGH, model.sha256, model.source, model.key, model.spec.text, digit_of]
     key.append(inverts)
+    if job.network is not None:
+        from batchdigit.networks.naming import told_apart
+
+        key.append(told_apart(job.network, job.network_args, model.source))
     if backend.precision != "fp32":
         key.append(backend.precision)
     counts, _ = remembered(

@@ -36,21 +36,34 @@ class Opened:
 def open_model_file(job: Job) -> tuple[Job, ModelFile | None]:
     """The bytes of the model, None for one in memory, and the job with all that is said of it.
 
+    Raises CheckpointError.
+    """
+    job, file, _by = read_described_model(job)
+    return job, file
+
+
+def read_described_model(job: Job) -> tuple[Job, ModelFile | None, tuple[str, ...]]:
+    """The same, and what says how images are given to the model: options, and files by name.
+
     Options come first, then a ``model.toml``, then the file's metadata, then what Hugging Face's
     processors write. Raises CheckpointError.
     """
-    if job.module is not None or job.is_packaged_model:
-        return job, None if job.module is not None else read_model_file(job.model)
+    if job.module is not None:
+        return job, None, tuple(filter(None, [job.declaration.flags()]))
+    if job.is_packaged_model:
+        return job, read_model_file(job.model), ()
     from batchdigit.models.described import describe, from_metadata
 
     found = describe(job.model)
     path = found.weights or job.model
     file = read_model_file(path)
-    found = replace(found, by=()).over(from_metadata(path, _metadata(file)))
+    found = found.over(from_metadata(path, _metadata(file)))
     options: dict[str, Any] = declaring(job.declaration.over(found.declaration))
     if not job.labels and found.labels:
         options["labels"] = found.labels
-    return replace(job, model=path, preprocess=job.preprocess or found.fit, **options), file
+    by = (job.declaration.flags(), *found.by)
+    job = replace(job, model=path, preprocess=job.preprocess or found.fit, **options)
+    return job, file, tuple(filter(None, by))
 
 
 def _metadata(file: ModelFile) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,18 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from batchdigit.backends.outputs import Output
+from batchdigit.backends.outputs import Output, OutputError, choose_output
 from batchdigit.backends.trying import Tried, takes_other, try_network
-from batchdigit.errors import BatchdigitError, CheckpointError, UsageError
-from batchdigit.job import Job
+from batchdigit.errors import CheckpointError, UsageError
+from batchdigit.job import Job, is_packaged
 from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.checkpoint import tensors_of
 from batchdigit.models.spec import InputSpec
 from batchdigit.models.wanted import Wanted
-from batchdigit.models.weights import Weights, read_weights
+from batchdigit.models.weights import read_weights
 from batchdigit.networks.load import OwnNetwork, load_network
 from batchdigit.networks.naming import NetworkName
 
+ANYTHING = (Exception, SystemExit)
+"""What code of the user's may raise."""
 Refusal = Callable[[BaseException], CheckpointError]
 """What an exception of the user's code is for this program."""
 
@@ -32,11 +36,13 @@ Refusal = Callable[[BaseException], CheckpointError]
 class OwnModel:
     """A network that is the user's own, in ``eval()`` mode on the CPU, and where it comes from.
 
-    ``output`` says where in what it returns the scores are; ``spec`` what kind of scores.
-    ``adds_up`` says whether its probabilities do. ``source`` is the SHA-256 of its code, or empty.
+    ``state`` are its weights in the precision of their file. ``output`` says where in what it
+    returns the scores are; ``spec`` what kind of scores. ``adds_up`` says whether its probabilities
+    do. ``source`` is the SHA-256 of its code, or empty.
     """
 
     module: torch.nn.Module
+    state: Mapping[str, Any]
     spec: InputSpec
     output: Output
     adds_up: bool
@@ -90,22 +96,26 @@ def wanted_by(job: Job) -> Wanted:
 
 def _with_weights(network: OwnNetwork, file: ModelFile, job: Job, spec: InputSpec) -> OwnModel:
     wanted = _wanted(network, spec)
-    weights = read_weights(file, job.class_name, job.key, wanted)
     try:
-        network.module.load_state_dict(tensors_of(weights), strict=False)
-    except Exception as error:  # whatever hooks of the user's raise
+        weights = read_weights(file, job.class_name, job.key, wanted)
+    except CheckpointError as error:
+        if not is_packaged(job.model):
+            raise
+        raise UsageError(
+            f"--network {network.name} does not take the packaged weights",
+            "give --model the file of its own",
+        ) from error
+    state = tensors_of(weights)
+    try:
+        network.module.load_state_dict(state, strict=False)
+    except ANYTHING as error:  # whatever hooks of the user's raise
         raise file.refusal(
             f"does not go into {wanted.title}: {network.refusal(error).problem}",
             "give the class that it was saved from",
         ) from error
-    return _model(network.module, spec, weights, network)
-
-
-def _model(
-    module: torch.nn.Module, spec: InputSpec, weights: Weights, network: OwnNetwork
-) -> OwnModel:
     return OwnModel(
-        module=module,
+        module=network.module,
+        state=state,
         spec=spec,
         output=Output((), spec.classes),
         adds_up=True,
@@ -129,7 +139,7 @@ def _wanted(network: OwnNetwork, spec: InputSpec) -> Wanted:
         try:
             with torch.inference_mode():
                 module(spec.prepare(pixels))
-        except Exception as error:
+        except ANYTHING as error:
             raise CheckpointError(
                 network.refusal(error).problem,
                 "its lazy layers take their sizes from an image, so declare the input by "
@@ -149,28 +159,42 @@ def _wanted(network: OwnNetwork, spec: InputSpec) -> Wanted:
 
 def _in_memory(module: Any, spec: InputSpec) -> OwnModel:
     name = type(module).__name__
+    if any(map(torch.nn.parameter.is_lazy, [*module.parameters(), *module.buffers()])):
+        raise CheckpointError(
+            f"the module {name} has lazy layers, which do not know their sizes yet",
+            "call it once with images",
+        )
     try:
         own = copy.deepcopy(module).cpu().float().eval().requires_grad_(requires_grad=False)
         state = own.state_dict()
-    except Exception as error:
+    except ANYTHING as error:
         raise CheckpointError(
             f"the module {name} cannot be copied: {type(error).__name__}: {error}",
             "save its state_dict(), and give that file and --network",
         ) from error
     return OwnModel(
         module=own,
+        state=state,
         spec=spec,
         output=Output((), spec.classes),
         adds_up=True,
         name=name,
         sha256=_digest(state),
-        source=hashlib.sha256(repr(own).encode()).hexdigest(),
+        source=hashlib.sha256("\n".join([repr(own), *_code(own)]).encode()).hexdigest(),
         kind=f"module {type(module).__module__}.{type(module).__qualname__}",
         format="in memory",
         refusal=lambda error: CheckpointError(
             f"the module {name} raises {type(error).__name__}: {error}", "mend its forward()"
         ),
     )
+
+
+def _code(module: torch.nn.Module) -> Iterator[str]:
+    """The code of the classes that a module is made of, where it is known; not PyTorch's own."""
+    for kind in sorted({type(part) for part in module.modules()}, key=lambda one: one.__qualname__):
+        if not kind.__module__.startswith("torch."):
+            with contextlib.suppress(OSError, TypeError):
+                yield inspect.getsource(kind)
 
 
 def _digest(state: Mapping[str, Any]) -> str:
@@ -185,26 +209,54 @@ def _digest(state: Mapping[str, Any]) -> str:
 
 
 def _tried(model: OwnModel, labels: int) -> Tried:
+    """What the network was found to return. It is left as it is: a copy may count its images."""
+    module = _copied(model)
+
     def forward(images: NDArray[np.uint8], spec: InputSpec = model.spec) -> Any:
         with torch.inference_mode():
-            return _to_cpu(model.module(spec.prepare(torch.from_numpy(images).float())))
+            return _to_cpu(module(spec.prepare(torch.from_numpy(images).float())))
 
-    def runs(spec: InputSpec) -> bool:
+    def classes(spec: InputSpec, count: int = 2) -> int:
+        images = np.zeros((count, 1, *spec.plane), np.uint8)
         try:
-            forward(np.zeros((2, 1, *spec.plane), np.uint8), spec)
-        except Exception:  # noqa: BLE001  (whatever the user's code raises)
-            return False
-        return True
+            return choose_output(forward(images, spec), count, labels).classes
+        except ANYTHING:
+            return 0
 
     try:
         return try_network(forward, model.spec, model.name, labels)
-    except BatchdigitError:
-        raise
-    except Exception as error:
-        said = model.refusal(error).problem
+    except CheckpointError as error:
+        if not isinstance(error.__cause__, OutputError):
+            raise
+        wanted = labels or model.spec.classes
+        raise takes_other(
+            error.problem, error.remedy, lambda spec: classes(spec) == wanted, model.spec
+        ) from error
+    except ANYTHING as error:
+        said = model.refusal(error)
+        if classes(model.spec):
+            raise CheckpointError(
+                f"the network {model.name} takes several images, but not every number: "
+                f"{said.problem}",
+                "let forward() take one image or many, and BatchNorm use what it learnt",
+            ) from error
         shape = list(model.spec.prepare(torch.zeros(1, *model.spec.shape)).shape[1:])
-        problem = f"the network {model.name} cannot take images of {shape}: {said}"
-        raise takes_other(problem, runs, model.spec) from error
+        problem = f"the network {model.name} cannot take images of {shape}: {said.problem}"
+        remedy = f"{said.remedy}, or declare its --input-size, --channels and --layout"
+        raise takes_other(
+            problem, remedy, lambda spec: bool(classes(spec) and classes(spec, 1)), model.spec
+        ) from error
+
+
+def _copied(model: OwnModel) -> torch.nn.Module:
+    try:
+        return copy.deepcopy(model.module)
+    except ANYTHING as error:
+        raise CheckpointError(
+            f"the network {model.name} cannot be copied for each thread: "
+            f"{type(error).__name__}: {error}",
+            "let it hold layers and numbers, but no locks, open files or generators",
+        ) from error
 
 
 def _to_cpu(outputs: Any) -> Any:

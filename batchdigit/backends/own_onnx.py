@@ -21,6 +21,8 @@ from batchdigit.models.onnx_file import OnnxFile, OnnxValue, read_onnx_file
 from batchdigit.models.onnx_shape import check_shape, declared_by
 from batchdigit.models.spec import InputSpec
 
+FATAL_ONLY = 4
+
 
 class Graph:
     """A graph that ONNX Runtime has opened. ``output`` is set once it has been tried."""
@@ -36,7 +38,9 @@ class Graph:
 
     def options(self) -> Any:
         """What :meth:`outputs` and :meth:`stop` take."""
-        return self._runtime.RunOptions()
+        options = self._runtime.RunOptions()
+        options.log_severity_level = FATAL_ONLY  # it raises what it would print besides
+        return options
 
     def stop(self, options: Any) -> None:
         """End what runs with these options, between two operators."""

@@ -13,7 +13,7 @@ from batchdigit.backends.torch_device import choose_device, describe_device
 from batchdigit.backends.torch_predictor import Predictor
 from batchdigit.backends.tuning import best_batch_size, remembered
 from batchdigit.batches import Batch
-from batchdigit.errors import BatchdigitError
+from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.job import Job
 from batchdigit.modelfiles.file import ModelFile
 from batchdigit.models.checkpoint import Checkpoint, build_model
@@ -67,7 +67,24 @@ class TorchBackend:
             checkpoint = Checkpoint(build_model(weights), weights)
         if self.precision == "auto":
             self.precision, self._flips = self._choose_precision(checkpoint)
+        if isinstance(checkpoint, OwnModel):
+            self._try_here(checkpoint)
         return checkpoint
+
+    def _try_here(self, model: OwnModel) -> None:
+        """Raise CheckpointError if a network, which runs on the CPU in fp32, does not run here."""
+        if self.on_cpu and self.precision == "fp32":
+            return
+        batch = Batch.of(placed_all(packaged_digits()[:2], model.spec))
+        try:
+            list(self._predictor(model, self.precision, 1).predict([batch]))
+        except CheckpointError as error:
+            where = f"in {self.precision}" if self.on_cpu else f"on {self.device}"
+            raise CheckpointError(
+                f"the network {model.name} runs on the CPU in fp32, but not {where}: "
+                f"{error.problem}",
+                "leave --precision off" if self.on_cpu else "add --device cpu",
+            ) from error
 
     def _choose_precision(self, checkpoint: TorchModel) -> tuple[str, int | None]:
         """The lowest precision that is fast here and keeps the labels, and how many it flips."""

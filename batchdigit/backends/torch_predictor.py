@@ -17,7 +17,7 @@ import torch
 
 from batchdigit.backends.ahead import MAX_PART, predicted_in_threads
 from batchdigit.backends.outputs import scores_in, to_probabilities
-from batchdigit.backends.own_model import OwnModel
+from batchdigit.backends.own_model import ANYTHING, OwnModel
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
 from batchdigit.models.cnn import CNN, fold_batchnorm
@@ -191,7 +191,7 @@ class _Own:
             scores: torch.Tensor = scores_in(outputs, self._own.output, count)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:
+        except ANYTHING as error:
             raise self._own.refusal(error) from error
         return scores
 

@@ -54,7 +54,7 @@ class Tried:
 class TakesOtherError(CheckpointError):
     """A network that does not take images as declared; it does take those of ``specs``."""
 
-    def __init__(self, problem: str, remedy: str, specs: Sequence[InputSpec]) -> None:
+    def __init__(self, problem: str, remedy: str = "", specs: Sequence[InputSpec] = ()) -> None:
         super().__init__(problem, remedy)
         self.specs = specs
 
@@ -114,16 +114,29 @@ def _array(part: Any) -> NDArray[np.float32]:
 
 
 def takes_other(
-    problem: str, runs: Callable[[InputSpec], bool], spec: InputSpec
+    problem: str, remedy: str, runs: Callable[[InputSpec], bool], spec: InputSpec
 ) -> TakesOtherError:
     """The error for a network that does not take images as ``spec`` says.
 
-    ``runs`` says whether it takes others. Those that change least come first.
+    ``runs`` says whether it takes others. Those that change least come first; ``remedy`` is for a
+    network that takes none.
     """
-    found = list(itertools.islice(filter(runs, _others(spec)), MAX_REMEDIES))
+    found: list[InputSpec] = []
+    for other in filter(runs, _others(spec)):
+        if len(found) == MAX_REMEDIES:
+            break
+        if not any(_changes(one, spec) < _changes(other, spec) for one in found):
+            found.append(other)  # what changes no more than another one does
     better = [other.declaration.without(spec.declaration).flags() for other in found]
-    remedy = f"it does with {' or '.join(better)}" if better else "declare its input"
+    if better:
+        remedy = f"it does with {' or '.join(better)}"
     return TakesOtherError(problem, remedy, found)
+
+
+def _changes(other: InputSpec, spec: InputSpec) -> set[tuple[str, Any]]:
+    """What another declaration changes."""
+    changed = other.declaration.without(spec.declaration)
+    return set(replace(changed, mean=None, std=None).given().items())
 
 
 def _others(spec: InputSpec) -> Iterator[InputSpec]:

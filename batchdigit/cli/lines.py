@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import ExitCode, one_line
 from batchdigit.job import Job
-from batchdigit.modelfiles.declaration import GIVEN_AS, POLARITIES
+from batchdigit.modelfiles.declaration import DARK_ON_LIGHT, GIVEN_AS, POLARITIES
 from batchdigit.places import STDOUT
 from batchdigit.reports.summary import RunSummary
 from batchdigit.sources.endings import left_out
@@ -52,6 +52,7 @@ def run_lines(summary: RunSummary, job: Job) -> Iterator[str]:
     )
     if job.precision != "fp32":
         yield _precision(summary.account["computed"])
+    yield from _scores(summary, job)
     if said := left_out(summary.left_out):
         yield f"{said} (--verbose names them)"
 
@@ -63,6 +64,16 @@ def _fitted(summary: RunSummary) -> str:
     if summary.dark_on_light:
         return f"{line}, {summary.dark_on_light} of them dark ink on a light ground"
     return line
+
+
+def _scores(summary: RunSummary, job: Job) -> Iterator[str]:
+    """What the output of a network was taken for, where nobody said it and it is not the usual."""
+    model = summary.account.get("model", {})  # an engine may have none
+    scores = model.get("scores", "logits")
+    if job.scores in (None, "auto") and scores != "logits":
+        yield f"the network's output was taken for {scores}"
+    if not model.get("adds_up", True):
+        yield "its probabilities don't add up to 1, and are reported as they are"
 
 
 def _precision(computed: Mapping[str, Any]) -> str:
@@ -79,6 +90,8 @@ def run_details(summary: RunSummary) -> Iterator[str]:
     """Files that were left out, settings, and seconds by stage."""
     for name in summary.ignored:
         yield f"left out: {escape_filename(name)}"
+    if by := summary.account.get("model", {}).get("declared_by"):
+        yield f"the input is declared by {', '.join(by)}"
     settings = summary.account["computed"] | summary.account["reader"]
     yield "settings: " + ", ".join(f"{key} {value}" for key, value in settings.items())
     times = summary.seconds.items()
@@ -95,7 +108,10 @@ def run_warnings(summary: RunSummary, job: Job) -> Iterator[str]:
         yield f"nearly all images are blank in {', '.join(named)}; look at some of them"
     if _reads_dark_strokes(summary):
         return
-    dark = summary.dark_on_light, "dark ink on a light ground"
+    # Those that a network of dark strokes takes are no matter of concern.
+    expects = summary.account.get("model", {}).get("expects")
+    number = summary.dark_on_light if expects != DARK_ON_LIGHT else 0
+    dark = number, "dark ink on a light ground"
     if job.preprocess == "exact":
         for number, looks in (dark, (summary.faint, "fainter than any of MNIST's")):
             if number:
@@ -206,10 +222,16 @@ def declaration_lines(tried: Tried) -> Iterator[str]:
         yield f"  {one.share:6.1%}  {one.of:5d}  {one.confidence:10.2f}  {options}"
     if (more := len(tried.counted) - SHOWN) > 0:
         yield f"  and {more} more that read fewer"
+    if tried.tried_on < tried.all_images:
+        yield f"tried on {tried.tried_on} images alone, because this takes long here"
     if not tried.fits:
         yield "nothing that was tried fits: it may read other things, or want other images"
         return
-    yield f"fits best: {declared(tried.best).flags() or 'no option is needed'}"
+    options = declared(tried.best).flags() or "no option is needed"
+    usual = tried.best is not tried.counted[0]
+    yield f"fits best: {options}" + (
+        ", the most usual of those that hardly differ" if usual else ""
+    )
     yield "or as model.toml beside the model:"
     yield from (f"  {line}".rstrip() for line in tried.model_toml().splitlines())
 
@@ -231,8 +253,12 @@ def conversion_lines(conversion: Conversion) -> Iterator[str]:
     yield (
         f"{conversion.path}: {conversion.format}, "
         f"{counted(conversion.bytes, 'byte', separator=',')}, "
-        f"{counted(conversion.classes, 'class', 'classes')}, from a {conversion.kind}"
+        f"{counted(conversion.classes, 'class', 'classes')}, from {_with_article(conversion.kind)}"
     )
     yield f"checked: {conversion.checked}"
     if conversion.undeclared:
         yield f"a state dict cannot say what it takes; declare it: {conversion.undeclared}"
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'AEIOaeio' else 'a'} {kind}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ from batchdigit.cli.options import (
     print_lines,
 )
 from batchdigit.cli.process import command
-from batchdigit.errors import BatchdigitError, ExitCode
+from batchdigit.errors import BatchdigitError, CheckpointError, ExitCode, UsageError
 from batchdigit.job import Job
 from batchdigit.labels import read_labels
 from batchdigit.system.imports import loading
@@ -33,11 +34,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 _CODES = (ExitCode.MODEL_REFUSED, ExitCode.CANNOT_WRITE)
-MODEL_EXIT_CODES = exit_codes(*_CODES, OK="done")
+MODEL_EXIT_CODES = exit_codes(*_CODES, ExitCode.NO_IMAGES, OK="done")
 INSPECT_EXIT_CODES = exit_codes(*_CODES, OK="a run accepts the model file")
-CHECK_EXIT_CODES = exit_codes(
-    ExitCode.MODEL_REFUSED, ExitCode.NO_IMAGES, OK="tried, whatever was found"
-)
+CHECK_EXIT_CODES = exit_codes(*_CODES, ExitCode.NO_IMAGES, OK="tried, whatever was found")
 CONVERT_EXIT_CODES = exit_codes(*_CODES, OK="the model is converted")
 models = typer.Typer(
     cls=CommandGroup,
@@ -75,7 +74,12 @@ def inspect(
                 from batchdigit.backends.own_model import wanted_by
             wanted = wanted_by(job)
         inspection = inspect_file(opened, job.class_name, job.key, wanted)
-        known = _known_digits(job, opened) if inspection.usable else None
+        known = None
+        if inspection.usable:
+            try:
+                known = _known_digits(job, opened)
+            except CheckpointError as error:  # which shows only once it is given images
+                inspection = replace(inspection, problem=error.problem, remedy=error.remedy)
         if as_json:
             read = known.as_json() if known else None
             print_json(inspection.as_json() | {"known_digits": read}, "")
@@ -169,12 +173,18 @@ def convert(
 
 
 def _known_digits(job: Job, file: ModelFile) -> KnownDigits | None:
-    """How many known digits a model that was found to be usable reads right; warns of too few."""
+    """How many known digits a model that was found to be usable reads right; warns of too few.
+
+    Raises CheckpointError for a network that gives no scores of them, UsageError for a declaration
+    that it cannot have.
+    """
     with loading("numpy", "numpy"):
         from batchdigit.backends.known_digits import check_model_file, warn
     try:
         model, known = check_model_file(job, file)
         warn(model, known)
+    except (CheckpointError, UsageError):
+        raise
     except BatchdigitError as error:  # neither backend is there, or works
         LOG.warning("no known digits were read: %s", error)
         return None

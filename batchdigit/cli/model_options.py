@@ -5,6 +5,7 @@ A command that has them all takes a parameter ``which`` of the type :class:`Whic
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from batchdigit.modelfiles.declaration import (
     SCORES,
     Declaration,
 )
+from batchdigit.system.standard_output import output_kept_apart
 
 
 def _option(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
@@ -123,6 +125,11 @@ class Which:
         """The model file."""
         return self._given.get("model") or default_model()
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether code of the user's runs, which may print."""
+        return self._given["network"] is not None
+
     def keywords(self) -> dict[str, Any]:
         """The same as keywords of a :class:`batchdigit.Job`. Raises UsageError."""
         found = dict(self._given)
@@ -174,7 +181,9 @@ def with_model_options(
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
-            command(which=Which({name: given.pop(name) for name in options}), **given)
+            which = Which({name: given.pop(name) for name in options})
+            with output_kept_apart() if which.runs_code else contextlib.nullcontext():
+                command(which=which, **given)
 
         del with_options.__wrapped__  # or its signature would count
         with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -15,6 +14,7 @@ from batchdigit.cli.commands import MESSAGES, REPORT
 from batchdigit.errors import EXIT_CODE_MEANINGS, ExitCode, OutputError, UsageError
 from batchdigit.system.events import about
 from batchdigit.system.paths import as_path
+from batchdigit.system.standard_output import standard_output
 from batchdigit.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -111,11 +111,12 @@ def print_json(data: dict[str, Any], remedy: str) -> None:
 
 def print_lines(lines: Iterable[str], remedy: str) -> None:
     """Write the result of a command to standard output."""
-    if sys.stdout is None:
+    stdout = standard_output()
+    if stdout is None:
         raise OutputError("standard output is closed", remedy)
     try:
         for line in lines:
-            typer.echo(line)
+            typer.echo(line, file=stdout)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -7,7 +7,6 @@ import gc
 import logging
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from batchdigit.cli.messages import log_to_file, show_messages
 from batchdigit.errors import BatchdigitError, ExitCode, StoppedBySignal
 from batchdigit.system.events import about
 from batchdigit.system.signals import signals_as_exceptions
+from batchdigit.system.standard_output import standard_output
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,8 +114,10 @@ def give_up_stdout() -> None:
     After a full disk or a closed pipe, writing the rest of the buffer would fail once more and
     turn the exit code into 120.
     """
+    stdout = standard_output()
+    if stdout is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

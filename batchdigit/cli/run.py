@@ -41,6 +41,7 @@ from batchdigit.system.lock import hold_output
 from batchdigit.system.parents import parents_made
 from batchdigit.system.processes import keep_memory
 from batchdigit.system.progress import show_progress
+from batchdigit.system.standard_output import standard_output
 from batchdigit.system.tolerance import Tolerance
 from batchdigit.version import __version__
 
@@ -153,7 +154,7 @@ def run(
                 "--json and the report would both go to standard output",
                 "give --out a file, or leave --json off",
             )
-        if out == STDOUT and form.binary and is_terminal(sys.stdout):
+        if out == STDOUT and form.binary and is_terminal(standard_output()):
             raise UsageError(
                 f"a terminal cannot show {form.name}",
                 "redirect standard output, or give --out a file",

@@ -13,6 +13,7 @@ from typing import Any
 
 from batchdigit.doctor.findings import Finding, problem
 from batchdigit.errors import BatchdigitError
+from batchdigit.job import Job
 from batchdigit.system.processes import call_apart
 
 SECONDS_TO_ANSWER = 120.0  # enough to import PyTorch from a slow disk for the first time
@@ -48,10 +49,19 @@ def findings_apart(name: str, check: Check, *arguments: Any) -> list[Finding]:
         return call_apart(findings_of, name, check, *arguments, seconds=SECONDS_TO_ANSWER)
     except TimeoutError as error:
         found, remedy = str(error), "see whether a file system or a device is gone"
+        if network := _network(arguments):
+            remedy += f", or the code of --network {network} does not end"
     except ChildProcessError as error:
         found = f"the process that tried it ended with {error}"
         remedy = "install a build of the package for this processor, and see that memory suffices"
+        if network := _network(arguments):
+            remedy += f", or see whether the code of --network {network} ends it"
     except OSError as error:
         found = f"cannot start a process: {error}"
         remedy = "allow for more processes or memory"
     return [problem(name, found, remedy)]
+
+
+def _network(arguments: Iterable[object]) -> str | None:
+    """Where the user's own code is that a check of these arguments runs, if it runs any."""
+    return next((one.network for one in arguments if isinstance(one, Job)), None)

@@ -10,7 +10,7 @@ from batchdigit.doctor.findings import OK, PROBLEM, WARNING, Earlier, Finding, o
 from batchdigit.doctor.gpus import gpus
 from batchdigit.errors import BatchdigitError
 from batchdigit.job import Job
-from batchdigit.modelfiles.file import is_onnx_file
+from batchdigit.modelfiles.file import ONNX
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import may_have_gpu
 from batchdigit.system.words import counted
@@ -28,7 +28,8 @@ def _onnxruntime(job: Job) -> Iterator[Finding]:
     from batchdigit.backends.onnx_backend import OnnxBackend
 
     remedy = "pip install --force-reinstall onnxruntime"
-    needed = is_onnx_file(job.model) or not is_installed("torch")  # nothing else could compute
+    is_onnx = _is_onnx(job)
+    needed = is_onnx or not is_installed("torch")  # nothing else could compute
     fault = problem if needed else warning
     if is_installed("onnxruntime"):
         try:
@@ -38,7 +39,7 @@ def _onnxruntime(job: Job) -> Iterator[Finding]:
             yield fault("onnxruntime", error.problem, remedy)
         else:
             yield ok("onnxruntime", str(onnxruntime.__version__))
-    elif is_onnx_file(job.model):
+    elif is_onnx:
         yield problem(
             "onnxruntime", f"not installed, but {job.model} needs it", "pip install onnxruntime"
         )
@@ -46,10 +47,21 @@ def _onnxruntime(job: Job) -> Iterator[Finding]:
         yield ok("onnxruntime", "not installed; only .onnx files need it")
 
 
-def torch(_job: Job, _earlier: Earlier) -> list[Finding]:
+def _is_onnx(job: Job) -> bool:
+    """Whether a run would compute an ONNX file; what is wrong with a model, its own check says."""
+    from batchdigit.backends.opening import open_model_file
+
+    try:
+        _, file = open_model_file(job)
+    except BatchdigitError:
+        return False
+    return file is not None and file.format == ONNX
+
+
+def torch(job: Job, _earlier: Earlier) -> list[Finding]:
     """Whether PyTorch can be loaded, whether it computes, and on which GPUs."""
     findings = findings_apart("torch", _torch)
-    if not is_installed("onnxruntime"):
+    if job.network is not None or not is_installed("onnxruntime"):
         return findings
     # Not even a crash is a problem: where ONNX Runtime computes, a run does not load PyTorch.
     return [
@@ -91,13 +103,14 @@ def backend(job: Job, earlier: Earlier) -> list[Finding]:
 def _backend(job: Job, earlier: Earlier) -> Iterator[Finding]:
     from batchdigit.backends.choice import choose_backend
 
-    chosen, may_be_torch = choose_backend(job, is_onnx=is_onnx_file(job.model))
+    is_onnx = _is_onnx(job)
+    chosen, may_be_torch = choose_backend(job, is_onnx=is_onnx)
     usable = {
         name
         for name in _NAMES
         if is_installed(name) and name in earlier and earlier[name].status == OK
     }
-    text = f"auto chooses {_NAMES[chosen]}: {_why(job, chosen)}"
+    text = f"auto chooses {_NAMES[chosen]}: {_why(job, chosen, is_onnx=is_onnx)}"
     if chosen in usable:
         yield ok("backend", text)
         return
@@ -108,15 +121,17 @@ def _backend(job: Job, earlier: Earlier) -> Iterator[Finding]:
             f"{text}, so PyTorch computes instead",
             "repair onnxruntime, or run with --backend torch",
         )
-    elif usable and not is_onnx_file(job.model):
+    elif usable and not is_onnx and job.network is None:
         others = " or ".join(f"--backend {other}" for other in sorted(usable))
         yield problem("backend", text, f"repair {chosen}, or run with {others}")
     else:
         yield problem("backend", text, f"repair {chosen}")
 
 
-def _why(job: Job, chosen: str) -> str:
-    if is_onnx_file(job.model):
+def _why(job: Job, chosen: str, *, is_onnx: bool) -> str:
+    if job.network is not None:
+        return "it computes a network of your own"
+    if is_onnx:
         return "the model is an ONNX file"
     if not is_installed("onnxruntime"):
         return "ONNX Runtime is not installed"

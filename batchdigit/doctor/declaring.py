@@ -33,7 +33,6 @@ MAX_IMAGES = 2_000
 FITS = 0.5  # of the images read right: what reads fewer is not what the model was trained on
 SHOWN = 12
 DEFAULT = InputSpec().declaration
-NAMELESS = -1
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,17 @@ class Tried:
     model: Path
     network: str | None
     images: str
+    all_images: int
     scores: str
     best: Counted
     counted: tuple[Counted, ...]
     labels: tuple[str, ...]
     preprocess: str | None
+
+    @property
+    def tried_on(self) -> int:
+        """On how many images the best was tried; a slow network is tried on few."""
+        return self.best.of
 
     @property
     def fits(self) -> bool:
@@ -114,10 +119,11 @@ def try_declarations(job: Job, *, with_source: bool) -> Tried:
         source = f"{counted(len(images), 'image')} in {job.source[0]}"
     else:
         class_of = digits_of_names(job.labels or tuple(map(str, range(opened.model.classes))))
-        if not job.labels and opened.model.classes != MNIST.classes:
+        unnamed = not job.labels and opened.model.classes != MNIST.classes
+        if unnamed or not any(digit >= 0 for digit in class_of):
             raise UsageError(
-                f"the model has {opened.model.classes} classes, and nobody says what they are",
-                "give --labels, or a SOURCE with a subfolder for each class",
+                f"the model has {opened.model.classes} classes, and none is known to be a digit",
+                "give a SOURCE with a subfolder of images for each class, or --labels",
             )
         images = packaged_digits()
         truth = digits_of(images)
@@ -134,6 +140,7 @@ def try_declarations(job: Job, *, with_source: bool) -> Tried:
         model=job.model,
         network=job.network,
         images=source,
+        all_images=len(images),
         scores=spec.scores,
         best=likeliest(finalists),
         counted=ranked.counted or finalists,
@@ -163,6 +170,10 @@ def _usual(opened: Opened) -> str:
 def _labelled(opened: Opened) -> tuple[NDArray[np.uint8], NDArray[np.int64], Sequence[int]]:
     """Images of a folder, the classes that its subfolders name, and those of the model."""
     folder = Path(opened.job.source[0])
+    if not folder.is_dir():
+        raise SourceError(
+            f"{folder} is no folder", "name one that has a subfolder of images for each class"
+        )
     classes = opened.model.classes
     names = list(opened.job.labels) or [str(number) for number in range(classes)]
     found = list(_subfolders(folder, names))

@@ -32,23 +32,36 @@ def model(job: Job, _earlier: Earlier) -> list[Finding]:
 
 
 def _model(job: Job) -> Iterator[Finding]:
-    from batchdigit.models.inspection import inspect_model
+    from batchdigit.backends.opening import read_described_model
+    from batchdigit.models.inspection import inspect_file
+    from batchdigit.models.wanted import THE_CNN
     from batchdigit.models.weights import unknown_names
 
     source = "packaged" if is_packaged(job.model) else str(job.model)
     if os.environ.get(MODEL_VARIABLE) == str(job.model):
         source += f" (${MODEL_VARIABLE})"
-    inspection = inspect_model(job.model, job.class_name, job.key)
+    job, file, declared_by = read_described_model(job)
+    wanted = THE_CNN
+    if job.network is not None:
+        from batchdigit.backends.own_model import wanted_by  # which imports torch
+
+        wanted = wanted_by(job)
+    assert file is not None  # noqa: S101  (a command has no model in memory)
+    inspection = inspect_file(file, job.class_name, job.key, wanted)
     if inspection.problem:
         yield problem("model", f"{source}: {inspection.problem}", inspection.remedy)
-    else:
-        yield ok(
-            "model",
-            f"{source}: {inspection.kind}, {counted(inspection.classes or 0, 'class', 'classes')}, "
-            f"SHA-256 {inspection.sha256[:12]}…",
-        )
-        if inspection.unknown:
-            yield warning("model", *unknown_names(job.model, inspection.unknown).split("; ", 1))
+        return
+    facts = [inspection.kind]
+    if job.network is not None:
+        facts.append(f"for {job.network}")
+    if inspection.classes is not None:
+        facts.append(counted(inspection.classes, "class", "classes"))
+    facts.append(f"SHA-256 {inspection.sha256[:12]}…")
+    yield ok("model", f"{source}: {', '.join(facts)}")
+    if inspection.unknown:
+        yield warning("model", *unknown_names(job.model, inspection.unknown).split("; ", 1))
+    if declared_by:
+        yield ok("model", f"its input is declared by {' and '.join(declared_by)}")
 
 
 def source(job: Job, _earlier: Earlier) -> list[Finding]:

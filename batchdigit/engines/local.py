@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchdigit.auto import choose_batch_size, choose_reader, choose_workers, seconds_to_read
 from batchdigit.backends.base import Predictor
 from batchdigit.backends.choice import open_backend
-from batchdigit.backends.opening import load_model, open_model_file
+from batchdigit.backends.opening import load_model, read_described_model
 from batchdigit.batches import Batch, Predictions
 from batchdigit.job import Job
 from batchdigit.models.weights import unknown_names
@@ -41,7 +41,7 @@ class LocalEngine:
     def __init__(self, job: Job, stopwatch: Stopwatch) -> None:
         self._stopwatch = stopwatch
         with stopwatch.stage("load"):
-            job, file = open_model_file(job)
+            job, file, self._declared_by = read_described_model(job)
         with stopwatch.stage("import"):
             self._backend = open_backend(job, file)
         with stopwatch.stage("load"):
@@ -73,9 +73,17 @@ class LocalEngine:
             "processor": self._backend.processor,
             "--precision": self._backend.precision,
             "the declared input": self._model.spec.text,
-            **({"--network": self._model.source} if self._model.source else {}),
+            **self._network(),
             "--topk or --probs": self._k,
         }
+
+    def _network(self) -> dict[str, str]:
+        """Which code of the user's computes."""
+        if self.job.network is None:  # a module in memory has a source nevertheless
+            return {"--network": self._model.source} if self._model.source else {}
+        from batchdigit.networks.naming import told_apart
+
+        return told_apart(self.job.network, self.job.network_args, self._model.source)
 
     def batch_size(self, source: Source) -> int:
         """How many images of ``source`` are computed at a time."""
@@ -163,6 +171,7 @@ class LocalEngine:
                 **({"network": self.job.network} if self.job.network else {}),
                 **({"network_sha256": self._model.source} if self._model.source else {}),
                 **self._model.spec.declaration.given(),
+                "declared_by": list(self._declared_by),
                 "adds_up": self._model.adds_up,
                 "known_digits": self._known_digits.as_json() if self._known_digits else None,
             },

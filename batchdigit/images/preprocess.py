@@ -21,6 +21,7 @@ from batchdigit.errors import ImageError
 from batchdigit.images.containers import check_exif
 from batchdigit.images.fit import fit
 from batchdigit.images.strokes import border
+from batchdigit.modelfiles.declaration import DARK_ON_LIGHT
 from batchdigit.models.placing import placed
 from batchdigit.models.spec import MNIST, InputSpec
 
@@ -49,7 +50,8 @@ def to_model_input(
     Every image is turned by its EXIF orientation, laid over white where it is transparent (over
     black, if it is bright and to be fitted), and reduced to 8-bit grey (ITU-R 601-2 luma, Pillow's
     ``L``) or to 8-bit RGB. ``exact`` then takes pixels as ``torchvision``'s ``ToTensor`` would, and
-    resizes those of another size than ``spec`` declares.
+    resizes those of another size than ``spec`` declares. For a network of dark strokes on a light
+    ground, those that are dark already reach it as they are.
 
     Raises ImageError where pixel values are not finite (``decode``), and where there are no strokes
     (``blank``; not with ``exact``), and ValueError for any other ``how``.
@@ -59,7 +61,9 @@ def to_model_input(
         pixels = placed(pixels, spec)
         grey = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         if _seems_inverted(grey):
-            return Digit(pixels, Treatment.DARK)
+            # Light strokes on a dark ground are what all else is told of; they are turned again.
+            turned = ~pixels if spec.expects == DARK_ON_LIGHT else pixels
+            return Digit(turned, Treatment.DARK)
         return Digit(pixels, Treatment.FAINT if _is_faint(grey) else Treatment.AS_IT_IS)
     if how == "auto" and pixels.shape == MNIST.plane:
         likeness = look_like_mnist(pixels[None])

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from batchdigit.errors import CheckpointError
 from batchdigit.modelfiles.file import SAVE_ANEW, SAVE_STATE, ModelFile
 from batchdigit.modelfiles.limits import MAX_DIRECTORY, MAX_MEMBERS
 
@@ -21,6 +22,8 @@ _ENTRY = struct.Struct("<4s4xHHLLLLHHHH6xL")
 _END = struct.Struct("<4sHHHHLLH")
 _WIDE_RECORD = struct.Struct("<4sQ4xLLQQQQ")
 _WIDE_LOCATOR = struct.Struct("<4sLQL")
+TORCHSCRIPT, EXPORTED = "TorchScript", "torch.export"
+_WEIGHTS_OF_EXPORTED = "data/weights/model_weights_config.json"  # since torch 2.8
 _ENCRYPTED, _SIZES_FOLLOW = 1, 8  # flags
 
 
@@ -55,7 +58,7 @@ def read_archive(file: ModelFile) -> Archive:
     """What the archive holds; raises CheckpointError unless ``torch.save`` may have written it."""
     start, end, count = _find_directory(file)
     members = list(_read_directory(file, start, end))
-    _check_kind(file, [member.name.decode("latin-1") for member in members])
+    _check_kind(file, members)
     if len(members) != count:
         raise file.refusal("is damaged: its directory does not hold what it counts")
     _check_members(file, members)
@@ -115,26 +118,44 @@ def _read_directory(file: ModelFile, start: int, end: int) -> Iterator[Member]:
         yield Member(name, flags, method, crc, packed, size, offset, any(more))
 
 
-def _check_kind(file: ModelFile, names: list[str]) -> None:
+class ProgramError(CheckpointError):
+    """The archive holds a program: a ``kind`` of TORCHSCRIPT or EXPORTED.
+
+    ``weights`` is what it says of its weights: for TorchScript a pickle, for torch.export JSON. It
+    is empty if that cannot be read.
+    """
+
+    def __init__(self, file: ModelFile, kind: str, weights: bytes | memoryview) -> None:
+        super().__init__(f"the model {file.path} is a {kind} program, which is code", "")
+        self.kind = kind
+        self.weights = weights
+
+
+def _check_kind(file: ModelFile, members: list[Member]) -> None:
     """Raise CheckpointError for an archive of another kind, by the members it has or lacks."""
+    names = [member.name.decode("latin-1") for member in members]
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-        raise file.refusal(
-            "is a TorchScript program, which is code",
-            f"convert it, if you trust it: torch.save(torch.jit.load({str(file.path)!r})"
-            ".state_dict(), 'weights.pt')",
-        )
+        raise ProgramError(file, TORCHSCRIPT, _bytes_of(file, members, "data.pkl"))
     exported = ("/archive_format", "serialized_exported_program.json")  # since torch 2.8; before
     if any(name.endswith(exported) for name in names):
-        raise file.refusal(
-            "is a torch.export program, which is code",
-            f"convert it, if you trust it: torch.save(torch.export.load({str(file.path)!r})"
-            ".state_dict, 'weights.pt')",
-        )
+        raise ProgramError(file, EXPORTED, _bytes_of(file, members, _WEIGHTS_OF_EXPORTED))
     if "data.pkl" not in inner:
         raise file.refusal(
             "is a ZIP archive that torch.save did not write", f"give the file of {SAVE_STATE}"
         )
+
+
+def _bytes_of(file: ModelFile, members: list[Member], name: str) -> bytes | memoryview:
+    """What a member of that name holds, if it is stored plainly; else nothing."""
+    for member in members:
+        if _inner_name(member) == name and not member.method:
+            header = file.data[member.offset : member.offset + _HEADER.size]
+            if len(header) == _HEADER.size:
+                *_, length, extra = _HEADER.unpack(header)
+                start = member.offset + _HEADER.size + length + extra
+                return memoryview(file.data)[start : start + member.size]
+    return b""
 
 
 def _check_members(file: ModelFile, members: list[Member]) -> None:
@@ -193,5 +214,5 @@ def _content(file: ModelFile, member: Member, end: int) -> memoryview:
 
 
 def _inner_name(member: Member) -> str:
-    """Its name without the folder; known to be ASCII."""
-    return member.name.partition(b"/")[2].decode()
+    """Its name without the folder."""
+    return member.name.partition(b"/")[2].decode("latin-1")

@@ -90,6 +90,14 @@ class Declaration:
                     f"channel{'s' if one.channels > 1 else ''}",
                     f"give one number, or one for each channel, or {name('channels')} 3",
                 )
+        if (
+            one.layout == "nhw"
+            and max(one.channels or 1, len(one.mean or ()), len(one.std or ())) > 1
+        ):
+            raise UsageError(
+                f"{name('layout')} nhw has no place for 3 channels",
+                f"choose another {name('layout')}, or {name('channels')} 1",
+            )
         return one
 
     def given(self) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def _size(value: Any) -> tuple[int, int]:
     numbers = [_whole(side) for side in sides]
     if len(numbers) not in (1, 2) or not all(1 <= (side or 0) <= MAX_SIDE for side in numbers):
         raise _WrongError(
-            f"{_quoted(value)} is no size of 1 to {MAX_SIDE} pixels", "write 32, or 32x28 for HxW"
+            f"{quoted(value)} is no size of 1 to {MAX_SIDE} pixels", "write 32, or 32x28 for HxW"
         )
     height, width = numbers[0], numbers[-1]
     assert height is not None and width is not None  # noqa: PT018, S101
@@ -181,7 +189,7 @@ def _whole(value: Any) -> int | None:
 def _channels(value: Any) -> int:
     number = _whole(value)
     if number not in CHANNELS:
-        raise _WrongError(f"{_quoted(value)} is no number of channels here", "choose from 1, 3")
+        raise _WrongError(f"{quoted(value)} is no number of channels here", "choose from 1, 3")
     return number
 
 
@@ -193,7 +201,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
         numbers = tuple(math.nan if isinstance(one, bool) else float(one) for one in given)
     except (TypeError, ValueError, OverflowError) as error:
         raise _WrongError(
-            f"{_quoted(value)} is not a number for each channel", "write 0.5, or 0.5,0.4,0.3"
+            f"{quoted(value)} is not a number for each channel", "write 0.5, or 0.5,0.4,0.3"
         ) from error
     if len(numbers) not in CHANNELS:
         raise _WrongError(f"has {len(numbers)} numbers", "give one, or one for each of 3 channels")
@@ -219,7 +227,7 @@ def _std(value: Any) -> tuple[float, ...]:
 def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise _WrongError(f"{_quoted(value)} is unknown", f"choose from {', '.join(choices)}")
+            raise _WrongError(f"{quoted(value)} is unknown", f"choose from {', '.join(choices)}")
         return value
 
     return check
@@ -227,12 +235,16 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _WrongError(f"{_quoted(value)} is not true or false", "write true or false")
+        raise _WrongError(f"{quoted(value)} is not true or false", "write true or false")
     return value
 
 
-def _quoted(value: Any) -> str:
-    return one_line(repr(value), 100)
+def quoted(value: Any) -> str:
+    """A value as part of a message; Python refuses to print numbers of 5,000 digits."""
+    try:
+        return one_line(repr(value), 100)
+    except ValueError:
+        return f"{type(value).__name__} of many digits"
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {

@@ -93,7 +93,7 @@ class Search:
         guess = None if found else closest(contents.root, wanted)
         looked_at = found or ([guess] if guess is not None else [])
         inside: frozenset[str] = frozenset()
-        if all(weights.class_name for weights in looked_at):
+        if wanted.is_own or all(weights.class_name for weights in looked_at):
             inside = names_within(*(node for one in looked_at for node in one.modules))
         roles = {name: role_of(name, class_name) for name in contents.globals}
         for name, role in roles.items():
@@ -181,7 +181,7 @@ def _in_excess(file: ModelFile, contents: Contents) -> CheckpointError:
 def _without_weights(file: ModelFile, search: Search) -> CheckpointError:
     """Why a file is refused in which the network's names are not found."""
     guess, contents = search.guess, search.contents
-    state = state_of(guess) if guess is not None else None
+    state = state_of(guess, search.wanted.shapes) if guess is not None else None
     whole = guess if guess is not None and guess.class_name else None
     foreign = [name for name, role in search.roles.items() if not role]
     if whole and foreign == [whole.class_name] and is_another(state or {}, search.wanted):
@@ -234,7 +234,7 @@ def check_fit(
     Raises CheckpointError unless their names, shapes and types, and the layers of a whole model,
     are those ``wanted``.
     """
-    state = state_of(weights) if state is None else state
+    state = state_of(weights, wanted.shapes) if state is None else state
     remedy = f"compare {_inspect(file.path)} with {_inspect(PACKAGED)}, the packaged model"
     if wanted.is_own:
         remedy = (
@@ -301,7 +301,8 @@ def _misfit(
             for what, names in (("missing", missing), ("unexpected", extra))
             if names
         ]
-        likely = [name for name in extra[:1000] if len(name) < 100]  # more would take too long
+        texts = [name for name in extra[:1000] if isinstance(name, str)]
+        likely = [name for name in texts if len(name) < 100]  # more would take too long
         pairs = [(name, difflib.get_close_matches(name, likely, n=1)) for name in missing[:3]]
         if near := [f"{name} ~ {match[0]}" for name, match in pairs if match]:
             parts.append(f"nearest names {', '.join(near)}")

@@ -24,12 +24,12 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from batchdigit.errors import CheckpointError, UsageError, one_line
 from batchdigit.labels import check_labels, read_labels
-from batchdigit.modelfiles.declaration import GIVEN_AS, Declaration
+from batchdigit.modelfiles.declaration import GIVEN_AS, Declaration, quoted
 from batchdigit.models.spec import WHITE
 from batchdigit.system.json_objects import load_json
 from batchdigit.system.regular import read_regular
@@ -45,7 +45,7 @@ METADATA = "batchdigit.model"
 MAX_BYTES = 1 << 20
 FITS = ("auto", "exact", "fit")
 _KEYS = ("weights", "input", "labels", "fit")
-_SHOULD = "see docs/your-own-model.md for what it may hold"
+_SHOULD = "it may hold weights, labels, fit, and in [input] size, channels, mean, std and so on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,11 @@ def read_model_toml(path: Path) -> Described:
             "take it out, and name the class by --network FILE.py:CLASS",
         )
     weights = data.get("weights")
-    if weights is not None and (not isinstance(weights, str) or not weights or "\0" in weights):
-        raise CheckpointError(f"{path}: weights is no name of a file", 'write weights = "CNN.pt"')
+    if weights is not None and not _is_beside(weights):
+        raise CheckpointError(
+            f"{path}: weights is no name of a file in this folder or below",
+            'write weights = "CNN.pt"',
+        )
     return described(data, path, weights=None if weights is None else path.parent / weights)
 
 
@@ -122,7 +125,7 @@ def from_metadata(path: Path, metadata: Mapping[str, str]) -> Described:
     where = f"the metadata {METADATA} of the model {path}"
     try:
         data = load_json(text, doubled="a name that stands twice")
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:  # the first for what is no text
         raise CheckpointError(f"{where} is not JSON: {error}", _SHOULD) from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{where} is no JSON object", _SHOULD)
@@ -131,7 +134,7 @@ def from_metadata(path: Path, metadata: Mapping[str, str]) -> Described:
 
 def described(data: Mapping[str, Any], where: Path | str, weights: Path | None = None) -> Described:
     """What a table of settings says, which ``where`` holds. Raises CheckpointError."""
-    _check_names(data, _KEYS, f"{where}: ")
+    _check_names(data, _KEYS if isinstance(where, Path) else _KEYS[1:], f"{where}: ")
     given = data.get("input", {})
     if not isinstance(given, Mapping):
         raise CheckpointError(f"{where}: input is no table", _SHOULD)
@@ -139,20 +142,28 @@ def described(data: Mapping[str, Any], where: Path | str, weights: Path | None =
     fit = data.get("fit")
     if fit is not None and fit not in FITS:
         raise CheckpointError(
-            f"{where}: fit {one_line(repr(fit), 100)} is unknown",
+            f"{where}: fit {quoted(fit)} is unknown",
             f"choose from {', '.join(FITS)}",
         )
     try:
         declaration = Declaration.of(given, lambda name: f"input.{name}")
-        labels = data.get("labels", ())
-        if isinstance(labels, str) and isinstance(where, Path):
-            labels = read_labels(where.parent / labels)
-        labels = check_labels(labels)
+        labels = _labels(data.get("labels", ()), where)
     except UsageError as error:
         raise CheckpointError(f"{where}: {error.problem}", error.remedy) from error
     return Described(
         weights=weights, declaration=declaration, labels=labels, fit=fit, by=(str(where),)
     )
+
+
+def _labels(given: Any, where: Path | str) -> tuple[str, ...]:
+    """The names of the classes, which may be in a file. Raises UsageError."""
+    if isinstance(where, Path) and isinstance(given, str):
+        if not _is_beside(given):
+            raise UsageError(
+                "labels is no name of a file in this folder or below", 'write labels = "labels.txt"'
+            )
+        given = read_labels(where.parent / given)
+    return check_labels(given)
 
 
 def _check_names(data: Mapping[str, Any], known: tuple[str, ...], before: str) -> None:
@@ -173,23 +184,29 @@ def _processor(folder: Path) -> Described:
     try:
         data = load_json(_read(path), doubled="a name that stands twice")
         declaration = Declaration.of(_as_declared(data), lambda name: name)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON of a processor: {error}", _AWAY) from error
+    except _NO_PROCESSOR as error:
+        why = one_line(f"{type(error).__name__}: {error}")
+        raise CheckpointError(f"{path} is not JSON of a processor: {why}", _AWAY) from error
     except UsageError as error:
         raise CheckpointError(f"{path}: {error.problem}", _AWAY) from error
     return Described(declaration=declaration, by=(str(path),))
 
 
 _AWAY = f"repair it or move it away, and declare the input in {MODEL_TOML}"
+_NO_PROCESSOR = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+)
 
 
 def _as_declared(data: Mapping[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    size = data.get("crop_size") if data.get("do_center_crop") else data.get("size")
+    size = data.get("size") if data.get("do_resize", True) else None
+    if data.get("do_center_crop"):
+        size = data.get("crop_size")
     if isinstance(size, Mapping):
         side = size.get("shortest_edge")
         size = [size.get("height", side), size.get("width", side)]
-    if size is not None and data.get("do_resize", True):
+    if size is not None:
         given["size"] = size
     white = WHITE * float(data.get("rescale_factor", 1 / WHITE))  # of what white becomes
     if not data.get("do_rescale", True):
@@ -217,6 +234,14 @@ def _read(path: Path) -> bytes:
     if data is None:
         raise CheckpointError(f"{path} is larger than 1 MiB", "write what docs describe")
     return data
+
+
+def _is_beside(name: Any) -> bool:
+    """Whether this names a file in the same folder or below: whoever wrote it reads no others."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _is_same(one: Path, other: Path) -> bool:

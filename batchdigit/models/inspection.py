@@ -11,12 +11,13 @@ from typing import Any
 from batchdigit.errors import CheckpointError, one_line
 from batchdigit.modelfiles.file import ONNX, SAVE_ANEW, ModelFile, read_model_file
 from batchdigit.modelfiles.limits import MAX_TENSORS
-from batchdigit.modelfiles.scan import Contents, scan
+from batchdigit.modelfiles.scan import Contents
 from batchdigit.modelfiles.standins import Instance
 from batchdigit.modelfiles.tensors import DTYPES, StoredTensor
 from batchdigit.models.check import UNKNOWN, Search
 from batchdigit.models.network import BUFFERS
 from batchdigit.models.onnx_file import read_onnx_file
+from batchdigit.models.programs import scanned
 from batchdigit.models.statedict import few, is_tensor, state_of
 from batchdigit.models.wanted import THE_CNN, Wanted
 from batchdigit.models.weights import checked, is_finite, stored, weights_of
@@ -134,7 +135,7 @@ def _look_into(
     if file.format == ONNX:
         known.update(_onnx_facts(file, key))
         return
-    contents = scan(file)
+    contents = scanned(file, wanted)
     search = Search.of(contents, class_name, wanted)
     places = list(itertools.islice(_tensors(contents.root), MAX_TENSORS + 1))
     known.update(

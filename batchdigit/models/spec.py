@@ -6,10 +6,28 @@ this module must stay cheap: it needs neither numpy nor torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypedDict
 
 from batchdigit.modelfiles.declaration import DARK_ON_LIGHT, GIVEN_AS, LIGHT_ON_DARK, Declaration
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    class _Given(TypedDict, total=False):
+        size: SupportsIndex | tuple[SupportsIndex, SupportsIndex] | str
+        channels: SupportsIndex
+        range: str
+        mean: SupportsFloat | Sequence[SupportsFloat]
+        std: SupportsFloat | Sequence[SupportsFloat]
+        expects: str
+        layout: str
+        transpose: bool
+        place: str
+        scores: str
+        classes: int
+
 
 WHITE = 255  # of a uint8 pixel
 
@@ -49,6 +67,10 @@ class InputSpec:
     place: str = "resize"
     scores: str = "auto"
     classes: int = 10
+
+    if TYPE_CHECKING:  # fields accept more than they store
+
+        def __init__(self, **given: Unpack[_Given]) -> None: ...
 
     def __post_init__(self) -> None:
         declared = {name: getattr(self, name) for name in GIVEN_AS}

@@ -19,6 +19,7 @@ from batchdigit.models.network import BATCHNORM, CONV, LINEAR, MAXPOOL, RELU, SE
 MAX_CLASSES = 1000
 MAX_NESTING = 12  # of modules
 MAX_NAMED = 4  # names in a message
+MAX_LEFT_OUT = 100  # buffers of a module; thousands of modules may share one list
 
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
 LAST_WEIGHT = "fc.4.weight"
@@ -138,16 +139,24 @@ def is_tensor(node: Any) -> bool:
     return isinstance(node, StoredTensor)
 
 
-def state_of(weights: Located) -> dict[str, Any]:
-    """The tensors of ``weights`` by name, without the prefix."""
+def state_of(weights: Located, names: Iterable[str] = ()) -> dict[str, Any]:
+    """The tensors of ``weights`` by name, without the prefix.
+
+    Of a whole model, one that two of its modules share has one name, and those of ``names`` that
+    lead to it, too.
+    """
     if weights.class_name:
         # Modules nested in each other give names of any length, so no more than any network has.
-        return dict(itertools.islice(_module_state(weights.node), MAX_TENSORS))
+        state = dict(itertools.islice(_module_state(weights.node), MAX_TENSORS))
+        more = {name: tensor_in(weights.node, name) for name in names if name not in state}
+        return state | {name: tensor for name, tensor in more.items() if tensor is not None}
     prefix = weights.prefix
+    if not prefix:
+        return dict(weights.node)
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in weights.node.items()
-        if not prefix or (isinstance(name, str) and name.startswith(prefix))
+        if isinstance(name, str) and name.startswith(prefix)
     }
 
 
@@ -174,9 +183,20 @@ def _module_state(module: Instance) -> Iterator[tuple[str, StoredTensor]]:
             tensors = inner.attributes.get(collection)
             if isinstance(tensors, Mapping) and id(tensors) not in seen:
                 seen.add(id(tensors))
+                left_out = _not_persistent(inner) if collection == "_buffers" else frozenset()
                 for name, tensor in tensors.items():
-                    if is_tensor(tensor):
+                    if is_tensor(tensor) and name not in left_out:
                         yield f"{start}{name}", tensor
+
+
+def _not_persistent(module: Instance) -> frozenset[str]:
+    """The buffers that are not part of a module's state dict; of a list without end, the first."""
+    names = module.attributes.get("_non_persistent_buffers_set")
+    if isinstance(names, Instance) and names.args:  # a set, by a pickle of protocols 0 to 3
+        names = names.args[0]
+    if not isinstance(names, list | tuple):
+        return frozenset()
+    return frozenset(name for name in names[:MAX_LEFT_OUT] if isinstance(name, str))
 
 
 def carried_normalisation(weights: Located) -> tuple[float, float] | None:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from batchdigit.errors import BatchdigitError, CheckpointError
 from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.modelfiles.file import SAFETENSORS, ModelFile
-from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents, scan
+from batchdigit.modelfiles.scan import SAFETENSORS_DTYPES, Buffer, Contents
 from batchdigit.modelfiles.tensors import StoredTensor
 from batchdigit.models.check import Checked, Search, check_weights
 from batchdigit.models.network import CONV, COUNTER, LINEAR, Layer, cnn, cnn_input
+from batchdigit.models.programs import scanned
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.statedict import LAST_WEIGHT, State, carried_normalisation, few
 from batchdigit.models.wanted import THE_CNN, Wanted
@@ -115,7 +116,7 @@ def read_weights(
     for values that no network has, and BatchdigitError where the package safetensors is missing.
     """
     with file.refused_if_it_fails():
-        contents = scan(file)
+        contents = scanned(file, wanted)
         search = Search.of(contents, class_name, wanted)
         return weights_of(file, contents, checked(file, search, key))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from batchdigit.errors import CheckpointError
+from batchdigit.networks.downloads import nothing_downloaded
 from batchdigit.networks.explaining import UserCode, described
 
 Arguments = Mapping[str, Any] | Sequence[Any] | None
@@ -27,7 +28,7 @@ def build(maker: Callable[..., Any], name: str, arguments: Arguments, code: User
     positional, named = _split(arguments)
     _check(maker, name, positional, named)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), nothing_downloaded():
             module = maker(*positional, **named)
             if isinstance(module, torch.nn.Module):
                 module = module.cpu().float().eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,19 @@ class NetworkName:
 
     def __str__(self) -> str:
         return f"{self.source}:{self.class_name}"
+
+
+def told_apart(network: str, arguments: object, digest: str) -> dict[str, str]:
+    """What tells this network from others that take the same weights, by option: JSON data.
+
+    ``digest`` is that of its code, or empty. One file may define several classes, and one class may
+    compute differently with other arguments.
+    """
+    name = NetworkName.parse(network)
+    return {
+        "--network": f"{digest or name.source}:{name.class_name}",
+        "--network-args": json.dumps(arguments, sort_keys=True, default=repr),
+    }
 
 
 def _is_file(source: str) -> bool:

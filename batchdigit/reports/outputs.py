@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from batchdigit.system.parents import parents_made
 from batchdigit.system.publish import Publication, writing
 from batchdigit.system.regular import check_own
 from batchdigit.system.signals import signals_held, too_late_to_stop
+from batchdigit.system.standard_output import standard_output
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,12 +46,13 @@ def open_outputs(job: Job) -> Iterator[Outputs]:
     report_format = choose_format(job.out, job.format, bom=job.bom)
     check_outputs(job)
     if job.out == STDOUT:
-        if sys.stdout is None:
+        stdout = standard_output()
+        if stdout is None:
             raise OutputError("standard output is closed", "give --out a file")
-        stdout: BinaryIO = sys.stdout.buffer
-        if sys.stdout.isatty():
-            stdout = cast("BinaryIO", ForTerminal(stdout))
-        yield Outputs(job, report_format, stdout, None)
+        report = stdout.buffer
+        if stdout.isatty():
+            report = cast("BinaryIO", ForTerminal(report))
+        yield Outputs(job, report_format, report, None)
         return
 
     def say_waiting(holder: str) -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.rivals.onnx_threads FOLDER OUT.csv MODEL.onnx
 
-MODEL.onnx is what ``batchdigit model convert`` makes of the packaged weights.
+MODEL.onnx is what ``batchdigit model convert`` makes of the packaged weights: it takes bytes.
 """
 
 import os
@@ -30,10 +30,9 @@ def predict(folder: str, model: str) -> Iterator[Row]:
 
     def read(start: int) -> tuple[list[str], np.ndarray]:
         part = names[start : start + BATCH_SIZE]
-        images = np.empty((len(part), 1, 28, 28), np.float32)
+        images = np.empty((len(part), 1, 28, 28), np.uint8)
         for row, name in enumerate(part):
             images[row, 0] = cv2.imread(f"{folder}/{name}", cv2.IMREAD_GRAYSCALE)
-        images /= 255
         return part, images
 
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -1,6 +1,8 @@
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,14 +11,24 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
-from batchdigit import CheckpointError, OutputError, UsageError, convert_model, load_checkpoint
+from batchdigit import (
+    BatchdigitError,
+    CheckpointError,
+    OutputError,
+    UsageError,
+    convert_model,
+    load_checkpoint,
+)
+from batchdigit.backends import convert
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_graph import onnx_model
 from batchdigit.models.weights import Weights
-from tests.support import oracle
+from tests.support import odd_networks, oracle
 from tests.support.modelfiles import trained_on
+from tests.support.own_models import network, own, predicted, probabilities, saved_weights
 from tests.support.samples import SAMPLES, Program
 
 WEIGHTS = torch.load(PACKAGED_WEIGHTS, weights_only=True)
@@ -72,7 +84,7 @@ def digits_1000() -> np.ndarray:
     with_borders = []
     for path in sorted(SAMPLES.glob("*.png")):
         with Image.open(path) as image:
-            pixels = np.asarray(image, dtype=np.float32) / 255
+            pixels = np.asarray(image)
         with_borders += [np.roll(pixels, (dy, dx), (0, 1)) for dy in range(-2, 3) for dx in (0, 1)]
     return np.stack(with_borders)[:, None]
 
@@ -91,12 +103,13 @@ def test_onnx_agrees_with_the_tutorials_network_on_a_thousand_digits(
         torch.save(theirs.state_dict(), source)
     theirs.eval()
     done = convert_model(source, target)
-    assert "opset 18" in done.checked
+    assert "any batch size" in done.checked
+    assert done.undeclared == ""
 
     images = digits_1000()
     assert len(images) == 1000
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(images)).softmax(1).numpy()
+        expected = theirs(torch.from_numpy(images).float() / 255).softmax(1).numpy()
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     for part in (slice(0, 1), slice(1, 8), slice(8, 1000)):
         (logits,) = session.run(["logits"], {"images": images[part]})
@@ -111,13 +124,9 @@ def test_onnx_says_what_it_is(tmp_path: Path) -> None:
     model = onnx.load(target)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties == {
-        "source_sha256": load_checkpoint(PACKAGED_WEIGHTS).sha256,
-        "classes": "10",
-    }
+    assert not model.metadata_props
     (images,) = model.graph.input
-    assert images.name == "images"
+    assert (images.name, images.type.tensor_type.elem_type) == ("images", onnx.TensorProto.UINT8)
     assert [size.dim_value for size in images.type.tensor_type.shape.dim][1:] == [1, 28, 28]
     assert images.type.tensor_type.shape.dim[0].dim_param == "batch"
     assert os.fspath(tmp_path) not in str(target.read_bytes())
@@ -126,9 +135,6 @@ def test_onnx_says_what_it_is(tmp_path: Path) -> None:
 def test_onnx_that_disagrees_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchdigit import BatchdigitError
-    from batchdigit.models import convert
-
     def other_model(weights: Weights) -> bytes:
         other = {name: array * 1.001 for name, array in weights.stored.items()}
         return onnx_model(replace(weights, stored=other))
@@ -219,14 +225,16 @@ def test_mean_and_deviation_become_part_of_the_weights(
     torch.save(trained_on(mean, std), tmp_path / "in.pt")
     target = tmp_path / f"out{suffix}"
     done = convert_model(tmp_path / "in.pt", target, mean=mean, std=std)
-    assert "in the first convolution" in done.checked
-    pixels = torch.from_numpy(packaged_digits()[:100]).float() / 255
+    assert ("in the first convolution" in done.checked) == (suffix != ".onnx")
+    assert done.undeclared == ""
+    digits = packaged_digits()[:100]
+    pixels = torch.from_numpy(digits).float() / 255
     network = oracle.CNN()
     network.load_state_dict(WEIGHTS)
     with torch.inference_mode():
         expected = network.eval()(pixels).softmax(dim=1).numpy()  # of the weights before all this
     if suffix == ".onnx":
-        (logits,) = onnxruntime.InferenceSession(target).run(None, {"images": pixels.numpy()})
+        (logits,) = onnxruntime.InferenceSession(target).run(None, {"images": digits})
         found = torch.from_numpy(logits)
     else:
         with torch.inference_mode():
@@ -252,6 +260,102 @@ def test_weights_that_overflow_with_a_deviation_are_refused(tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match="not finite"):
         convert_model(tmp_path / "in.pt", tmp_path / "out.pt", mean=0.0, std=1e-5)
     assert not (tmp_path / "out.pt").exists()
+
+
+# Networks of the user's own
+
+
+DECLARED: dict[str, tuple[str, dict[str, Any]]] = {
+    "as it is": ("Linear", {}),
+    "size": ("Side32", {"input_size": 32}),
+    "margin": ("Side32", {"input_size": 32, "place": "pad"}),
+    "colour": ("Colour", {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}),
+    "channels last": ("ChannelsLast", {"layout": "nhwc"}),
+    "flat": ("Rows", {"layout": "flat"}),
+    "rows": ("Recurrent", {"layout": "nhw", "transpose": True}),
+    "dark": ("Linear", {"expects": "dark-on-light", "mean": 0.1307, "std": 0.3081}),
+    "bytes": ("Linear", {"range": "0-255", "mean": 33.3, "std": 78.6}),
+    "nested": ("Within", {"transpose": True}),
+    "probabilities": ("LogitsAndProbabilities", {}),
+    "logarithms": ("LogSoftmaxAndFeatures", {}),
+    "sigmoids": ("Sigmoid", {}),
+}
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+def test_own_network_that_was_converted_needs_no_declaration(
+    tmp_path: Path, suffix: str, kind: str
+) -> None:
+    name, declared = DECLARED[kind]
+    torch.manual_seed(1)
+    module = getattr(odd_networks, name)()
+    path, target = saved_weights(tmp_path, module), tmp_path / f"new{suffix}"
+    named = {"network": network(name)}
+    done = convert_model(path, target, **named, **declared)
+    found = predicted(target, **({} if suffix == ".onnx" else named))
+    expected = probabilities(predicted(path, **named, **declared))
+    np.testing.assert_allclose(probabilities(found), expected, atol=1e-5)
+    assert (done.classes, done.bytes) == (10, target.stat().st_size)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_state_dict_of_an_own_network_says_which_options_it_needs(
+    tmp_path: Path, suffix: str
+) -> None:
+    module = own("Counts", prepare=lambda pixels: (pixels - 0.5) / 0.25)
+    path, target = saved_weights(tmp_path, module), tmp_path / f"new{suffix}"
+    options = {"network": network("Counts"), "mean": 0.5, "std": 0.25}
+    done = convert_model(path, target, **options)
+    assert "3 tensors, read again and equal" in done.checked
+    assert done.undeclared == ("--mean 0.5 --std 0.25" if suffix == ".pt" else "")
+    state = load_file(target) if suffix != ".pt" else torch.load(target, weights_only=True)
+    assert {name: (tensor.dtype, tensor.tolist()) for name, tensor in state.items()} == {
+        name: (tensor.dtype, tensor.tolist()) for name, tensor in module.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_precision_of_an_own_network_is_kept(
+    tmp_path: Path, suffix: str, dtype: torch.dtype
+) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in own("Linear").state_dict().items()}
+    torch.save(state, tmp_path / "in.pt")
+    target = tmp_path / f"out{suffix}"
+    convert_model(tmp_path / "in.pt", target, network=network("Linear"))
+    found = load_file(target) if suffix != ".pt" else torch.load(target, weights_only=True)
+    assert equal(dict(sorted(found.items())), dict(sorted(state.items())))
+
+
+def test_onnx_of_others_gets_its_declaration_and_its_labels(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    convert_model(saved_weights(tmp_path), source, network=network("Linear"))
+    plain = onnx.load(source)
+    plain.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    source.write_bytes(plain.SerializeToString())  # which scales its input by itself
+    declared = {"range": "0-255", "labels": list("abcdefghij"), "expects": "dark-on-light"}
+    convert_model(source, target, **declared)
+    (entry,) = onnx.load(target).metadata_props
+    assert json.loads(entry.value) == {"labels": list("abcdefghij")}
+    table, expected = predicted(target, probs=False), predicted(source, probs=False, **declared)
+    assert table["prediction"].tolist() == expected["prediction"].tolist()
+    assert set(table["prediction"]) <= set("abcdefghij")
+
+
+def test_onnx_becomes_nothing_but_onnx(tmp_path: Path) -> None:
+    source = tmp_path / "in.onnx"
+    convert_model(saved_weights(tmp_path), source, network=network("Linear"))
+    with pytest.raises(UsageError, match="from which only ONNX can be written"):
+        convert_model(source, tmp_path / "out.pt")
+    assert not (tmp_path / "out.pt").exists()
+
+
+def test_converter_does_not_run_what_cannot_be_used(tmp_path: Path) -> None:
+    path = saved_weights(tmp_path, odd_networks.ForgetsThatItIsTrained())
+    with pytest.raises(CheckpointError, match="answers differently each time"):
+        convert_model(path, tmp_path / "x.onnx", network=network("ForgetsThatItIsTrained"))
+    assert not (tmp_path / "x.onnx").exists()
 
 
 @pytest.mark.parametrize("options", [{"mean": 0.5}, {"mean": 0.5, "std": 0.0}])

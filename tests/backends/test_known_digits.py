@@ -1,6 +1,9 @@
 """Models trained on other numbers are found out by digits whose labels are known."""
 
+import io
 import json
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,21 @@ import torch
 
 from batchdigit import Job
 from batchdigit.backends import known_digits
-from batchdigit.backends.choice import open_backend
-from batchdigit.backends.known_digits import KnownDigits, check_model, complaint
+from batchdigit.backends.known_digits import (
+    ENOUGH,
+    Declared,
+    KnownDigits,
+    check_model,
+    check_model_file,
+    complaint,
+)
+from batchdigit.backends.opening import open_model, open_model_file
 from batchdigit.errors import DeviceError
 from batchdigit.job import PACKAGED_WEIGHTS
-from batchdigit.modelfiles.file import read_model_file
-from batchdigit.models.spec import MNIST
+from batchdigit.modelfiles.declaration import Declaration
 from tests.support import oracle
 from tests.support.modelfiles import saved, trained_on
+from tests.support.own_models import FILE, as_it_is, network, own, saved_weights
 
 BACKENDS = ["onnxruntime", "torch"]
 BYTE = 1 / 255
@@ -26,9 +36,12 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 KINDS = {
     "normalised": ((0.1307, 0.3081), "--mean 0.1307 --std 0.3081"),
     "halved": ((0.5, 0.5), "--mean 0.5 --std 0.5"),
-    "bytes": ((0.0, BYTE), "--mean 0 --std 0.0039216"),
-    "inverted": ((1.0, -1.0), "--mean 1 --std -1"),
-    "inverted and normalised": ((0.8693, -0.3081), "--mean 0.8693 --std -0.3081"),
+    "bytes": ((0.0, BYTE), "--range 0-255"),
+    "inverted": ((1.0, -1.0), "--expects dark-on-light"),
+    "inverted and normalised": (
+        (0.8693, -0.3081),
+        "--mean 0.1307 --std 0.3081 --expects dark-on-light",
+    ),
 }
 
 
@@ -38,16 +51,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "batchdigit" / "tuning.json"
 
 
-def checked(
-    path: Path, *, remember: bool = False, **options: Any
-) -> tuple[KnownDigits | None, str]:
-    """What is known of a model file, and the complaint about it, in one line."""
-    job = Job(["x"], model=path, device="cpu", **options)
-    file = read_model_file(path)
-    backend = open_backend(job, file)
-    model = backend.load(file, job)
-    known = check_model(job, backend, model, remember=remember)
-    return known, "; ".join(complaint(job, model, known) or ())
+def checked(path: Any, *, remember: bool = False, **options: Any) -> tuple[KnownDigits | None, str]:
+    """What is known of a model, and the complaint about it, in one line."""
+    opened = open_model(Job(["x"], model=path, device="cpu", **options))
+    known = check_model(opened, remember=remember)
+    return known, "; ".join(complaint(opened, known) or ())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -60,9 +68,10 @@ def test_the_numbers_that_a_model_was_trained_on_are_found_out(
     known, text = checked(path, backend=backend)
     assert known is not None
     assert known.right < 0.95 * known.of
-    assert known.of == 300
+    assert known.of == ENOUGH
     assert f"% with {flags}; " in text
-    assert f" {known.right / 3:.1f}% of 300 known digits right with pixels from 0 to 1, " in text
+    share = f"{100 * known.right / ENOUGH:.1f}% of {ENOUGH} known digits right"
+    assert f" {share} with pixels from 0 to 1, " in text
     declared, nothing = checked(path, backend=backend, mean=mean, std=std)
     assert declared is not None
     assert declared.right >= 0.98 * declared.of
@@ -80,17 +89,17 @@ def test_no_digit_is_read_by_the_packaged_model_as_it_is(
 
 
 def test_a_false_declaration_is_warned_of() -> None:
-    known, text = checked(PACKAGED_WEIGHTS, mean=1, std=-1)
+    known, text = checked(PACKAGED_WEIGHTS, mean=0.5, std=0.5)
     assert known is not None
     assert text.startswith("the packaged model reads ")
-    assert text.endswith("% without; leave --mean and --std off")
+    assert text.endswith("% without; leave --mean 0.5 --std 0.5 off")
 
 
 def test_a_model_that_reads_well_is_looked_at_briefly(tmp_path: Path) -> None:
     path = saved(tmp_path / "CNN.pt", trained_on(0, 1))
     known, text = checked(path)
     assert known is not None
-    assert known.of == 300
+    assert known.of == ENOUGH
     assert known.best is None
     assert text == ""
 
@@ -99,7 +108,7 @@ def test_a_model_of_something_else_is_said_to_read_no_digits(tmp_path: Path) -> 
     path = saved(tmp_path / "CNN.pt", trained_on(0, 1, turned=3))
     known, text = checked(path)
     assert known is not None
-    assert known.right < 15
+    assert known.right < 0.05 * known.of
     assert "reads only" in text
     assert "--no-model-check" in text
 
@@ -145,7 +154,7 @@ def test_polarity_is_left_to_whoever_reads_images_exactly(tmp_path: Path) -> Non
     known, text = checked(path, preprocess="exact")
     assert known is not None
     assert (known.dark, text) == (True, "")
-    assert "--mean 1 --std -1" in checked(path, preprocess="fit")[1]
+    assert "--expects dark-on-light" in checked(path, preprocess="fit")[1]
     path = saved(tmp_path / "CNN.pt", trained_on(0.8693, -0.3081))
     text = checked(path, preprocess="exact")[1]
     assert "known digits, dark on a light ground, right" in text
@@ -165,7 +174,17 @@ def test_what_was_found_is_remembered_for_each_file_and_declaration(
     assert checked(path, mean=0.5, std=0.5) == right
 
 
-@pytest.mark.parametrize("value", [1, [1], [1, 0, 0], [1, 2], ["a", "b", 0], None, {}])
+GOOD = {"right": 1, "of": 2, "dark": False, "confidence": 0.5, "best": None}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1, [1], [1, 0, 0], None, {}, "text", GOOD | {"of": 0}, GOOD | {"right": 0.5}),
+        *(GOOD | {"confidence": 1}, GOOD | {"best": 1}, GOOD | {"best": [{}, 1]}),
+        *(GOOD | {"best": [{"mean": 0.5}, 1, 0.5]}, GOOD | {"best": [{"means": 1}, 1, 0.5]}),
+    ],
+)
 def test_a_damaged_memory_is_not_believed(tmp_path: Path, cache: Path, value: object) -> None:
     path = saved(tmp_path / "CNN.pt", trained_on(0.5, 0.5))
     found = checked(path, remember=True)
@@ -220,22 +239,148 @@ def test_numbers_too_large_for_a_precision_are_read_wrong(
 ) -> None:
     """As in fp16, where the pixels of another kind of input may overflow."""
     path = saved(tmp_path / "CNN.pt", trained_on(0.5, 0.5))
-    job = Job(["x"], model=path, backend="onnxruntime")
-    backend = open_backend(job, read_model_file(path))
-    model = backend.load(read_model_file(path), job)
-    whole = type(backend.predictor(model, 1)).predict
+    opened = open_model(Job(["x"], model=path, backend="onnxruntime"))
+    kind = type(opened.backend.predictor(opened.model, 1))
+    whole = kind.predict
 
     def overflow(self: Any, batches: Any) -> Any:
-        if self._spec.std[0] < 0.01:
+        if self._spec.range == "0-255":
             raise DeviceError("the network's output is not finite")
         return whole(self, batches)
 
-    monkeypatch.setattr(type(backend.predictor(model, 1)), "predict", overflow)
-    known = check_model(job, backend, model, remember=False)
+    monkeypatch.setattr(kind, "predict", overflow)
+    known = check_model(opened, remember=False)
     assert known is not None
     assert known.best is not None
-    assert (known.best.mean, known.best.std) == (0.5, 0.5)
+    assert known.best.options == "--mean 0.5 --std 0.5"
 
 
-def test_the_usual_kinds_include_what_a_plain_model_takes() -> None:
-    assert (MNIST.mean[0], MNIST.std[0]) == known_digits.USUAL[0]
+# Networks of the user's own
+
+
+def negative(pixels: torch.Tensor) -> torch.Tensor:
+    return 1 - pixels
+
+
+def as_bytes(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels * 255
+
+
+def turned(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.mT
+
+
+TRAINED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "plain": (as_it_is, {}, ""),
+    "inverted": (negative, {"expects": "dark-on-light"}, "--expects dark-on-light"),
+    "bytes": (as_bytes, {"range": "0-255"}, "--range 0-255"),
+    "transposed": (turned, {"transpose": True}, "--transpose"),
+}
+WRONG = {"plain": {"mean": 0.5, "std": 0.5}}
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_own_network_is_warned_of_only_if_it_is_wrongly_declared(kind: str) -> None:
+    prepare, declared, flags = TRAINED[kind]
+    module = own("Linear", prepare=prepare)
+    known, nothing = checked(module, **declared)
+    assert known is not None
+    assert known.is_fine
+    assert nothing == ""
+    known, text = checked(module, **WRONG.get(kind, {}))
+    assert known is not None
+    assert not known.is_fine
+    if flags:
+        assert f"% with {flags}; give these options instead" in text
+    else:
+        assert text.endswith("% without; leave --mean 0.5 --std 0.5 off")
+
+
+def test_confidence_that_collapses_is_warned_of_though_labels_are_right() -> None:
+    """Without a bias, a linear network gives smaller numbers the same label, less surely."""
+    module = own("Linear", prepare=as_it_is)
+    with torch.no_grad():
+        module.fc.bias.zero_()
+        module.fc.weight /= 255
+    known, text = checked(module)
+    assert known is not None
+    assert known.best is not None
+    assert known.right == known.best.right >= 0.95 * known.of
+    assert known.confidence < 0.2
+    assert re.search(r"digits \(mean confidence 0\.1\d\) right with pixels from 0 to 1, but ", text)
+    assert "% (1.00) with --range 0-255; give these options" in text
+    assert checked(module, range="0-255")[1] == ""
+
+
+def test_own_network_in_onnx_is_checked_alike(tmp_path: Path) -> None:
+    model = onnx_of(own("Linear", prepare=negative))
+    path = tmp_path / "own.onnx"
+    path.write_bytes(model)
+    assert "% with --expects dark-on-light; give these options" in checked(path)[1]
+    assert checked(path, expects="dark-on-light")[1] == ""
+
+
+def onnx_of(module: torch.nn.Module) -> bytes:
+    """The network as its author would export it."""
+    stream: Any = io.BytesIO()
+    example = torch.zeros(2, 1, 28, 28)
+    names: Any = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (example,), stream, dynamo=False, **names)
+    return bytes(stream.getvalue())
+
+
+def test_memory_is_of_the_code_the_weights_and_the_declaration(tmp_path: Path, cache: Path) -> None:
+    path, copy = saved_weights(tmp_path), tmp_path / "mine.py"
+    other = saved_weights(tmp_path, own("Linear", prepare=negative), name="other.pt")
+    copy.write_text(f"{FILE.read_text()}\n# changed\n")
+    models: list[tuple[Any, dict[str, Any]]] = [
+        (path, {"network": network("Linear")}),
+        (other, {"network": network("Linear")}),
+        (path, {"network": network("Linear"), "scores": "probabilities"}),
+        (path, {"network": network("Linear"), "mean": 0.1, "std": 1.0}),
+        (path, {"network": f"{copy}:Linear"}),
+        (own("Linear"), {}),
+        (own("Softmax"), {}),
+    ]
+    for number, (model, options) in enumerate(models, start=1):
+        for _ in range(2):
+            checked(model, remember=True, **options)
+            assert len(json.loads(cache.read_text())) == number
+
+
+def test_check_of_a_file_also_gives_the_model_and_remembers_nothing(
+    tmp_path: Path, cache: Path
+) -> None:
+    path = saved_weights(tmp_path, own("Linear", prepare=negative))
+    job = Job(["x"], model=path, network=network("Linear"), device="cpu")
+    job, file = open_model_file(job)
+    opened, known = check_model_file(job, file)
+    assert opened.model.classes == 10
+    assert known is not None
+    assert known.best is not None
+    assert known.best.options == "--expects dark-on-light"
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("right", "confidence", "best", "fine"),
+    [
+        (1000, 0.9, None, True),
+        (950, 0.9, None, True),
+        (949, 0.9, None, False),
+        (960, 0.9, Declared(Declaration(range="0-255"), 969, 0.9), True),
+        (960, 0.9, Declared(Declaration(range="0-255"), 970, 0.9), False),
+        (960, 0.5, Declared(Declaration(range="0-255"), 960, 0.7), False),
+        (960, 0.5, Declared(Declaration(range="0-255"), 959, 0.7), True),
+        (100, 0.5, Declared(Declaration(range="0-255"), 400, 0.7), False),
+    ],
+)
+def test_what_is_fine_is_right_and_not_clearly_better_otherwise(
+    right: int, confidence: float, best: Declared | None, fine: bool
+) -> None:
+    known = KnownDigits(right, 1000, best=best, confidence=confidence)
+    assert known.is_fine is fine
+    assert known.is_much_better is (best is not None and not fine and best.right >= 500)
+    assert (known.as_json()["better"] is not None) is known.is_much_better

@@ -27,6 +27,7 @@ def test_installed_command_is_the_module(program: Program) -> None:
 
 RUN_CODES = ["0", "3", "1", "2", "65", "66", "73", "74", "75", "128+N"]
 MODEL_CODES = ["0", "1", "2", "65", "73", "128+N"]
+CHECK_CODES = ["0", "1", "2", "65", "66", "73", "128+N"]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,10 @@ MODEL_CODES = ["0", "1", "2", "65", "73", "128+N"]
         (["train"], ["0", "1", "2", "65", "66", "73", "128+N"]),
         (["bench"], ["0", "1", "2", "65", "66", "73", "128+N"]),
         (["bench", "compare"], ["0", "4", "1", "2", "73", "128+N"]),
-        (["model"], MODEL_CODES),
+        (["model"], CHECK_CODES),
         (["model", "inspect"], MODEL_CODES),
         (["model", "convert"], MODEL_CODES),
+        (["model", "check"], CHECK_CODES),
         (["doctor"], ["0", "1", "2", "73", "128+N"]),
     ],
 )
@@ -80,7 +82,8 @@ def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
         "from batchdigit.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "assert not {'torch', 'pandas', 'torchvision', 'numpy', 'rich'} & set(sys.modules)"
+        "assert not {'torch', 'pandas', 'torchvision', 'numpy', 'rich'} & set(sys.modules)\n"
+        "assert not [name for name in sys.modules if name.startswith('batchdigit.networks')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

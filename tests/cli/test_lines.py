@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from batchdigit import Job, RunSummary, Tolerance
+from batchdigit.backends.convert import Conversion
 from batchdigit.cli.lines import (
     conversion_lines,
     inspection_lines,
@@ -15,7 +16,6 @@ from batchdigit.cli.lines import (
     run_warnings,
 )
 from batchdigit.errors import ExitCode
-from batchdigit.models.convert import Conversion
 from batchdigit.models.inspection import Inspection
 from batchdigit.places import STDOUT
 from batchdigit.reports.summary import FailedRow, FolderNote

@@ -85,7 +85,7 @@ def test_standard_output_that_is_closed_is_an_error(monkeypatch: pytest.MonkeyPa
 def test_full_disk_is_an_error_of_ours_and_a_reader_that_left_is_not(
     monkeypatch: pytest.MonkeyPatch, error: OSError, raised: type[Exception]
 ) -> None:
-    def fail(_line: str) -> None:
+    def fail(_line: str, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(typer, "echo", fail)

@@ -102,8 +102,17 @@ def test_model_option_comes_before_the_environment_and_that_before_the_package(
         "kind": "state dict",
         "format": "PyTorch archive",
         "classes": 10,
+        "size": [28, 28],
+        "channels": 1,
+        "range": "0-1",
         "mean": [0.0],
         "std": [1.0],
+        "expects": "light-on-dark",
+        "layout": "nchw",
+        "transpose": False,
+        "place": "resize",
+        "scores": "logits",
+        "adds_up": True,
         "known_digits": None,
     }
     assert model(BATCHDIGIT_MODEL="3.pt")["classes"] == 3
@@ -325,7 +334,7 @@ def test_model_trained_on_other_numbers_is_warned_of_and_can_be_declared(
     assert "known digits right with pixels from 0 to 1, but " in line
     assert "% with --mean 0.1307 --std 0.3081; " in line
     account = json.loads((tmp_path / "wrong.csv.run.json").read_text())["model"]
-    assert account["known_digits"]["better"]["mean"] == 0.1307
+    assert account["known_digits"]["better"]["mean"] == [0.1307]
     assert program(*run, "--no-model-check", "--out", "wrong.csv").stderr == ""
 
     flags = ["--mean", "0.1307", "--std", "0.3081"]
@@ -349,7 +358,7 @@ def test_rows_with_another_mean_are_not_reused(
     run = ["run", digits, "--model", "CNN.pt", "--out", "preds.csv", "--update"]
     assert program(*run).returncode == 0
     again = program(*run, "--mean", "0.5", "--std", "0.5")
-    assert "--mean and --std: every image is predicted" in again.stderr
+    assert "differs in the declared input: every image is predicted" in again.stderr
 
 
 @pytest.mark.parametrize("flags", [["--mean", "0.5"], ["--mean", "0.5", "--std", "0"]])
@@ -444,8 +453,9 @@ def test_images_that_are_not_of_the_models_polarity_are_told_of(
     assert line.startswith(
         "batchdigit: 100 images are light on a dark ground, but the model reads "
     )
-    assert "give --mean 1 --std -1 instead" in line
-    assert program(*run, "--mean", "1", "--std", "-1", "--out", "right.csv").stderr == ""
-    with (tmp_path / "right.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert sum(row["prediction"] == row["filename"][-5] for row in rows) >= 99
+    assert line.endswith("; give --expects dark-on-light")
+    for flags in (["--expects", "dark-on-light"], ["--mean", "1", "--std", "-1"]):
+        assert program(*run, *flags, "--out", "right.csv").stderr == ""
+        with (tmp_path / "right.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert sum(row["prediction"] == row["filename"][-5] for row in rows) >= 99

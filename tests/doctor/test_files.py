@@ -1,18 +1,20 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import batchdigit
-from batchdigit.doctor import files
+from batchdigit.doctor import checking, files
 from batchdigit.doctor.findings import OK, PROBLEM, WARNING
 from batchdigit.errors import StoppedBySignal
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.sources import find
 from batchdigit.system.lock import hold_output
 from batchdigit.system.signals import signals_as_exceptions
+from tests.support import own_code
 from tests.support.doctor import check, examined, faults_of, interrupt
 from tests.support.machines import fake_driver
 from tests.support.platforms import needs_linux
@@ -221,3 +223,72 @@ def test_source_that_cannot_be_read_all(
     (finding,) = check("source", digits)
     assert finding.status == WARNING
     assert finding.found == "1 image, 1 folder that cannot be listed"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict[str, Any]:
+    """A user's own network and its weights, as options of a job."""
+    own_code.script(tmp_path)
+    return {"model": tmp_path / "net.pt", "network": f"{tmp_path / 'net.py'}:Net"}
+
+
+def test_weights_are_compared_with_the_class_that_the_user_names(
+    own: dict[str, Any], tmp_path: Path
+) -> None:
+    (finding,) = check("model", **own)
+    assert finding.status == OK
+    assert finding.found.startswith(f"{own['model']}: state dict, for {own['network']}, SHA-256 ")
+    (finding,) = check("model", **own | {"network": f"{tmp_path / 'net.py'}:Letters"})
+    assert finding.status == PROBLEM
+    assert "fc.weight" in finding.found
+    (finding,) = check("model", **own | {"network": f"{tmp_path / 'net.py'}:Nett"})
+    assert finding.status == PROBLEM
+    assert finding.remedy == f"name one that is there, as {tmp_path / 'net.py'}:Net"
+
+
+def test_what_declares_the_input_is_named(own: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text('weights = "net.pt"\n[input]\nrange = "0-255"\n')
+    _, declared = check("model", **own)
+    assert declared.status == OK
+    assert declared.found == f"its input is declared by {tmp_path / 'model.toml'}"
+    for model in (own["model"], tmp_path / "model.toml"):
+        _, declared = check("model", **own | {"model": model, "mean": 0.5, "std": 0.25})
+        assert declared.found == (
+            f"its input is declared by --mean 0.5 --std 0.25 and {tmp_path / 'model.toml'}"
+        )
+    (tmp_path / "model.toml").write_text("[input]\nmaen = 1")
+    (finding,) = check("model", **own)
+    assert finding.status == PROBLEM
+    assert "model.toml" in finding.found
+    assert finding.remedy == "write mean"
+
+
+def test_onnx_file_of_any_network_is_a_model(tmp_path: Path) -> None:
+    own_code.script(tmp_path)
+    network = f"{tmp_path / 'net.py'}:Net"
+    batchdigit.convert_model(tmp_path / "net.pt", tmp_path / "net.onnx", network=network)
+    (finding,) = check("model", model=tmp_path / "net.onnx")
+    assert finding.status == OK
+    assert ": ONNX graph by pytorch " in finding.found
+    assert ", 10 classes, " in finding.found
+
+
+@needs_linux("checks run in forks, which inherit what is patched")
+@pytest.mark.parametrize(
+    ("line", "found", "remedy"),
+    [
+        ("while True: pass", "no answer within 5 seconds", "net.py:Net does not end"),
+        ("os._exit(7)", "ended with exit code 7", "net.py:Net ends it"),
+    ],
+)
+def test_code_that_does_not_end_or_ends_all_is_a_problem_of_the_model_alone(
+    own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, line: str, found: str,
+    remedy: str,
+) -> None:  # fmt: skip
+    code = own_code.CODE.replace("self.sign = sign", line, 1)
+    (tmp_path / "net.py").write_text(code)
+    monkeypatch.setattr(checking, "SECONDS_TO_ANSWER", 5.0)
+    (finding,) = check("model", **own)
+    assert finding.status == PROBLEM
+    assert found in finding.found
+    assert finding.remedy.endswith(remedy)

@@ -17,6 +17,7 @@ from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.modelfiles.file import read_model_file
 from batchdigit.models import digits
 from batchdigit.system.signals import signals_as_exceptions
+from tests.support import own_code
 from tests.support.doctor import check, examined, interrupt
 from tests.support.modelfiles import trained_on
 from tests.support.platforms import needs_linux
@@ -126,3 +127,33 @@ def test_model_trained_on_other_numbers_is_warned_of_and_nothing_is_remembered(
     for options, found in ((flags, [OK]), (["--no-model-check"], [])):
         _, findings = examined(program, "--model", "CNN.pt", *options, env=environment)
         assert [one.status for one in findings if one.name == "known digits"] == found
+
+
+def test_network_of_the_users_own_is_tried_apart_and_what_it_prints_is_not_shown(
+    program: Program, tmp_path: Path
+) -> None:
+    own_code.script(tmp_path)
+    options = ["--model", "net.pt", "--network", "net.py:talkative"]
+    code, findings = examined(program, *options)
+    found = {finding.name: finding for finding in findings}
+    assert code == 0, findings
+    assert found["backend"].found == "auto chooses PyTorch: it computes a network of your own"
+    assert found["trial"].status == found["known digits"].status == OK
+    assert found["trial"].found == "10 of 10 packaged digits predicted by torch on cpu"
+    code, findings = examined(program, *options, "--range", "0-255", "--expects", "dark-on-light")
+    found = {finding.name: finding for finding in findings}
+    assert code == 0
+    assert found["known digits"].status == WARNING
+    assert "leave --range 0-255 --expects dark-on-light off" in found["known digits"].remedy
+
+
+def test_network_that_fails_on_images_is_a_problem_of_the_trial(
+    program: Program, tmp_path: Path
+) -> None:
+    own_code.script(tmp_path)
+    code, findings = examined(program, "--model", "net.pt", "--network", "net.py:Raises")
+    assert code == 1
+    found = {finding.name: finding for finding in findings}
+    assert found["model"].status == OK
+    assert found["trial"].status == PROBLEM
+    assert "ValueError: out of order" in found["trial"].found

@@ -4,12 +4,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torchvision.transforms import ToTensor, v2
+from PIL import Image, ImageOps
+from torchvision.transforms import Resize, ToTensor, v2
 
 from batchdigit.batches import Treatment
 from batchdigit.errors import ImageError
 from batchdigit.images.preprocess import look_like_mnist, to_model_input
+from batchdigit.models.placing import placed
+from batchdigit.models.spec import InputSpec
 from tests.support.pictures import Pixels, ink_on_paper, labels, through_a_file
 
 RNG = np.random.default_rng(0)
@@ -253,3 +255,111 @@ def test_look_like_mnist_is_what_opencv_says(kind: str, thousand: Pixels) -> Non
 def test_way_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="'sharpen'"):
         to_model_input(Image.new("L", (50, 50)), "sharpen")
+
+
+SPECS = [
+    InputSpec((32, 32)),
+    InputSpec((20, 32)),
+    InputSpec((20, 32), transpose=True),
+    InputSpec((32, 32), place="pad"),
+    InputSpec((8, 8), 3),
+    InputSpec((28, 28), 3, mean=(0.5,), std=(0.5,), expects="dark-on-light", layout="nhwc"),
+    InputSpec((224, 224), 3),
+]
+"""What networks of the user's own take."""
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.text)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_exact_image_of_another_size_is_placed_as_torchvision_does(
+    spec: InputSpec, mode: str
+) -> None:
+    image = Image.fromarray(RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)).convert(mode)
+    wanted = image.convert("RGB" if spec.channels == 3 else "L")
+    oracle = np.asarray(Resize(spec.plane)(wanted))
+    assert np.array_equal(to_model_input(image, "exact", spec).pixels, oracle)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.text)
+@pytest.mark.parametrize("how", ["auto", "fit"])
+def test_digit_is_fitted_and_then_placed_grey(spec: InputSpec, how: str, thousand: Pixels) -> None:
+    """A network of digits knows MNIST's, whatever size it was given them in."""
+    for digit in (thousand[3], 255 - thousand[3]):
+        image = Image.fromarray(digit).convert("RGB").resize((60, 60))
+        fitted = to_model_input(image, how)
+        found = to_model_input(image, how, spec)
+        assert np.array_equal(found.pixels, placed(fitted.pixels, spec))
+        assert found.pixels.shape == spec.plane
+        assert (found.treatment, found.ink) == (fitted.treatment, fitted.ink)
+
+
+def test_digit_like_mnists_is_placed_as_it_is(thousand: Pixels) -> None:
+    found = to_model_input(Image.fromarray(thousand[3]), "auto", InputSpec((32, 32), place="pad"))
+    assert np.array_equal(found.pixels, np.pad(thousand[3], 2))
+    assert found.treatment == Treatment.AS_IT_IS
+
+
+COLOURS = RNG.integers(0, 256, (28, 28, 3), dtype=np.uint8)
+COLOUR = InputSpec(channels=3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_kept_for_a_network_of_colours(mode: str) -> None:
+    colours = COLOURS // 128 * 255  # eight of them, which a palette can hold
+    image = reopened(Image.fromarray(colours).convert(mode))
+    assert np.array_equal(to_model_input(image, "exact", COLOUR).pixels, colours)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(GREY),
+        Image.fromarray(GREY.astype(np.uint16) * 257),
+        Image.fromarray((GREY / 255).astype(np.float32)),
+        Image.fromarray(GREY).convert("LA"),
+    ],
+    ids=["L", "I;16", "F", "LA"],
+)
+def test_grey_has_the_same_number_in_each_channel(image: Image.Image) -> None:
+    found = to_model_input(image, "exact", COLOUR).pixels
+    assert found.shape == (28, 28, 3)
+    assert np.array_equal(found, np.repeat(GREY[..., None], 3, axis=2))
+
+
+def test_black_and_white_have_three_channels_too() -> None:
+    bits = Image.fromarray((GREY > 127).astype(np.uint8) * 255).convert("1")
+    found = to_model_input(bits, "exact", COLOUR).pixels
+    assert np.array_equal(found, np.repeat(np.where(GREY > 127, 255, 0)[..., None], 3, axis=2))
+
+
+def test_transparent_pixels_are_white_in_colours() -> None:
+    image = Image.fromarray(COLOURS)
+    image.putalpha(Image.fromarray(np.where(GREY > 127, 255, 0).astype(np.uint8)))
+    found = to_model_input(reopened(image), "exact", COLOUR).pixels
+    assert np.array_equal(found, np.where(GREY[..., None] > 127, COLOURS, 255))
+
+
+def test_colours_are_turned_by_their_orientation() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = reopened(Image.fromarray(COLOURS).transpose(Image.Transpose.ROTATE_90), exif=exif)
+    assert np.array_equal(to_model_input(stored, "exact", COLOUR).pixels, COLOURS)
+
+
+@pytest.mark.parametrize("spec", [COLOUR, InputSpec((40, 40))], ids=["RGB", "40x40"])
+def test_dark_ink_and_faint_strokes_are_seen_in_any_size_and_colour(
+    spec: InputSpec, thousand: Pixels
+) -> None:
+    digit = Image.fromarray(thousand[3]).convert("RGB")
+    for pixels, treatment in (
+        (digit, Treatment.AS_IT_IS),
+        (ImageOps.invert(digit), Treatment.DARK),
+        (digit.point(lambda level: level // 3), Treatment.FAINT),
+    ):
+        assert to_model_input(pixels, "exact", spec).treatment == treatment
+
+
+def test_no_way_to_prepare_images_has_another_name() -> None:
+    for shape in ((28, 28), (30, 30)):
+        with pytest.raises(ValueError, match="no way to prepare images is called 'best'"):
+            to_model_input(np.zeros(shape, np.uint8), "best", InputSpec((32, 32)))

@@ -18,7 +18,18 @@ import pytest
 import torch
 
 from batchdigit import CNN, CheckpointError, inspect_model, load_checkpoint
-from tests.support.modelfiles import archive, old_format, rebuild, reference, saved
+from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models.inspection import inspect_file
+from batchdigit.models.wanted import Wanted
+from tests.support.modelfiles import (
+    archive,
+    old_format,
+    rebuild,
+    reference,
+    refusal,
+    saved,
+    wanted_by,
+)
 from tests.support.samples import Program
 
 GOOD = CNN().state_dict()
@@ -399,3 +410,80 @@ def test_module_that_a_file_names_is_not_imported(
     with pytest.raises(AttributeError):  # the control: imported, but without a CNN
         pickle.loads(attack)
     assert canary.exists()
+
+
+class Net(torch.nn.Module):
+    """A network of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 2)
+
+
+WANTED = wanted_by(Net())
+
+
+def own_refusal(path: Path, wanted: Wanted = WANTED) -> str:
+    """The message with which a file is refused that is to hold an own network."""
+    message = refusal(path, wanted=wanted)
+    assert not inspect_file(read_model_file(path), wanted=wanted).usable
+    return message
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=" ".join)
+def test_attack_is_refused_with_an_own_network_too(
+    tmp_path: Path, hit: set[Kind], kind: Kind
+) -> None:
+    assert kind in hit, "the attack itself does not work"
+    path, canary = write_attack(tmp_path, kind)
+    own_refusal(path)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("where", ["in the model", "beside the model", "beside the weights"])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_attack_in_a_whole_model_of_the_users_own_class_is_refused(
+    tmp_path: Path, where: str, protocol: int
+) -> None:
+    path, canary = tmp_path / "net.pt", tmp_path / "canary"
+    model: Any = Net()
+    content = {"model": model, "history": [1, 2]}
+    if where == "in the model":
+        model.settings = {"a": [touch(canary)]}
+    else:
+        content["history"] = {"a": [touch(canary)]}
+    if where == "beside the weights":
+        content["model"] = model.state_dict()
+    saved(path, content, pickle_protocol=protocol)
+    assert "would call posix.system" in own_refusal(path)
+    assert not canary.exists()
+    torch.load(path, weights_only=False)
+    assert canary.exists(), "the attack itself does not work"
+
+
+@pytest.mark.parametrize("where", ["in the model", "beside the model"])
+def test_call_that_gets_the_weights_of_an_own_network_is_refused(
+    tmp_path: Path, where: str
+) -> None:
+    model: Any = Net()
+    model.fc.weight.data.fill_(1)
+    call = Call(torch.nn.init.zeros_, model.fc.weight)
+    if where == "in the model":
+        model.settings = call
+        content: object = model
+    else:
+        content = {"model": model, "more": call}
+    path = saved(tmp_path / "net.pt", content)
+    assert "would give the weights to torch.nn.init.zeros_" in own_refusal(path)
+    again = torch.load(path, weights_only=False)
+    changed = again["model"] if isinstance(again, dict) else again
+    assert not changed.fc.weight.any(), "the attack itself does not work"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_could_change_the_weights_of_an_own_network_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "net.pt"
+    path.write_bytes(weights_and(CHANGES[name]))
+    assert re.search(REFUSAL, own_refusal(path, wanted_by(CNN())))

@@ -247,14 +247,14 @@ from pathlib import Path
 from batchdigit import CheckpointError
 from batchdigit.modelfiles.file import ONNX, read_model_file
 from batchdigit.models.inspection import inspect_model
-from batchdigit.models.onnx_graph import checked_onnx
+from batchdigit.models.onnx_file import read_onnx_file
 from batchdigit.models.weights import read_weights
 """
 REFUSE = """
 problem = inspect_model(sys.argv[1]).problem
 file = read_model_file(Path(sys.argv[1]))
 try:
-    checked_onnx(file) if file.format == ONNX else read_weights(file)
+    read_onnx_file(file) if file.format == ONNX else read_weights(file)
 except CheckpointError as error:
     assert problem
     return error

@@ -5,16 +5,23 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import resnet18
 
 from batchdigit import CNN, inspect_model, load_checkpoint
+from batchdigit.modelfiles.file import read_model_file
 from batchdigit.modelfiles.standins import OtherKey, stand_in
 from batchdigit.modelfiles.tensors import StoredTensor
-from batchdigit.models.candidates import MAX_CANDIDATES, MAX_DEPTH, NAMES, closest, locate_weights
+from batchdigit.models.candidates import MAX_CANDIDATES, MAX_DEPTH, closest, locate_weights
+from batchdigit.models.statedict import state_of
+from batchdigit.models.wanted import THE_CNN
+from batchdigit.models.weights import Weights, read_weights
 from tests.support import oracle
-from tests.support.modelfiles import refusal, same_weights, saved
+from tests.support.modelfiles import refusal, same_weights, saved, wanted_by
 
 GOOD = CNN().state_dict()
 OTHER = CNN().state_dict()
@@ -218,6 +225,7 @@ def test_model_of_other_shapes_is_none_to_choose(tmp_path: Path) -> None:
 
 
 WEIGHT = StoredTensor("float32", (2, 3))
+NAMES = list(GOOD)
 STATE = dict.fromkeys(sorted(NAMES), WEIGHT)
 
 
@@ -243,7 +251,7 @@ def whole(name: str = "__main__.CNN") -> object:
 
 def test_several_models_are_all_located() -> None:
     root = {"deep": {"a": {"b": dict(STATE)}}, "model": dict(STATE), "net": whole(), "x": [STATE]}
-    assert [weights.kind for weights in locate_weights(root)] == [
+    assert [weights.kind for weights in locate_weights(root, THE_CNN)] == [
         "state dict under model",
         "whole model __main__.CNN under net",
         "state dict under deep.a.b",
@@ -252,29 +260,134 @@ def test_several_models_are_all_located() -> None:
 
 def test_dictionary_with_a_key_that_could_be_one_of_the_names_is_no_state_dict() -> None:
     """Text of a class of its own equals text: torch would take the tensor that comes last."""
-    assert locate_weights({**STATE, OtherKey(stand_in("numpy.str_")("fc.4.bias")): WEIGHT}) == []
+    assert (
+        locate_weights({**STATE, OtherKey(stand_in("numpy.str_")("fc.4.bias")): WEIGHT}, THE_CNN)
+        == []
+    )
     one, other = dict(STATE), dict(STATE)
     root = {"model": one, OtherKey(stand_in("numpy.str_")("model")): other}
-    assert [weights.key for weights in locate_weights(root)] == ["model", "<numpy.str_>"]
+    assert [weights.key for weights in locate_weights(root, THE_CNN)] == ["model", "<numpy.str_>"]
 
 
 def test_dictionaries_in_each_other_are_searched_once() -> None:
     root: dict[str, Any] = {"model": dict(STATE)}
     root["self"] = root["model again"] = root
     root["list"] = {"up": root}
-    assert [weights.key for weights in locate_weights(root)] == ["model"]
+    assert [weights.key for weights in locate_weights(root, THE_CNN)] == ["model"]
 
 
 def test_no_more_models_are_located_than_anybody_saves() -> None:
     root = {str(number): dict(STATE) for number in range(MAX_CANDIDATES + 10)}
-    assert len(locate_weights(root)) == MAX_CANDIDATES
+    assert len(locate_weights(root, THE_CNN)) == MAX_CANDIDATES
 
 
 def test_closest_is_what_has_most_of_the_names() -> None:
     some = dict(list(STATE.items())[:5])
     root = {"other": {"a": WEIGHT, "b": WEIGHT}, "net": {f"net.{n}": t for n, t in some.items()}}
-    guess = closest(root)
+    guess = closest(root, THE_CNN)
     assert guess is not None
     assert (guess.key, guess.prefix) == ("net.net", "net.")
-    assert closest({"other": {"a": WEIGHT}}).key == "other"  # type: ignore[union-attr]
-    assert closest({"epoch": 3, "loss": WEIGHT}) is None
+    assert closest({"other": {"a": WEIGHT}}, THE_CNN).key == "other"  # type: ignore[union-attr]
+    assert closest({"epoch": 3, "loss": WEIGHT}, THE_CNN) is None
+
+
+class Bare(nn.Module):
+    """Names of one part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.rand(3, 2))
+        self.register_buffer("centre", torch.rand(3))
+
+
+class Mixed(nn.Module):
+    """Names of two, three and four parts; one name is the end of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.block = nn.ModuleList([nn.ModuleDict({"conv": nn.Conv2d(1, 2, 3)})])
+        self.head = nn.ModuleDict({"fc": nn.Linear(4, 3), "norm": nn.BatchNorm1d(3)})
+
+
+NETWORKS = {
+    "names of one part": Bare,
+    "names of two parts": lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),
+    "names of different depths": Mixed,
+    "a ResNet": lambda: resnet18(num_classes=10),
+    "the names of the packaged network": oracle.CNN,
+}
+"""Networks of the user's own."""
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("prefix", ["", "module.", "net.", "model._orig_mod.module.", "fc.", "0."])
+@pytest.mark.parametrize("way", [(), ("state_dict",), ("checkpoint", "ema", "model")])
+def test_weights_of_an_own_network_are_found_under_any_prefix_and_way(
+    name: str, prefix: str, way: tuple[str, ...]
+) -> None:
+    network = NETWORKS[name]()
+    wanted = wanted_by(network)
+    root: dict[str, Any] = {
+        prefix + key: StoredTensor("float32", shape) for key, shape in wanted.shapes.items()
+    }
+    for key in reversed(way):
+        root = {"epoch": 3, key: root}
+    (found,) = locate_weights(root, wanted)
+    assert (found.where, found.prefix) == (way, prefix)
+    assert {key: tensor.shape for key, tensor in state_of(found).items()} == wanted.shapes
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_name_of_an_own_network_must_be_there(name: str) -> None:
+    wanted = wanted_by(NETWORKS[name]())
+    state = {f"net.{key}": StoredTensor("float32", shape) for key, shape in wanted.shapes.items()}
+    for missing in state:
+        rest = {key: tensor for key, tensor in state.items() if key != missing}
+        found = locate_weights(rest, wanted)
+        assert bool(found) == missing.endswith("num_batches_tracked")
+    assert locate_weights(state | {"net.more": StoredTensor("float32", ())}, wanted) == []
+    assert len(locate_weights(state | {"more": StoredTensor("float32", ())}, wanted)) == 1
+
+
+def test_part_of_a_larger_network_is_found_where_a_part_is_wanted() -> None:
+    """A body without its head, as it is taken to be trained further."""
+    wanted = wanted_by(nn.Linear(4, 3))
+    state = {
+        key: StoredTensor("float32", shape) for key, shape in wanted_by(Mixed()).shapes.items()
+    }
+    found = locate_weights(state, wanted)
+    assert [place.prefix for place in found] == ["fc.", "block.0.conv.", "head.fc."]
+
+
+def own(path: Path, network: nn.Module, key: str | None = None) -> Weights:
+    return read_weights(read_model_file(path), key=key, wanted=wanted_by(network))
+
+
+def test_averaged_weights_of_an_own_network_are_chosen_by_their_key(tmp_path: Path) -> None:
+    network, averaged = Mixed(), Mixed()
+    content = {
+        "model": network.state_dict(),
+        "ema": {"decay": 0.9, "module": prefixed("module.", averaged.state_dict())},
+    }
+    path = saved(tmp_path / "net.pt", content)
+    message = refusal(path, wanted=wanted_by(network))
+    assert "holds several models, under model, ema.module.module;" in message
+    assert "--key model" in message
+    for key, state, name in (
+        ("model", network, "model"),
+        ("ema", averaged, "ema.module.module"),
+        ("ema.module", averaged, "ema.module.module"),
+    ):
+        weights = own(path, network, key)
+        assert weights.key == name
+        for tensor, value in state.state_dict().items():
+            assert np.array_equal(weights.stored[tensor], value.numpy())
+    assert "no model under the key 'best'" in refusal(path, key="best", wanted=wanted_by(network))
+
+
+def test_network_of_another_size_is_no_rival_of_an_own_one(tmp_path: Path) -> None:
+    """A teacher of the same names, and more numbers."""
+    network = nn.Sequential(nn.Linear(4, 3))
+    content = {"teacher": nn.Sequential(nn.Linear(9, 3)).state_dict(), "net": network.state_dict()}
+    assert own(saved(tmp_path / "net.pt", content), network).kind == "state dict under net"

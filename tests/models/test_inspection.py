@@ -8,7 +8,11 @@ from safetensors.torch import save_file
 from batchdigit import CNN, CheckpointError, inspect_model
 from batchdigit.cli.lines import inspection_lines
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models.inspection import inspect_file
 from tests.support import oracle
+from tests.support.modelfiles import saved, wanted_by
+from tests.support.onnx_models import classifier, onnx_file
 from tests.support.samples import Program
 
 GOOD = CNN().state_dict()
@@ -130,3 +134,38 @@ def test_names_in_a_file_cannot_command_the_terminal(tmp_path: Path) -> None:
     text = "\n".join(inspection_lines(inspect_model(path)))
     assert "weight" in text
     assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_own_network_is_inspected_as_a_run_would_take_it(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    content = {"model": {f"net.{name}": one for name, one in model.state_dict().items()}}
+    file = read_model_file(saved(tmp_path / "net.pt", content))
+    found = inspect_file(file, wanted=wanted_by(model))
+    assert found.usable
+    assert (found.kind, found.finite, found.classes) == ("state dict under model", True, None)
+    assert found.parameters == sum(one.numel() for one in model.parameters())
+    assert not inspect_file(file).usable
+    other = inspect_file(file, wanted=wanted_by(torch.nn.Linear(4, 2)))
+    assert "--network-args" in other.remedy
+
+
+def test_class_of_a_whole_model_of_the_users_own_is_part_of_the_model(tmp_path: Path) -> None:
+    model = oracle.CNN()
+    model.extra = torch.nn.GELU()
+    file = read_model_file(saved(tmp_path / "net.pt", model))
+    found = inspect_file(file, wanted=wanted_by(model))
+    assert found.usable
+    assert found.unknown == ()
+    assert found.globals["torch.nn.modules.activation.GELU"] == "part of the model, read as data"
+    assert inspect_file(file).globals["torch.nn.modules.activation.GELU"] == ""
+
+
+def test_onnx_file_is_described_by_its_inputs_and_outputs() -> None:
+    found = inspect_file(onnx_file(classifier(("n", 1, 4, 4))))
+    assert found.usable
+    assert (found.inputs, found.outputs) == (("x float32[n, 1, 4, 4]",), ("y float32[n, 3]",))
+    assert (found.classes, found.kind) == (3, "ONNX graph by other")
+    assert found.operators == {"Cast": 1, "Flatten": 1, "MatMul": 1}
+    assert found.metadata == {"opset ai.onnx": "17"}
+    assert {name: tensor.shape for name, tensor in found.tensors.items()} == {"w": (16, 3)}
+    assert "holds one model" in inspect_file(onnx_file(classifier()), key="model").problem

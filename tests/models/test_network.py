@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from batchdigit import UsageError
+from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.models.cnn import CNN
-from batchdigit.models.network import Layer, cnn
+from batchdigit.models.network import Layer, cnn, cnn_input
 from batchdigit.models.spec import MNIST, InputSpec
 
 # Settings of a layer that do not change what it computes in eval().
@@ -23,7 +25,7 @@ def test_state_is_that_of_pytorchs_network(classes: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_layers_fit_the_images_that_are_declared(size: int, channels: int) -> None:
     """PyTorch accepts such images, and the network as data has the same shapes."""
-    spec = InputSpec(size, channels, 255, (0.0,) * channels, (1.0,) * channels, classes=7)
+    spec = InputSpec((size, size), channels, classes=7)
     model = CNN(spec=spec).eval()
     assert model(torch.zeros(2, *spec.shape)).shape == (2, 7)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -47,3 +49,36 @@ def compare(ours: Layer, theirs: nn.Module) -> None:
     for name, layer in layers.items():
         assert ours.layers[name].kind == f"{type(layer).__module__}.{type(layer).__qualname__}"
         compare(ours.layers[name], layer)
+
+
+def test_cnn_takes_what_is_declared_of_its_pixels() -> None:
+    declared = Declaration(
+        range="0-255", mean=(33.0,), std=(78.0,), expects="dark-on-light", transpose=True
+    )
+    spec = cnn_input(declared)
+    assert spec == InputSpec(
+        range="0-255",
+        mean=(33.0,),
+        std=(78.0,),
+        expects="dark-on-light",
+        transpose=True,
+        scores="logits",
+    )
+    assert cnn_input(Declaration()) == cnn_input(MNIST.declaration) == MNIST
+    assert cnn_input(Declaration(scores="auto")) == MNIST
+
+
+@pytest.mark.parametrize(
+    ("declared", "flags"),
+    [
+        (Declaration(size=(32, 32)), "--input-size 32"),
+        (Declaration(channels=3), "--channels 3"),
+        (Declaration(layout="flat"), "--layout flat"),
+        (Declaration(scores="probabilities"), "--scores probabilities"),
+    ],
+)
+def test_declaration_of_another_network_is_no_cnns(declared: Declaration, flags: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        cnn_input(declared)
+    assert caught.value.problem.startswith(f"{flags} does not fit")
+    assert "--network" in caught.value.remedy

@@ -1,11 +1,17 @@
 """State dicts and whole models, as a file declares them."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
+from batchdigit.modelfiles.file import read_model_file
+from batchdigit.modelfiles.scan import scan
 from batchdigit.modelfiles.standins import stand_in
 from batchdigit.modelfiles.tensors import StoredTensor
 from batchdigit.models.statedict import Located, few, role_of, state_of, tensor_in, unwrapped
+from tests.support.modelfiles import saved
 
 WEIGHT = StoredTensor("float32", (2, 3))
 
@@ -81,3 +87,46 @@ def test_few_names_are_the_first_four() -> None:
     assert few("abcd") == "a, b, c, d"
     assert few("abcdef") == "a, b, c, d and 2 more"
     assert few([]) == ""
+
+
+class Own(nn.Module):
+    """Layers with two names, and a buffer that is in no state dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        self.head = nn.Sequential(self.fc, nn.BatchNorm1d(2))
+        self.register_buffer("grid", torch.zeros(4), persistent=False)
+        self.register_buffer("order", torch.arange(2))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_state_of_a_whole_model_is_its_state_dict(tmp_path: Path, protocol: int) -> None:
+    model = Own()
+    path = saved(tmp_path / "net.pt", model, pickle_protocol=protocol)
+    whole = Located(scan(read_model_file(path)).root)
+    state = model.state_dict()
+    found = state_of(whole, [*state, "grid.weight", "head.0.more"])
+    assert found.keys() == state.keys()
+    assert [found[name].shape for name in state] == [tuple(one.shape) for one in state.values()]
+    assert found["head.0.weight"] is found["fc.weight"]
+    assert "head.0.weight" not in state_of(whole)
+
+
+def test_buffers_that_are_said_to_be_none_are_read_whatever_says_so() -> None:
+    whole = module(weight=WEIGHT)
+    whole.attributes["_buffers"] = {"a": WEIGHT, "b": WEIGHT}  # type: ignore[attr-defined]
+    for names, left in (
+        (["a"], ["weight", "b"]),
+        (stand_in("builtins.set")(["a", 3]), ["weight", "b"]),
+        (stand_in("builtins.set")(), ["weight", "a", "b"]),
+        (stand_in("builtins.set")(5), ["weight", "a", "b"]),
+        (None, ["weight", "a", "b"]),
+        ("ab", ["weight", "a", "b"]),
+    ):
+        whole.attributes["_non_persistent_buffers_set"] = names  # type: ignore[attr-defined]
+        assert list(state_of(Located(whole))) == left
+
+
+def test_names_under_no_prefix_may_be_anything() -> None:
+    assert state_of(Located({"a": WEIGHT, 3: WEIGHT})) == {"a": WEIGHT, 3: WEIGHT}

@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from batchdigit import CNN, inspect_model, load_checkpoint
+from batchdigit import CNN, UsageError, inspect_model, load_checkpoint
 from batchdigit.job import PACKAGED_WEIGHTS
+from batchdigit.modelfiles.declaration import POLARITIES, RANGES, Declaration
 from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models.checkpoint import tensors_of
 from batchdigit.models.cnn import fold_batchnorm
+from batchdigit.models.digits import packaged_digits
 from batchdigit.models.spec import MNIST
-from batchdigit.models.weights import Weights, all_finite, as_single, read_weights
-from tests.support.modelfiles import refusal, same_weights, saved
+from batchdigit.models.weights import Weights, all_finite, as_single, fold_input, read_weights
+from tests.support.modelfiles import refusal, same_weights, saved, wanted_by
 from tests.support.samples import Program
 
 GOOD = CNN().state_dict()
@@ -271,3 +275,99 @@ def test_safetensors_with_a_name_twice_are_refused(tmp_path: Path) -> None:
     path.write_bytes(len(doubled).to_bytes(8, "little") + doubled + data[8 + length :])
     assert json.loads(doubled)["fc.4.bias"] != json.loads(header)["fc.4.bias"]
     assert "is a damaged safetensors file" in refusal(path)
+
+
+class Counting(nn.Module):
+    """Whole numbers, truths and a mean beside its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.norm = nn.BatchNorm1d(3)
+        self.register_buffer("order", torch.tensor([2, 0, 1]))
+        self.register_buffer("seen", torch.tensor(-7, dtype=torch.int32))
+        self.register_buffer("mask", torch.tensor([True, False, True]))
+        self.register_buffer("mean", torch.tensor(0.1307, dtype=torch.float64))
+
+
+COUNTING = Counting().state_dict()
+WANTED = wanted_by(Counting())
+
+
+def own(path: Path) -> Weights:
+    return read_weights(read_model_file(path), wanted=WANTED)
+
+
+@pytest.mark.parametrize("form", ["new", "old", "safetensors"])
+def test_whole_numbers_of_an_own_network_are_read_as_they_are(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"net.{form}"
+    if form == "safetensors":
+        save_file(COUNTING, path, {"format": "pt"})
+    else:
+        saved(path, COUNTING, _use_new_zipfile_serialization=form == "new")
+    weights = own(path)
+    assert weights.stored.keys() == COUNTING.keys()
+    assert weights.metadata == ({"format": "pt"} if form == "safetensors" else {})
+    for name, tensor in COUNTING.items():
+        assert np.array_equal(weights.stored[name], tensor.numpy())
+        assert weights.dtypes[name] == str(tensor.dtype).removeprefix("torch.")
+    again = Counting()
+    again.load_state_dict(tensors_of(weights))
+    assert same_weights(again, COUNTING)
+
+
+def test_counters_of_an_own_network_may_be_missing(tmp_path: Path) -> None:
+    state = {name: COUNTING[name] for name in COUNTING if not name.endswith("tracked")}
+    assert own(saved(tmp_path / "net.pt", state)).stored.keys() == state.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_own_network_of_another_precision_is_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = saved(tmp_path / "net.pt", COUNTING | {"fc.weight": COUNTING["fc.weight"].to(dtype)})
+    found = tensors_of(own(path))["fc.weight"]
+    assert torch.equal(found.to(dtype), COUNTING["fc.weight"].to(dtype))
+
+
+@pytest.mark.parametrize("name", ["fc.bias", "norm.running_var", "mean"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_own_network_with_values_that_are_not_finite_is_refused(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    path = saved(tmp_path / "net.pt", COUNTING | {name: torch.full_like(COUNTING[name], value)})
+    assert f"not finite in {name}" in refusal(path, wanted=WANTED)
+
+
+def test_own_network_takes_no_complex_numbers(tmp_path: Path) -> None:
+    path = saved(tmp_path / "net.pt", COUNTING | {"fc.bias": torch.zeros(3, dtype=torch.complex64)})
+    assert "complex" in refusal(path, wanted=WANTED).lower()
+
+
+def test_cnn_is_declared_to_take_what_it_can() -> None:
+    weights = read(PACKAGED_WEIGHTS)
+    one = weights.declared(Declaration(mean=(0.1307,), std=(0.3081,), expects="dark-on-light"))
+    assert (one.spec.mean, one.spec.expects, one.spec.scores) == (
+        (0.1307,),
+        "dark-on-light",
+        "logits",
+    )
+    for other in (Declaration(size=(32, 32)), Declaration(channels=3), Declaration(layout="nhwc")):
+        with pytest.raises(UsageError, match="does not fit the packaged kind of network"):
+            weights.declared(other)
+
+
+@pytest.mark.parametrize("extent", RANGES)
+@pytest.mark.parametrize("expects", POLARITIES)
+def test_declaration_goes_into_the_first_convolution(extent: str, expects: str) -> None:
+    declared = Declaration(range=extent, mean=(0.1307,), std=(0.3081,), expects=expects)
+    weights = read(PACKAGED_WEIGHTS).declared(declared)
+    folded = fold_input(weights)
+    assert folded.spec == MNIST
+    digits = torch.from_numpy(packaged_digits()[:20]).double()
+    scores = []
+    for one in (weights, folded):
+        model = CNN().eval()
+        model.load_state_dict(tensors_of(one))
+        with torch.inference_mode():
+            scores.append(model.double()(one.spec.prepare(digits.clone())))
+    largest = float(scores[0].abs().max())
+    torch.testing.assert_close(scores[1], scores[0], rtol=0, atol=1e-5 * largest)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from batchdigit.errors import UsageError
-from batchdigit.networks.naming import NetworkName
+from batchdigit.networks.naming import NetworkName, told_apart
 from tests.networks.conftest import Write
 
 
@@ -76,6 +76,24 @@ def test_file_without_networks_gets_the_form_named(write: Write, content: str | 
     with pytest.raises(UsageError) as caught:
         NetworkName.parse("net.py")
     assert caught.value.remedy == "write net.py:CLASS"
+
+
+def test_networks_are_told_apart_by_code_class_and_arguments_but_not_by_place() -> None:
+    of = told_apart("net.py:Net", None, "ab12")
+    assert of == told_apart("elsewhere/other.py:Net", None, "ab12")
+    others = [
+        told_apart("net.py:Wide", None, "ab12"),
+        told_apart("net.py:Net", [1], "ab12"),
+        told_apart("net.py:Net", {"a": 1}, "ab12"),
+        told_apart("net.py:Net", None, "cd34"),
+        told_apart("compiled:Net", None, ""),
+        told_apart("other:Net", None, ""),
+    ]
+    assert len({str(one) for one in [of, *others]}) == 1 + len(others)
+    ordered, other_order = (
+        told_apart("a:B", one, "") for one in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    )
+    assert ordered == other_order
 
 
 @pytest.mark.parametrize("module", ["naming", "load"])

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchdigit.batches import Digit
+from batchdigit.batches import Batch, Digit, Failure, join_batches
 from batchdigit.errors import ImageError
 from batchdigit.images.decode import decode_image, strict_pillow
 from batchdigit.images.preprocess import to_model_input
 from batchdigit.job import PREPROCESSING, Reading
 from batchdigit.models.digits import packaged_digits
+from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.reading.clocks import FileClocks
 from batchdigit.reading.dataset import DigitImages
 from batchdigit.sources.contents import read_file
@@ -63,7 +64,7 @@ def test_batch_may_be_empty(tmp_path: Path) -> None:
 def test_unforeseen_exception_becomes_a_failure(
     files: FolderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_image: object, _how: str) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError("surprise")
 
     for function in ("to_model_input", "to_pixels"):
@@ -73,8 +74,21 @@ def test_unforeseen_exception_becomes_a_failure(
             assert batch.failures[0].text == "decode: ZeroDivisionError: surprise"
 
 
+SPECS = [
+    MNIST,
+    InputSpec((32, 32), 3),
+    InputSpec((32, 20), transpose=True),
+    InputSpec((32, 32), place="pad"),
+    InputSpec((28, 28), 3, expects="dark-on-light", layout="nhwc"),
+]
+"""What networks take."""
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.text)
 @pytest.mark.parametrize("how", PREPROCESSING)
-def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> None:
+def test_image_of_a_batch_is_what_it_is_by_itself(
+    how: str, spec: InputSpec, tmp_path: Path
+) -> None:
     digits = packaged_digits()[:60, 0]
     random = np.random.default_rng(2)
     pictures: dict[str, Image.Image] = {}
@@ -104,20 +118,22 @@ def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> N
         try:
             with strict_pillow():
                 image = decode_image(read_file(os.fsencode(tmp_path / name)))
-            expected.append(to_model_input(image, how))
+            expected.append(to_model_input(image, how, spec))
         except ImageError as error:
             expected.append(f"{error.stage}: {error.message}")
     files = files_in(tmp_path, map(os.fsencode, names))
-    batch = DigitImages(files, Reading(preprocess=how)).__getitems__(range(len(names)))
+    batch = DigitImages(files, Reading(preprocess=how), spec).__getitems__(range(len(names)))
+    channels = spec.channels if how == "exact" else 1
+    assert batch.images.shape[1:] == (channels, *spec.plane)
     found: list[object] = [None] * len(names)
     for failure in batch.failures:
         found[failure.index] = failure.text
     for row, index in enumerate(batch.indices.tolist()):
-        found[index] = batch.images[row, 0], *batch.facts[row]
+        found[index] = batch.images[row], *batch.facts[row]
     for one, other in zip(found, expected, strict=True):
         if isinstance(other, Digit):
             assert isinstance(one, tuple)
-            assert np.array_equal(one[0], other.pixels)
+            assert np.array_equal(one[0], with_channels(other.pixels, channels))
             assert one[1] == other.treatment
             assert np.array_equal(one[2], np.float32(other.ink), equal_nan=True)
         else:
@@ -125,6 +141,54 @@ def test_image_of_a_batch_is_what_it_is_by_itself(how: str, tmp_path: Path) -> N
     assert {failure.stage for failure in batch.failures} >= {"read", "decode"}
     assert np.all(np.diff(batch.indices) > 0)
     assert batch.failures == tuple(sorted(batch.failures, key=lambda failure: failure.index))
+
+
+def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """An image uint8[H, W] or uint8[H, W, 3] as uint8[C, H, W]."""
+    layers = pixels[..., None] if pixels.ndim == 2 else pixels
+    return np.moveaxis(np.broadcast_to(layers, (*pixels.shape[:2], channels)), 2, 0)
+
+
+@pytest.mark.parametrize("how", PREPROCESSING)
+def test_images_have_colours_where_they_are_not_fitted(how: str, tmp_path: Path) -> None:
+    red = np.zeros((28, 28, 3), np.uint8)
+    red[4:24, 12:16, 0] = 255
+    Image.fromarray(red).save(tmp_path / "red.png")
+    Image.fromarray(packaged_digits()[7, 0]).save(tmp_path / "grey.png")
+    files = files_in(tmp_path, [b"grey.png", b"red.png"])
+    batch = DigitImages(files, Reading(preprocess=how), InputSpec(channels=3)).__getitems__([0, 1])
+    if how == "exact":
+        assert np.array_equal(batch.images[0], np.repeat(packaged_digits()[7], 3, axis=0))
+        assert np.array_equal(batch.images[1], red.transpose(2, 0, 1))
+    else:
+        assert batch.images.shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.text)
+@pytest.mark.parametrize("how", PREPROCESSING)
+def test_batch_of_failures_joins_those_of_any_size(
+    files: FolderSource, how: str, spec: InputSpec
+) -> None:
+    digits = DigitImages(files, Reading(preprocess=how), spec)
+    failed = Batch.failed(Failure(9, "timeout", "killed its process"))
+    none, some = digits.__getitems__([3, 7]), digits.__getitems__([4, 5])
+    assert none.images.shape == (0, *digits.shape)
+    for parts in ([none, failed], [failed, some], [some, failed], [none, some, failed]):
+        joined = join_batches(parts)
+        images = sum(map(len, parts))
+        assert len(joined.images) == len(joined) == images
+        assert not images or np.array_equal(joined.images, some.images)
+        assert len(joined.failures) == sum(len(part.failures) for part in parts)
+
+
+def test_memory_for_a_batch_grows_with_its_images(files: FolderSource) -> None:
+    small = DigitImages(files, EXACT)
+    large = DigitImages(files, EXACT, InputSpec((224, 224), 3))
+    assert large.memory(0) == small.memory(0)
+    pixels = 3 * 224 * 224 - 28 * 28
+    assert large.memory(100) - small.memory(100) >= 100 * pixels
+    fitted = DigitImages(files, Reading(preprocess="fit"), InputSpec((224, 224), 3))
+    assert fitted.memory(100) < large.memory(100)
 
 
 def test_limits_are_failures(files: FolderSource, tmp_path: Path) -> None:

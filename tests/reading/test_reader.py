@@ -3,6 +3,7 @@
 import ctypes
 import multiprocessing
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,10 @@ import numpy as np
 import pytest
 
 from batchdigit.job import Reading
+from batchdigit.models.spec import InputSpec
+from batchdigit.reading.dataset import DigitImages
+from batchdigit.reading.reader import Reader
+from batchdigit.reading.workers import OpenWorkers
 from batchdigit.sources.folder import FolderSource
 from tests.reading.conftest import ReadAll, ReaderOf
 from tests.support.fakes import decode_by
@@ -98,3 +103,32 @@ def test_workers_read_though_opencv_has_threads_here(tmp_path: Path, reader_of: 
         assert cv2.getNumThreads() == 4
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_of_another_size_come_through_workers(
+    files: FolderSource, open_workers: OpenWorkers, exact: Reading, workers: int
+) -> None:
+    spec = InputSpec((40, 32), 3)
+    digits = DigitImages(files, exact, spec)
+    expected = digits.__getitems__(range(10)).images
+    with Reader(digits, batch_size=3, workers=workers, open_workers=open_workers) as reader:
+        batches = list(reader)
+    assert {batch.images.shape[1:] for batch in batches} == {(3, 40, 32)}
+    assert np.array_equal(np.concatenate([batch.images for batch in batches]), expected)
+
+
+def test_image_that_kills_its_worker_costs_no_other_of_another_size(
+    files: FolderSource,
+    tmp_path: Path,
+    exact: Reading,
+    open_workers: OpenWorkers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decode_by(monkeypatch)
+    (tmp_path / "05.png").write_bytes(b"abort")
+    digits = DigitImages(files, replace(exact, start_method="fork"), InputSpec((40, 32), 3))
+    with Reader(digits, batch_size=5, workers=1, open_workers=open_workers) as reader:
+        batches = list(reader)
+    assert [batch.images.shape for batch in batches] == [(4, 3, 40, 32), (3, 3, 40, 32)]
+    assert [failure.index for batch in batches for failure in batch.failures] == [3, 5, 7]

@@ -60,6 +60,12 @@ def test_what_is_read_ahead_is_bounded_by_its_bytes(size: int, count: int) -> No
         assert ahead * count * size * IMAGE <= BYTES_AHEAD
 
 
+def test_fewer_batches_of_larger_images_are_read_ahead() -> None:
+    small = plan_of(list(range(3)), 64)
+    large = Plan(small.places, 64, small.numbers, 3 * 224 * 224)
+    assert small.batches_ahead(2) > large.batches_ahead(2) == 2
+
+
 def test_plan_travels_to_another_process() -> None:
     plan = plan_of([1, 3, 5, 8], 3)
     assert list(pickle.loads(pickle.dumps(plan))) == [[1, 3, 5], [8]]

@@ -17,6 +17,7 @@ from torch import nn
 from batchdigit import CheckpointError
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.modelfiles.file import read_model_file
+from batchdigit.models.wanted import THE_CNN, Wanted
 from batchdigit.models.weights import read_weights
 from tests.support import oracle
 
@@ -65,10 +66,22 @@ def saved(path: Path, content: object, **options: Any) -> Path:
     return path
 
 
-def refusal(path: Path, class_name: str | None = None, *, key: str | None = None) -> str:
+def wanted_by(module: nn.Module) -> Wanted:
+    """The state dict that a network of the user's own takes."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    return Wanted(f"the network {type(module).__name__}", shapes)
+
+
+def refusal(
+    path: Path,
+    class_name: str | None = None,
+    *,
+    key: str | None = None,
+    wanted: Wanted = THE_CNN,
+) -> str:
     """The message with which a model file is refused."""
     with pytest.raises(CheckpointError) as caught:
-        read_weights(read_model_file(path), class_name, key)
+        read_weights(read_model_file(path), class_name, key, wanted)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message

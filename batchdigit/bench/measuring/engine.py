@@ -50,7 +50,7 @@ class Engine:
         # Spawned: a fork would inherit what this process has imported.
         context = multiprocessing.get_context("spawn")
         with starting_processes():  # which leave signals to this one
-            self._process = ProcessPoolExecutor(1, context, settle, (os.getpid(),))
+            self._process = ProcessPoolExecutor(1, context, settle, (os.getpid(), _folder(job)))
             self._ready = self._process.submit(
                 preload if self._forks else do_nothing, run_job(job, setting)
             )
@@ -149,6 +149,14 @@ def _from_anywhere(job: BenchJob) -> BenchJob:
 
         network = str(NetworkName.parse(network).absolute())
     return replace(job, model=job.model.absolute(), network=network)
+
+
+def _folder(job: BenchJob) -> str | None:
+    """The folder in which a process must be to find the network: a module may lie in this one."""
+    from batchdigit.networks.naming import NetworkName
+
+    is_module = job.network is not None and not NetworkName.parse(job.network).is_file
+    return os.getcwd() if is_module else None
 
 
 def run_options(job: BenchJob, setting: Setting) -> list[str]:

@@ -23,13 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchdigit.backends.choice import open_backend
+from batchdigit.backends.opening import open_model_file
 from batchdigit.batches import Batch
 from batchdigit.bench.measurement import Sample
 from batchdigit.bench.measuring.energy import EnergyMeter
 from batchdigit.engines.local import LocalEngine
 from batchdigit.job import Job
-from batchdigit.modelfiles.file import read_model_file
-from batchdigit.models.spec import MNIST
 from batchdigit.pipeline import Find, open_session, run
 from batchdigit.sources.folder import FolderSource
 from batchdigit.system.processes import end_with_parent, keep_memory, obey_parent
@@ -44,9 +43,14 @@ _FAILED = -1
 MIN_BATCHES = 4  # for each reading process
 
 
-def settle(parent: int) -> None:
-    """Call it first in a measuring process, to ignore stop signals and end with ``parent``."""
+def settle(parent: int, folder: str | None = None) -> None:
+    """Call it first in a measuring process, to ignore stop signals and end with ``parent``.
+
+    It goes to ``folder``, if there is one.
+    """
     obey_parent()
+    if folder is not None:
+        os.chdir(folder)
     if sys.platform == "linux":
         if os.getppid() != parent:  # it has already ended
             os._exit(1)
@@ -57,7 +61,7 @@ def settle(parent: int) -> None:
 
 def preload(job: Job) -> None:
     """Import the backend of ``job``, and do nothing with it."""
-    open_backend(job, read_model_file(job.model))
+    open_backend(*open_model_file(job))
 
 
 def do_nothing(_job: Job) -> None:
@@ -183,8 +187,8 @@ def _these(files: FolderSource) -> Find:
 
 
 def _filled(images: NDArray[np.uint8], size: int) -> Batch:
-    """A batch of ``size`` that repeats the images uint8[N, 1, 28, 28]; blank ones if N is 0."""
-    filled = np.resize(images, (size, *MNIST.shape))
+    """A batch of ``size`` that repeats the images uint8[N, C, H, W]; blank ones if N is 0."""
+    filled = np.resize(images, (size, *images.shape[1:]))
     return Batch.of(filled)
 
 

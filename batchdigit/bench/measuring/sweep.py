@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from batchdigit.backends.choice import choose_backend
+from batchdigit.backends.opening import open_model_file
 from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measurement import Setting
+from batchdigit.bench.measuring.engine import run_job
 from batchdigit.errors import UsageError
-from batchdigit.job import BACKENDS, Computing
-from batchdigit.modelfiles.file import is_onnx_file
+from batchdigit.job import BACKENDS
+from batchdigit.modelfiles.file import ONNX
 from batchdigit.system.imports import is_installed, loading
 from batchdigit.system.machine import available_cores, has_bfloat16_units, may_have_gpu
 
@@ -31,22 +33,23 @@ def settings_to_try(job: BenchJob) -> list[Setting]:
     if not engines:
         raise UsageError(
             "no backend can do what was asked for",
-            "onnxruntime computes only on cpu in fp32, and torch no .onnx files; leave out "
-            "--backends, --devices or --precisions",
+            "onnxruntime computes only on cpu in fp32 and no network of your own, and torch no "
+            ".onnx files; leave out --backends, --devices or --precisions",
         )
     return [setting for engine in engines for setting in _variations(engine, job)]
 
 
 def _engines(job: BenchJob) -> Iterator[Setting]:
-    is_onnx = is_onnx_file(job.model)
+    _, file = open_model_file(run_job(job, Setting("auto", "auto", "fp32")))
+    is_onnx = file is not None and file.format == ONNX
     for backend, device in itertools.product(_backends(job), _devices(job)):
         for precision in job.precisions or _precisions(device):
-            asked = Computing(model=job.model, backend=backend, device=device, precision=precision)
+            setting = Setting(backend, device, precision)
             try:
-                choose_backend(asked, is_onnx=is_onnx)
+                choose_backend(run_job(job, setting), is_onnx=is_onnx)
             except UsageError:  # this backend cannot do that
                 continue
-            yield Setting(backend, device, precision)
+            yield setting
 
 
 def _backends(job: BenchJob) -> Sequence[str]:

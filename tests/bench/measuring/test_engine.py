@@ -1,25 +1,35 @@
+import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+import batchdigit
 from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measuring.engine import (
     Engine,
     run_command,
+    run_job,
     running,
     seconds_of_command,
 )
+from batchdigit.cli.model_options import Which, with_model_options
 from batchdigit.errors import BatchdigitError, CheckpointError, DeviceError
 from batchdigit.job import PACKAGED_WEIGHTS, Job
+from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.sources.folder import open_folders
-from tests.support.measurements import GPU, ONNX
+from tests.support import own_code
+from tests.support.measurements import GPU, ONNX, TORCH
 from tests.support.platforms import needs_linux
-from tests.support.samples import SAMPLES
+from tests.support.samples import REPOSITORY, SAMPLES
 
 JOB = BenchJob(source=(SAMPLES,))
 
@@ -140,3 +150,94 @@ def test_model_is_found_from_where_the_user_is(
         assert engines[ONNX.engine].sample(ONNX, open_folders([SAMPLES]), 0.0).images == 100
     assert seconds_of_command(job, replace(ONNX, workers=0), SAMPLES) > 0
     assert "--model CNN.pt" in run_command(job, ONNX)
+
+
+def test_command_line_names_the_network_and_all_that_is_declared() -> None:
+    declaration = Declaration(
+        size=(40, 32),
+        channels=3,
+        range="0-255",
+        mean=(1.0, 2.0, 3.0),
+        std=(-4.0,),
+        expects="dark-on-light",
+        layout="nhwc",
+        transpose=True,
+        place="pad",
+        scores="log-probabilities",
+    )
+    job = BenchJob(
+        source=(Path("images"),),
+        model=Path("my net.pt"),
+        class_name="Net",
+        key="ema.model",
+        network="my net.py:Net",
+        network_args={"act": "it's", "classes": 10},
+        declaration=declaration,
+        preprocess="exact",
+    )
+    words = shlex.split(run_command(job, TORCH).replace(" ".join(TORCH.options), ""))
+    taken: list[Job] = []
+    program = typer.Typer()
+
+    @program.command()
+    @with_model_options()
+    def run(which: Which, source: list[str], out: str = "", preprocess: str = "") -> None:
+        taken.append(Job(source, out, preprocess=preprocess, **which.keywords()))
+
+    # The words are read as the command itself reads them.
+    done = CliRunner().invoke(program, words[2:])
+    assert done.exit_code == 0, done.output
+    asked = replace(
+        run_job(job, TORCH), out=taken[0].out, backend="auto", device="auto", fresh=False,
+        model_check=True,
+    )  # fmt: skip
+    assert asdict(taken[0]) == asdict(asked)
+
+
+def net_of(folder: Path) -> BenchJob:
+    own_code.script(folder)
+    return BenchJob(
+        source=(SAMPLES,),
+        model=Path("net.pt"),
+        network="net.py:Net",
+        network_args={"sign": 1},
+        declaration=Declaration(mean=(0.1,), std=(0.9,)),
+        preprocess="exact",
+    )
+
+
+@pytest.mark.parametrize("network", ["net.py:Net", "net:Net", "net.py:talkative"])
+def test_network_is_found_from_where_the_user_is_and_its_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    job = replace(net_of(tmp_path), network=network)
+    if network.endswith("talkative"):
+        job = replace(job, network_args=None)
+    monkeypatch.chdir(tmp_path)
+    with running(job, {TORCH.engine: TORCH}) as engines:
+        assert engines[TORCH.engine].sample(TORCH, open_folders([SAMPLES]), 0.0).images == 100
+    command = run_command(job, replace(TORCH, workers=0)).replace("preds.csv", "out.csv")
+    here = f"{shlex.quote(sys.executable)} -m batchdigit run "
+    done = subprocess.run(
+        ["bash", "-c", command.replace("batchdigit run ", here)],
+        check=False, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    account = json.loads((tmp_path / "out.csv.run.json").read_text())
+    assert (account["model"]["network"], account["model"]["mean"]) == (network, [0.1])
+    assert seconds_of_command(job, replace(TORCH, workers=0), SAMPLES) > 0
+
+
+def test_onnx_file_of_a_model_toml_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = net_of(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    batchdigit.convert_model("net.pt", "net.onnx", network="net.py:Net")
+    (tmp_path / "model.toml").write_text('weights = "net.onnx"\n')
+    job = replace(job, model=Path("model.toml"), network=None, network_args=None)
+    job = replace(job, declaration=Declaration())
+    with running(job, {ONNX.engine: ONNX}) as engines:
+        assert engines[ONNX.engine].sample(ONNX, open_folders([SAMPLES]), 0.0).images == 100
+    assert seconds_of_command(job, replace(ONNX, workers=0), SAMPLES) > 0

@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from batchdigit.bench.measuring.images import evenly
 from batchdigit.bench.measuring.probes import network_rate, reading_rate, timed_run, warm_up
@@ -43,3 +45,37 @@ def test_run_is_timed_with_the_listing_that_it_did_without(tmp_path: Path) -> No
     assert sample.span >= 2000
     assert (tmp_path / "preds.csv").exists()
     assert sample.peak_device_memory is None
+
+
+class Coloured(nn.Module):
+    """Takes nothing but RGB images of 24x20 pixels, which it is given with these scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 24 * 20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != (3, 24, 20):
+            raise ValueError(f"not {tuple(x.shape)}")
+        scores: Tensor = self.fc(x.flatten(1))
+        return scores
+
+
+@pytest.mark.parametrize("how", ["exact", "fit"])
+@pytest.mark.parametrize("readable", [True, False])
+def test_network_of_another_size_and_of_colours_is_measured(
+    tmp_path: Path, how: str, *, readable: bool
+) -> None:
+    model = tmp_path / "net.pt"
+    torch.save(Coloured().state_dict(), model)
+    folder = SAMPLES if readable else tmp_path / "images"
+    if not readable:
+        folder.mkdir()
+        (folder / "0.png").write_bytes(b"no image")
+    job = Job(
+        (folder,), model=model, network=f"{__file__}:Coloured", input_size="24x20", channels=3,
+        preprocess=how, batch_size=4, workers=0, model_check=False, device="cpu",
+    )  # fmt: skip
+    files = evenly(open_folders([folder]), 10)
+    assert network_rate(job, files, 0.05) > 0
+    assert (warm_up(job, files).labels >= 0).all() == readable

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from batchdigit.bench.job import BenchJob
 from batchdigit.bench.measurement import Setting
 from batchdigit.bench.measuring import sweep
 from batchdigit.bench.measuring.sweep import settings_to_try
-from batchdigit.errors import UsageError
+from batchdigit.errors import CheckpointError, UsageError
+from tests.support import own_code
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +78,25 @@ def test_onnx_file_is_tried_by_onnx_runtime_alone(tmp_path: Path) -> None:
 def test_nothing_to_try_is_an_error() -> None:
     with pytest.raises(UsageError, match="onnxruntime computes only on cpu"):
         settings_to_try(BenchJob(backends=("onnxruntime",), devices=("cuda",)))
+
+
+def test_onnx_file_that_a_model_toml_names_is_tried_by_onnx_runtime_alone(tmp_path: Path) -> None:
+    import batchdigit
+
+    batchdigit.convert_model(BenchJob().model, tmp_path / "CNN.onnx")
+    (tmp_path / "model.toml").write_text('weights = "CNN.onnx"')
+    settings = settings_to_try(BenchJob(model=tmp_path / "model.toml"))
+    assert {one.backend for one in settings} == {"onnxruntime"}
+
+
+def test_network_of_the_users_own_is_tried_by_pytorch_alone(tmp_path: Path) -> None:
+    own_code.script(tmp_path)
+    job = BenchJob(model=tmp_path / "net.pt", network=f"{tmp_path / 'net.py'}:Net")
+    assert {one.backend for one in settings_to_try(job)} == {"torch"}
+    with pytest.raises(UsageError, match="onnxruntime computes .* no network of your own"):
+        settings_to_try(replace(job, backends=("onnxruntime",)))
+
+
+def test_model_that_is_missing_is_said_before_anything_is_tried(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pt"):
+        settings_to_try(BenchJob(model=tmp_path / "none.pt"))
