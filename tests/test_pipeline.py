@@ -5,20 +5,33 @@ import hashlib
 import itertools
 import json
 import os
+import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from batchdigit import Job, OutputError, SourceError, Tolerance, UsageError, run
-from batchdigit.errors import AccountingError, ExitCode
+from batchdigit import (
+    CheckpointError,
+    Job,
+    OutputError,
+    SourceError,
+    Tolerance,
+    UsageError,
+    run,
+)
+from batchdigit.errors import AccountingError, ExitCode, StoppedBySignal
 from batchdigit.reports.summary import FolderNote
+from batchdigit.resume import journal
 from tests.support.fakes import decode_by
 from tests.support.oracle import SeedRow
+from tests.support.own_models import FILE, own, plain_loop, saved_weights
 from tests.support.platforms import needs_linux
 from tests.support.reports import OLD
 from tests.support.samples import SAMPLES, age, lose_the_last_batch, save_grey
@@ -392,3 +405,98 @@ def test_first_failures_are_the_first_error_rows_of_the_report(
         assert [(row.filename, row.error) for row in summary.first_failures] == [
             (row["filename"], row["error"]) for row in first
         ]
+
+
+# Networks of the user's own
+
+
+@pytest.fixture
+def own_job(tmp_path: Path) -> dict[str, object]:
+    """Options of a job whose network the tests may change: its file and its weights are copies."""
+    (tmp_path / "mine.py").write_text(FILE.read_text())
+    return {
+        "model": saved_weights(tmp_path),
+        "network": f"{tmp_path / 'mine.py'}:Linear",
+        "model_check": False,
+        "batch_size": 10,
+    }
+
+
+def changed_source(folder: Path) -> dict[str, object]:
+    code = (folder / "mine.py").read_text()
+    (folder / "mine.py").write_text(code.replace("return self.fc(", "return 2 * self.fc(", 1))
+    return {}
+
+
+def changed_weights(folder: Path) -> dict[str, object]:
+    saved_weights(folder, own("Linear", prepare=lambda pixels: pixels / 2))
+    return {}
+
+
+CHANGES: dict[str, Callable[[Path], dict[str, object]]] = {
+    "source": changed_source,
+    "weights": changed_weights,
+    "class": lambda folder: {"network": f"{folder / 'mine.py'}:InATuple"},
+    "arguments": lambda _folder: {"network_args": {"classes": 10}},
+    "declaration": lambda _folder: {"mean": 0.1, "std": 1.0},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_update_computes_rows_anew_where_a_network_has_changed(
+    tmp_path: Path, digits: Path, own_job: dict[str, Any], what: str
+) -> None:
+    out = tmp_path / "out.csv"
+    run(Job((digits,), out, update=True, **own_job))
+    assert run(Job((digits,), out, update=True, **own_job)).reused == 10
+    changed = own_job | CHANGES[what](tmp_path)
+    summary = run(Job((digits,), out, update=True, **changed))
+    assert (summary.reused, summary.predicted) == (0, 10)
+    assert run(Job((digits,), out, update=True, **changed)).reused == 10
+
+
+@pytest.mark.parametrize("what", [None, *CHANGES])
+def test_unfinished_run_continues_only_with_the_same_network(
+    tmp_path: Path, own_job: dict[str, Any], what: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SECONDS_IN_A_PART", 0.0)
+    monkeypatch.setattr(journal, "SHARE_IN_A_PART", 0.0)
+
+    def stop_half_way(done: int, _failed: int, _found: int) -> None:
+        if done >= 50:
+            raise StoppedBySignal(signal.SIGTERM)
+
+    out = tmp_path / "out.csv"
+    with pytest.raises(StoppedBySignal):
+        run(Job((SAMPLES,), out, **own_job), on_progress=stop_half_way)
+    changed = own_job | (CHANGES[what](tmp_path) if what else {})
+    summary = run(Job((SAMPLES,), out, **changed))
+    assert (summary.resumed > 0) is (what is None)
+    run(Job((SAMPLES,), tmp_path / "whole.csv", **changed))
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_own_network_gives_the_rows_of_the_plain_loop(
+    tmp_path: Path, own_job: dict[str, Any], sample_paths: list[Path], workers: int, batch_size: int
+) -> None:
+    expected = plain_loop(own("Linear"), sample_paths)
+    options = own_job | {"workers": workers, "batch_size": batch_size, "preprocess": "exact"}
+    run(Job((SAMPLES,), tmp_path / "out.csv", **options))
+    rows = report(tmp_path / "out.csv")
+    assert [int(row["prediction"]) for row in rows] == expected.argmax(1).tolist()
+    assert [float(row["confidence"]) for row in rows] == pytest.approx(expected.max(1), abs=1e-4)
+
+
+def test_network_that_cannot_be_used_leaves_everything_as_it_was(
+    tmp_path: Path, own_job: dict[str, Any]
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("filename,prediction,confidence,error\n")
+    job = own_job | {"network": f"{tmp_path / 'mine.py'}:ForgetsThatItIsTrained"}
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(CheckpointError, match="answers differently each time"):
+        run(Job((tmp_path / "no-such-folder",), out, **job))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert out.read_text() == "filename,prediction,confidence,error\n"

@@ -106,6 +106,14 @@ def kind_of_scores(scores_BK: NDArray[np.float32]) -> str:
     return "logits"
 
 
+def may_be(scores_BK: NDArray[np.float32], kind: str) -> bool:
+    """Whether scores can be of this kind. Logits can be any numbers."""
+    lowest, highest = scores_BK.min(), scores_BK.max()
+    if kind == "probabilities":
+        return bool(lowest >= -SUM_TOLERANCE and highest <= 1 + SUM_TOLERANCE)
+    return kind != "log-probabilities" or bool(highest <= SUM_TOLERANCE)
+
+
 def adds_up(probs_BK: NDArray[Any]) -> bool:
     """Whether the probabilities of each image add up to 1."""
     return bool((abs(probs_BK.sum(axis=1) - 1) <= SUM_TOLERANCE).all())

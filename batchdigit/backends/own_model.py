@@ -232,6 +232,8 @@ def _tried(model: OwnModel, labels: int) -> Tried:
         raise takes_other(
             error.problem, error.remedy, lambda spec: classes(spec) == wanted, model.spec
         ) from error
+    except UsageError:
+        raise
     except ANYTHING as error:
         said = model.refusal(error)
         if classes(model.spec):

@@ -21,9 +21,10 @@ from batchdigit.backends.outputs import (
     adds_up,
     choose_output,
     kind_of_scores,
+    may_be,
     scores_in,
 )
-from batchdigit.errors import CheckpointError
+from batchdigit.errors import CheckpointError, UsageError
 from batchdigit.modelfiles.declaration import LAYOUTS, Declaration
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.placing import placed_all
@@ -62,7 +63,8 @@ class TakesOtherError(CheckpointError):
 def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -> Tried:
     """What the network called ``name`` returns for known digits, given to it as ``spec`` says.
 
-    ``labels`` is how many classes have a name, 0 if none has. Raises CheckpointError.
+    ``labels`` is how many classes have a name, 0 if none has. Raises CheckpointError, or UsageError
+    where its scores are not what is declared.
     """
     images = placed_all(packaged_digits()[:COUNT], spec)
     try:
@@ -89,6 +91,12 @@ def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -
             "let its BatchNorm use what it learnt, and keep images apart in forward()",
         )
     kind = kind_of_scores(scores_BK) if spec.scores == "auto" else spec.scores
+    if not may_be(scores_BK, kind):
+        raise UsageError(
+            f"the network {name} gives {scores_BK.min():.3g} to {scores_BK.max():.3g} for known "
+            f"digits, and no {kind}",
+            "leave --scores off, or give --scores logits",
+        )
     whole = kind != "probabilities" or adds_up(scores_BK)
     return Tried(output, kind, whole)
 

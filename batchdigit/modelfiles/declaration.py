@@ -154,7 +154,7 @@ def _shown(name: str, value: Any) -> str:
         height, width = value
         return str(height) if height == width else f"{height}x{width}"
     if name in ("mean", "std"):
-        return ",".join(f"{number:.5g}" for number in value)
+        return ",".join(f"{number:.7g}" for number in value)
     return str(value)
 
 

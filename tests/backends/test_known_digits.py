@@ -338,7 +338,8 @@ def test_memory_is_of_the_code_the_weights_and_the_declaration(tmp_path: Path, c
     models: list[tuple[Any, dict[str, Any]]] = [
         (path, {"network": network("Linear")}),
         (other, {"network": network("Linear")}),
-        (path, {"network": network("Linear"), "scores": "probabilities"}),
+        (path, {"network": network("Softmax")}),
+        (path, {"network": network("Softmax"), "scores": "logits"}),
         (path, {"network": network("Linear"), "mean": 0.1, "std": 1.0}),
         (path, {"network": f"{copy}:Linear"}),
         (own("Linear"), {}),

@@ -107,8 +107,8 @@ def onnx_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     "name",
     [
-        *("NaN", "unknown field", "cut", "cut early", "huge", "negative", "endless number"),
-        *("torch's", "nothing", "empty"),
+        *("NaN", "cut", "cut early", "huge", "negative", "endless number", "torch's"),
+        *("nothing", "empty"),
     ],
 )
 def test_damaged_onnx_file_is_refused(
@@ -120,11 +120,12 @@ def test_damaged_onnx_file_is_refused(
     assert done.stderr.count("\n") == 1
     assert "not finite" in done.stderr or name != "NaN"
     assert not (tmp_path / "out.csv").exists()
-    assert not batchdigit.inspect_model(model).usable
+    # That the weights of another program's graph are numbers is known once it has run.
+    assert batchdigit.inspect_model(model).usable == (name == "NaN")
 
 
 # Known by their content, not by their names.
-@pytest.mark.parametrize("name", ["CNN", "same", "model", "softmax", "metadata"])
+@pytest.mark.parametrize("name", ["CNN", "same", "model", "softmax", "metadata", "unknown field"])
 def test_onnx_file_is_taken_and_gives_the_plain_loops_rows(
     onnx_files: dict[str, Path],
     tmp_path: Path,

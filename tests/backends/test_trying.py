@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batchdigit import CheckpointError, InputSpec
+from batchdigit import CheckpointError, InputSpec, UsageError
 from batchdigit.backends.outputs import Output
 from batchdigit.backends.trying import (
     COUNT,
@@ -73,6 +73,23 @@ def test_what_is_declared_of_scores_is_not_guessed() -> None:
     assert (tried.scores, tried.adds_up) == ("logits", True)
     declared = InputSpec(scores="probabilities")
     assert not try_network(lambda images: softmax(images) / 2, declared, "Net").adds_up
+
+
+@pytest.mark.parametrize(
+    ("forward", "declared"),
+    [
+        (scores, "probabilities"),
+        (scores, "log-probabilities"),
+        (softmax, "log-probabilities"),
+        (lambda images: np.log(softmax(images)), "probabilities"),
+    ],
+)
+def test_scores_that_are_declared_as_what_they_cannot_be_are_wrong_usage(
+    forward: Callable[[Images], Any], declared: str
+) -> None:
+    with pytest.raises(UsageError, match=f"gives .* for known digits, and no {declared}") as caught:
+        try_network(forward, InputSpec(scores=declared), "Net")
+    assert "leave --scores off" in caught.value.remedy
 
 
 class Noisy:

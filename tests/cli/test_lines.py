@@ -248,3 +248,47 @@ def test_name_of_an_error_row_is_short_and_printable() -> None:
     bad = summary(failed=1, exit_code=ExitCode.BAD_IMAGES, first_failures=rows)
     (complaint,) = run_complaints(bad, Job("images"))
     assert f"tolerates: a {'b' * 97}… (read: x); see" in complaint
+
+
+def made_by(**model: object) -> RunSummary:
+    """The summary of a run with this model."""
+    account = {"computed": {"precision": "fp32"}, "reader": {}, "model": model, "options": {}}
+    return summary(account=account)
+
+
+def test_output_is_said_to_be_taken_for_what_it_looks_like_where_nobody_said_it() -> None:
+    found = made_by(scores="probabilities")
+    line = "the network's output was taken for probabilities"
+    assert line in lines(found)
+    assert line in lines(found, scores="auto")
+    assert line not in lines(found, scores="probabilities")
+    assert not any("output" in said for said in lines(made_by(scores="logits")))
+
+
+def test_probabilities_that_do_not_add_up_are_said_to_be_as_they_are() -> None:
+    said = "its probabilities don't add up to 1, and are reported as they are"
+    assert said in lines(made_by(adds_up=False))
+    assert said not in lines(made_by(adds_up=True))
+
+
+def test_details_name_what_declares_the_input() -> None:
+    told = list(run_details(made_by(declared_by=["--mean 0.5 --std 0.5", "model.toml"])))
+    assert "the input is declared by --mean 0.5 --std 0.5, model.toml" in told
+    assert not any("declared" in line for line in run_details(made_by(declared_by=[])))
+
+
+def test_dark_ink_is_what_a_network_of_dark_ink_takes() -> None:
+    account = {"computed": {}, "reader": {}, "options": {}, "model": {"expects": "dark-on-light"}}
+    assert warnings(summary(dark_on_light=9, account=account), preprocess="exact") == []
+    account["model"] = {"expects": "light-on-dark"}
+    (line,) = warnings(summary(dark_on_light=9, account=account), preprocess="exact")
+    assert "9 images are dark ink" in line
+
+
+def test_conversion_says_from_what_and_what_is_still_to_be_declared() -> None:
+    conversion = Conversion(
+        Path("a.pt"), 12, "pt", "ONNX graph by pytorch", 10, "it is the same", "--mean 0.5 --std 1"
+    )
+    first, *_, last = conversion_lines(conversion)
+    assert first.endswith(", 10 classes, from an ONNX graph by pytorch")
+    assert last == "a state dict cannot say what it takes; declare it: --mean 0.5 --std 1"

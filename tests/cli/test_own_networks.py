@@ -139,9 +139,11 @@ def test_model_toml_says_what_options_do_not(run: Run, tmp_path: Path, given: st
     assert by_name == predictions(tmp_path / "flags.csv")
     account = json.loads((tmp_path / "out.csv.run.json").read_text())["model"]
     assert (account["mean"], account["std"]) == ([0.5], [0.25])
-    assert account["path"] == "net.pt"
+    assert (account["path"], account["declared_by"]) == ("net.pt", ["model.toml"])
     done = run("--model", given, "--network", "net.py:Net", "--mean=0", "--std=1", "--out=a.csv")
-    assert json.loads((tmp_path / "a.csv.run.json").read_text())["model"]["mean"] == [0.0]
+    account = json.loads((tmp_path / "a.csv.run.json").read_text())["model"]
+    assert account["mean"] == [0.0]
+    assert account["declared_by"] == ["--mean 0.0 --std 1.0", "model.toml"]
 
 
 def test_account_tells_the_code_and_all_that_is_declared(run: Run) -> None:
@@ -167,6 +169,7 @@ def test_account_tells_the_code_and_all_that_is_declared(run: Run) -> None:
         "transpose": False,
         "place": "resize",
         "scores": "logits",
+        "declared_by": [],
         "adds_up": True,
     }
 

@@ -112,6 +112,7 @@ def test_model_option_comes_before_the_environment_and_that_before_the_package(
         "transpose": False,
         "place": "resize",
         "scores": "logits",
+        "declared_by": [],
         "adds_up": True,
         "known_digits": None,
     }
