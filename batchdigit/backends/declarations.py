@@ -212,4 +212,5 @@ class Ranked:
 
 def _worst_last(counted: Counted) -> tuple[float, ...]:
     """What to sort by; those that hardly differ stay in their order."""
-    return -counted.of, -counted.right, -round(counted.likelihood / MARGIN)
+    likelihood = max(counted.likelihood, math.log(LEAST_LIKELY))
+    return -counted.of, -counted.right, -round(likelihood / MARGIN)

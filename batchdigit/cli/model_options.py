@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -182,7 +183,12 @@ def with_model_options(
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
             which = Which({name: given.pop(name) for name in options})
-            with output_kept_apart() if which.runs_code else contextlib.nullcontext():
+            with contextlib.ExitStack() as around:
+                if which.runs_code:
+                    around.enter_context(output_kept_apart())
+                    around.enter_context(warnings.catch_warnings())
+                    if not given.get("verbose"):  # of his code, which he knows
+                        warnings.simplefilter("ignore")
                 command(which=which, **given)
 
         del with_options.__wrapped__  # or its signature would count

@@ -115,3 +115,25 @@ def test_thread_ends_when_the_caller_leaves_early() -> None:
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_what_still_runs_is_stopped_when_nobody_wants_it() -> None:
+    """As what an endless loop in a graph computes: only stopping it ends it."""
+    stopped = threading.Event()
+    results = computed_ahead(lambda item: item or stopped.wait(60), [1, 0], 1, stop=stopped.set)
+    assert next(results) == 1
+    results.close()  # type: ignore[attr-defined]
+    assert stopped.is_set()
+
+
+def test_an_error_in_one_result_stops_the_others() -> None:
+    stopped = threading.Event()
+
+    def compute(item: int) -> bool:
+        if not item:
+            raise ValueError("no")
+        return stopped.wait(60)
+
+    with pytest.raises(ValueError, match="no"):
+        list(computed_ahead(compute, [0, 1], 2, stop=stopped.set))
+    assert stopped.is_set()

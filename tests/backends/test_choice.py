@@ -18,6 +18,16 @@ from tests.support.oracle import SeedRow
 from tests.support.samples import SAMPLES, Program, save_grey
 
 
+class InMemory:
+    """A network in memory."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """What the machine has; by default both backends, no GPU and no units for bfloat16."""
@@ -52,6 +62,10 @@ def chosen(options: dict[str, Any]) -> tuple[str, bool]:
         ({"model": Path("CNN.onnx")}, {"gpu": True}, "onnxruntime"),
         ({}, {"gpu": True, "torch": False}, "onnxruntime"),
         ({"precision": "auto"}, {"bf16": True, "torch": False}, "onnxruntime"),
+        ({"network": "net.py:Net"}, {}, "torch"),
+        ({"network": "net.py:Net", "backend": "torch"}, {}, "torch"),
+        ({"model": InMemory()}, {}, "torch"),
+        ({"model": InMemory(), "device": "cpu"}, {"torch": False}, "torch"),
     ],
 )
 def test_auto_takes_the_faster_one_that_can_do_the_job(
@@ -67,6 +81,8 @@ def test_auto_takes_the_faster_one_that_can_do_the_job(
     [
         ({"backend": "onnxruntime", "device": "cuda"}, "not on cuda; use --backend torch"),
         ({"backend": "onnxruntime", "precision": "fp16"}, "not in fp16; use --backend torch"),
+        ({"network": "net.py:Net", "backend": "onnxruntime"}, "not ONNX Runtime; leave --backend"),
+        ({"model": InMemory(), "backend": "onnxruntime"}, "not ONNX Runtime; leave --backend"),
         ({"model": Path("CNN.onnx"), "device": "cuda:1"}, "is an ONNX file.* leave out --backend"),
         ({"model": Path("CNN.onnx"), "precision": "fp16"}, "is an ONNX file.* leave out --backend"),
         ({"model": Path("CNN.onnx"), "backend": "torch"}, "is an ONNX file.* leave out --backend"),

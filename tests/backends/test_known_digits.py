@@ -110,7 +110,8 @@ def test_a_model_of_something_else_is_said_to_read_no_digits(tmp_path: Path) -> 
     assert known is not None
     assert known.right < 0.05 * known.of
     assert "reads only" in text
-    assert "--no-model-check" in text
+    assert "hardly more if its input is declared otherwise" in text
+    assert text.endswith("if it reads other things than digits, add --labels")
 
 
 @pytest.mark.parametrize(

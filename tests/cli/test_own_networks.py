@@ -143,7 +143,7 @@ def test_model_toml_says_what_options_do_not(run: Run, tmp_path: Path, given: st
     done = run("--model", given, "--network", "net.py:Net", "--mean=0", "--std=1", "--out=a.csv")
     account = json.loads((tmp_path / "a.csv.run.json").read_text())["model"]
     assert account["mean"] == [0.0]
-    assert account["declared_by"] == ["--mean 0.0 --std 1.0", "model.toml"]
+    assert account["declared_by"] == ["--mean 0 --std 1", "model.toml"]
 
 
 def test_account_tells_the_code_and_all_that_is_declared(run: Run) -> None:

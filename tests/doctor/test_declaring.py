@@ -131,7 +131,8 @@ def test_labels_that_are_the_digits_in_another_order_are_understood(tmp_path: Pa
 
 def test_some_of_the_classes_are_enough(tmp_path: Path) -> None:
     folder = sorted_digits(tmp_path / "sorted", ["", "1", "2", "", "", "5", "", "", "", ""])
-    (folder / "more").mkdir()
+    for name in ("more", "7"):  # no class, and one without images
+        (folder / name).mkdir()
     weights = saved_weights(tmp_path)
     found = tried(folder, model=weights, network=network("Linear"))
     assert (found.images, found.best.of) == (f"18 images in {folder}", 18)
@@ -172,7 +173,7 @@ def test_classes_that_nobody_names_are_an_error(tmp_path: Path) -> None:
         "model": own_code.letters(tmp_path),
         "network": f"{tmp_path / 'net.py'}:Letters",
     }
-    with pytest.raises(UsageError, match="26 classes, and nobody says what they are"):
+    with pytest.raises(UsageError, match="26 classes, and none is known to be a digit"):
         tried(**options)
 
 

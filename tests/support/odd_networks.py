@@ -218,7 +218,7 @@ class LogSoftmaxAndFeatures(Linear):
 
 class Sigmoid(Linear):
     def forward(self, x: Tensor) -> Any:
-        return super().forward(x).sigmoid()
+        return (super().forward(x) / 8).sigmoid()  # or several would be 1
 
 
 class Rectified(Linear):
