@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,11 +10,23 @@ from typing import TypeVar
 
 from batchdigit.batches import Batch, Predictions, join_predictions
 from batchdigit.errors import WorkerError
+from batchdigit.models.spec import MNIST, InputSpec
 
 MAX_PART = 128  # images: larger parts are not faster on a CPU, and take 140 KB an image
 
+LEAST_AT_ONCE = 8  # images, however large they are
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def at_once(spec: InputSpec, most: int = MAX_PART) -> int:
+    """How many images that ``spec`` declares are computed together: ``most`` of MNIST's size.
+
+    Larger ones take more memory, so they are fewer.
+    """
+    fewer = most * math.prod(MNIST.shape) // math.prod(spec.shape)
+    return min(most, max(LEAST_AT_ONCE, fewer))
 
 
 def computed_ahead(

@@ -21,13 +21,13 @@ from batchdigit.backends.sameness import NOISE, NOTHING, largest_difference
 from batchdigit.backends.torch_backend import TorchBackend
 from batchdigit.errors import BatchdigitError, UsageError
 from batchdigit.job import Job
-from batchdigit.modelfiles.declaration import Declaration
+from batchdigit.modelfiles.declaration import Declaration, declaring
 from batchdigit.modelfiles.file import ONNX, ModelFile
 from batchdigit.models.checkpoint import Checkpoint, build_model
 from batchdigit.models.described import METADATA
 from batchdigit.models.onnx_file import read_onnx_file
 from batchdigit.models.onnx_graph import onnx_model
-from batchdigit.models.onnx_input import with_pixels_as_input
+from batchdigit.models.onnx_input import OUTPUTS, with_pixels_as_input
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.models.weights import check_finite, fold_input, read_weights
 from batchdigit.system.paths import as_path
@@ -95,6 +95,8 @@ def convert_model(
         is_onnx = file is not None and file.format == ONNX
         backend: Backend = OnnxBackend() if is_onnx else TorchBackend("cpu", "fp32")
         opened = load_model(job, file, backend)
+        # Which images are fitted, as somebody said it, and not what else is usual.
+        opened = replace(opened, job=replace(opened.job, preprocess=job.preprocess))
         written = save(opened, file, target)
         with writing(target):
             handle.write(written.data)
@@ -106,7 +108,7 @@ def convert_model(
         kind=opened.model.kind,
         classes=opened.model.classes,
         checked=written.checked,
-        undeclared=written.undeclared.flags(),
+        undeclared=written.undeclared,
     )
 
 
@@ -114,7 +116,7 @@ def convert_model(
 class _Written:
     data: bytes
     checked: str
-    undeclared: Declaration = Declaration()
+    undeclared: str = ""
 
 
 def _save_state_dict(opened: Opened, _file: ModelFile | None, target: Path) -> _Written:
@@ -122,8 +124,12 @@ def _save_state_dict(opened: Opened, _file: ModelFile | None, target: Path) -> _
     stream = io.BytesIO()
     torch.save(state, stream)
     checked = _read_again(opened, state, target, stream.getvalue())
-    undeclared = Declaration() if folded else _declared(opened)
-    return _Written(stream.getvalue(), checked + folded, undeclared)
+    options = ["" if folded else _declared(opened).flags()]
+    if opened.job.labels:
+        options.append("--labels FILE")
+    if opened.job.preprocess:
+        options.append(f"--preprocess {opened.job.preprocess}")
+    return _Written(stream.getvalue(), checked + folded, " ".join(filter(None, options)))
 
 
 def _save_safetensors(opened: Opened, _file: ModelFile | None, target: Path) -> _Written:
@@ -149,15 +155,19 @@ def _save_onnx(opened: Opened, file: ModelFile | None, target: Path) -> _Written
         assert file is not None and isinstance(model, OnnxModel)  # noqa: PT018, S101
         graph = file.data
         output = read_onnx_file(file).outputs[model.output].name
-    # The size is in the graph, but how digits get there is not.
-    placing = Declaration(place=spec.place) if spec.place != MNIST.place else Declaration()
+    # The size is in the graph, but how digits get there is not, and neither what its scores are.
+    said = opened.job.scores not in (None, "auto")
+    beside = Declaration(
+        place=spec.place if spec.place != MNIST.place else None,
+        scores=OUTPUTS[spec.scores] if said else None,
+    )
     try:
         data = with_pixels_as_input(
-            graph, spec, output=output, scores=spec.scores, metadata=_metadata(opened, placing)
+            graph, spec, output=output, scores=spec.scores, metadata=_metadata(opened, beside)
         )
     except ValueError as error:
         raise BatchdigitError(f"cannot write {target}: {error}", NOTHING) from error
-    job = Job(source=".", model=target, labels=opened.job.labels, place=spec.place)
+    job = Job(source=".", model=target, labels=opened.job.labels, **declaring(beside))
     again = load_model(job, ModelFile(target, data), OnnxBackend())
     largest = largest_difference(opened, again, target)
     return _Written(
@@ -243,6 +253,8 @@ def _metadata(opened: Opened, declaration: Declaration) -> dict[str, str]:
         said["input"] = given
     if opened.job.labels:
         said["labels"] = opened.job.labels
+    if opened.job.preprocess:
+        said["fit"] = opened.job.preprocess
     return {METADATA: json.dumps(said)} if said else {}
 
 

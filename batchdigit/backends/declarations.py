@@ -26,6 +26,7 @@ from batchdigit.models.spec import MNIST, InputSpec
 # tries are over after thirty images.
 FEW, MANY = (30, 16), (100, 8)
 PART = 15  # images
+USUAL_SIDES = (MNIST.size[0], 32)
 SECONDS = 15.0  # that trying many declarations may take; a large network is tried on fewer images
 LEAST = 10  # images: fewer say nothing
 LEAST_LIKELY = 1e-6  # that a probability counts as
@@ -87,11 +88,16 @@ class Counted:
 
 
 def plausible(
-    spec: InputSpec, *, polarity: bool = True, others: Iterable[Declaration] = ()
+    spec: InputSpec,
+    *,
+    polarity: bool = True,
+    sizes: bool = False,
+    others: Iterable[Declaration] = (),
 ) -> list[InputSpec]:
-    """Declarations of the same size, channels and layout: ``spec`` first, then the usual ones.
+    """Declarations of the same channels and layout: ``spec`` first, then the usual ones.
 
-    ``polarity`` says whether to try both polarities. ``others`` are declarations to try, too.
+    ``polarity`` says whether to try both polarities, ``sizes`` whether to try the usual sizes, too,
+    of which some networks take any. ``others`` are declarations to try, too.
     """
     numbers = [
         Declaration(range=extent, mean=mean, std=std)
@@ -111,7 +117,11 @@ def plausible(
         )
         for one, (place, transpose, expects) in itertools.product(tried, list(shapes))
     ]
-    return list(dict.fromkeys([spec, *specs]))
+    usual = [(side, side) for side in USUAL_SIDES if sizes]
+    resized = [replace(spec, size=size, place="resize") for size in usual if size != spec.size]
+    more = [one for other in resized for one in plausible(other, polarity=False)]
+    plain = [one for one in more if not one.transpose and one.place == "resize"]
+    return list(dict.fromkeys([spec, *specs, *plain]))
 
 
 def _may_be_padded(spec: InputSpec) -> bool:

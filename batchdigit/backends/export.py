@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import torch
 
 from batchdigit.backends.own_model import OwnModel
-from batchdigit.errors import BatchdigitError
+from batchdigit.errors import BatchdigitError, one_line
 
 OPSET = 17  # all that runs ONNX today knows it
+MAX_REASON = 300  # characters: PyTorch's end with what it has traced
 
 
 def exported(model: OwnModel) -> bytes:
@@ -22,7 +24,12 @@ def exported(model: OwnModel) -> bytes:
     pixels = model.spec.prepare(torch.zeros(1, *model.spec.shape)).contiguous()
     stream = io.BytesIO()
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
+        # Before it fails, it prints all of the network that it has traced.
+        with (
+            warnings.catch_warnings(),
+            torch.inference_mode(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")  # of its own deprecation, and of shapes it traces
             torch.onnx.export(
                 _Scores(model).eval(),  # or it would leave the network in training
@@ -35,7 +42,7 @@ def exported(model: OwnModel) -> bytes:
                 dynamo=False,
             )
     except Exception as error:  # whatever the exporter and the user's code raise
-        why = model.refusal(error).problem
+        why = one_line(model.refusal(error).problem, MAX_REASON)
         raise BatchdigitError(
             f"PyTorch cannot write it as ONNX: {why}",
             "write it as .safetensors, or export it by torch.onnx.export yourself",

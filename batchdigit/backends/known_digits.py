@@ -191,11 +191,11 @@ def _measured(
     now = trial.count(spec)
     best: Counted | None = None
     if now.share < WELL or now.confidence < WELL - SURER:
-        others = []
+        others, sizes = [], bool(model.source)
         if model.carried:
             mean, std = model.carried
             others.append(Declaration(mean=(mean,), std=(std,)))
-        best = _better(trial, now, plausible(spec, polarity=inverts, others=others))
+        best = _better(trial, now, plausible(spec, polarity=inverts, sizes=sizes, others=others))
     found = best and [best.spec.declaration.given(), best.right, best.confidence]
     return {
         "right": now.right,

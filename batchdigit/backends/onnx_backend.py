@@ -8,15 +8,15 @@ from __future__ import annotations
 import copy
 import os
 import platform
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchdigit.backends.ahead import predicted_in_threads
-from batchdigit.backends.outputs import to_probabilities
+from batchdigit.backends.ahead import at_once, predicted_in_threads
+from batchdigit.backends.outputs import check_probabilities, to_probabilities
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import BatchdigitError, CheckpointError, DeviceError, remedy_for
 from batchdigit.job import Job
@@ -32,6 +32,7 @@ from batchdigit.system.stopwatch import Laps
 BATCH_SIZE = 256  # computed in parts; larger batches are not read faster
 ERRORS_ONLY = 3
 KIND = "ONNX graph"
+FOLDING = "ConstantFolding"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +123,17 @@ class OnnxBackend:
         from batchdigit.backends.own_onnx import Graph, read_graph, try_graph
 
         found, spec = read_graph(file, job.declaration)
+        (value,) = found.inputs
         try:
-            session = self._session(file.data)
+            # What a graph computes of constants alone is computed while it is opened, which no
+            # signal ends. So the trial comes first, without that.
+            session = self._session(file.data, [FOLDING])
+            tried = try_graph(Graph(self._runtime, session, value), spec, file, len(job.labels))
+            graph = Graph(self._runtime, self._session(file.data), value, tried.output)
         except DeviceError as error:  # of a graph that nobody has checked but ONNX Runtime
             raise CheckpointError(
                 f"the model {file.path}: {error.problem}", "export it again"
             ) from error
-        graph = Graph(self._runtime, session, found.inputs[0])
-        tried = try_graph(graph, spec, file, len(job.labels))
-        graph.output = tried.output
         return OnnxModel(
             sha256=file.sha256,
             kind=KIND,
@@ -141,20 +144,26 @@ class OnnxBackend:
             output=int(tried.output.way[0]),
         )
 
-    def _session(self, data: bytes) -> Any:
+    def _session(self, data: bytes, without: Sequence[str] = ()) -> Any:
+        """A session with a graph, ``without`` these optimisations. Raises DeviceError."""
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
         try:
-            return self._runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            return self._runtime.InferenceSession(
+                data,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(without),
+            )
         except Exception as error:  # its exceptions have no common base
             raise DeviceError(
                 f"ONNX Runtime cannot open the network: {error}", "make sure there is enough memory"
             ) from error
 
-    def batch_size(self, _model: OnnxModel) -> tuple[int, str]:
+    def batch_size(self, model: OnnxModel) -> tuple[int, str]:
         """A good number of images for a batch, and where that number comes from."""
-        return BATCH_SIZE, "preset"
+        return at_once(model.spec, BATCH_SIZE), "preset"
 
     def predictor(self, model: OnnxModel, k: int) -> OnnxPredictor:
         """A predictor that gives the ``k`` likeliest labels of each image."""
@@ -206,6 +215,7 @@ class OnnxPredictor:
             lambda batch: self._predict(batch, options),
             batches,
             self._threads,
+            part=at_once(self._spec),
             stop=lambda: self._graph.stop(options),
         )
 
@@ -229,6 +239,7 @@ class OnnxPredictor:
                 "the network's output is not finite: its numbers are too large for the precision",
                 "use other weights",
             )
+        check_probabilities(probs_BK)
         labels_Bk = np.argsort(-probs_BK, axis=1, kind="stable")[:, : self._k]
         probs_Bk = np.take_along_axis(probs_BK, labels_Bk, axis=1)
         laps.enter(None)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.errors import CheckpointError
 from batchdigit.models.spec import MNIST
 from batchdigit.models.statedict import MAX_CLASSES, few
 
@@ -31,11 +32,14 @@ class Output(NamedTuple):
     classes: int
 
 
-def choose_output(outputs: Any, count: int, labels: int = 0) -> Output:
+def choose_output(
+    outputs: Any, count: int, labels: int = 0, truth: NDArray[np.int64] | None = None
+) -> Output:
     """Which part of ``outputs`` for ``count`` images are the scores [B, K].
 
     Of several, that of ``labels`` classes counts, if so many are named, or that of ten, or the
-    only one. Where several are of the same size, the first counts. Raises OutputError.
+    only one. Where several are of the same size, the one that clearly reads most of the images as
+    the digits of ``truth``, int64[B], counts, or else the first. Raises OutputError.
     """
     parts = list(_parts(outputs))
     found = {way: classes for way, part in parts if (classes := _classes(part, count))}
@@ -43,12 +47,24 @@ def choose_output(outputs: Any, count: int, labels: int = 0) -> Output:
         shapes = few(str(list(part.shape)) for _, part in parts) or type(outputs).__name__
         raise OutputError(f"returns {shapes} for {count} images, not [{count}, classes]")
     wanted = labels or MNIST.classes
-    if way := next((way for way, classes in found.items() if classes == wanted), None):
-        return Output(way, wanted)
+    if ways := [way for way, classes in found.items() if classes == wanted]:
+        return max(
+            (Output(way, wanted) for way in ways),
+            key=lambda one: _right(outputs, one, truth) if len(ways) > 1 else 0,
+        )
     if () in found or len(set(found.values())) == 1:
         return Output(next(iter(found)), next(iter(found.values())))
     shapes = few(f"[{count}, {classes}]" for classes in found.values())
     raise OutputError(f"returns {shapes}, and nobody says which of them are the classes")
+
+
+def _right(outputs: Any, output: Output, truth: NDArray[np.int64] | None) -> int:
+    """How many of ten images are read as the digits that they show; a tie is no difference."""
+    if truth is None:
+        return 0
+    scores_BK = np.asarray(scores_in(outputs, output, len(truth)))
+    right = int(np.count_nonzero(scores_BK.argmax(axis=1) == truth))
+    return round(10 * right / len(truth))
 
 
 def _parts(outputs: Any, way: Way = ()) -> Iterator[tuple[Way, Any]]:
@@ -112,6 +128,18 @@ def may_be(scores_BK: NDArray[np.float32], kind: str) -> bool:
     if kind == "probabilities":
         return bool(lowest >= -SUM_TOLERANCE and highest <= 1 + SUM_TOLERANCE)
     return kind != "log-probabilities" or bool(highest <= SUM_TOLERANCE)
+
+
+def check_probabilities(probs: NDArray[np.float32]) -> None:
+    """Raise CheckpointError for numbers that are no probabilities, as logits may be.
+
+    What scores are is found out on a few digits; other images may show that it was something else.
+    """
+    if probs.size and not (probs.min() >= -SUM_TOLERANCE and probs.max() <= 1 + SUM_TOLERANCE):
+        raise CheckpointError(
+            "the network's output was taken for probabilities, but it is not from 0 to 1",
+            "give --scores logits",
+        )
 
 
 def adds_up(probs_BK: NDArray[Any]) -> bool:

@@ -23,6 +23,7 @@ from batchdigit.models.checkpoint import tensors_of
 from batchdigit.models.spec import InputSpec
 from batchdigit.models.wanted import Wanted
 from batchdigit.models.weights import read_weights
+from batchdigit.networks.building import undisturbed
 from batchdigit.networks.load import OwnNetwork, load_network
 from batchdigit.networks.naming import NetworkName
 
@@ -73,6 +74,7 @@ def own_model(file: ModelFile | None, job: Job) -> OwnModel:
     Raises CheckpointError, or UsageError where the options make no sense.
     """
     spec = InputSpec.declared(job.declaration)
+    network = None
     if file is None:
         model = _in_memory(job.module, spec)
     else:
@@ -85,7 +87,11 @@ def own_model(file: ModelFile | None, job: Job) -> OwnModel:
         model = _with_weights(network, file, job, spec)
     tried = _tried(model, len(job.labels))
     found = replace(spec, scores=tried.scores, classes=tried.output.classes)
-    return replace(model, spec=found, output=tried.output, adds_up=tried.adds_up)
+    if network is not None:
+        source = network.sha256  # with what forward() imported
+    else:  # what it computes may depend on more than its weights and the code of its classes
+        source = hashlib.sha256(f"{model.source} {tried.answers}".encode()).hexdigest()
+    return replace(model, spec=found, output=tried.output, adds_up=tried.adds_up, source=source)
 
 
 def wanted_by(job: Job) -> Wanted:
@@ -121,7 +127,7 @@ def _with_weights(network: OwnNetwork, file: ModelFile, job: Job, spec: InputSpe
         adds_up=True,
         name=network.name,
         sha256=weights.sha256,
-        source=network.sha256,
+        source="",
         kind=weights.kind,
         format=weights.format,
         refusal=network.refusal,
@@ -137,7 +143,7 @@ def _wanted(network: OwnNetwork, spec: InputSpec) -> Wanted:
     if any(map(torch.nn.parameter.is_lazy, tensors)):  # which get their shapes from an image
         pixels = torch.zeros(2, *spec.shape)
         try:
-            with torch.inference_mode():
+            with undisturbed(), torch.inference_mode():
                 module(spec.prepare(pixels))
         except ANYTHING as error:
             raise CheckpointError(
@@ -208,9 +214,11 @@ def _digest(state: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+@undisturbed()
 def _tried(model: OwnModel, labels: int) -> Tried:
     """What the network was found to return. It is left as it is: a copy may count its images."""
     module = _copied(model)
+    torch.set_num_threads(1)  # others would be there when worker processes are forked
 
     def forward(images: NDArray[np.uint8], spec: InputSpec = model.spec) -> Any:
         with torch.inference_mode():

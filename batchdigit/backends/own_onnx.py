@@ -27,12 +27,14 @@ FATAL_ONLY = 4
 class Graph:
     """A graph that ONNX Runtime has opened. ``output`` is set once it has been tried."""
 
-    def __init__(self, runtime: Any, session: Any, value: OnnxValue) -> None:
+    def __init__(
+        self, runtime: Any, session: Any, value: OnnxValue, output: Output | None = None
+    ) -> None:
         self._runtime = runtime
         self._session = session
         self._value = value
         self._names = [one.name for one in session.get_outputs()]
-        self.output: Output | None = None
+        self.output = output
         fixed = value.shape[0] if value.shape else None
         self._batch = fixed if isinstance(fixed, int) and fixed > 0 else None
 
@@ -55,11 +57,19 @@ class Graph:
         names = self._names if self.output is None else [self._names[int(self.output.way[0])]]
         if self._batch is None:
             return self._run(names, pixels, options)
-        found = [
-            [array[:count] if array.ndim and len(array) == self._batch else array for array in part]
+        parts = [
+            [self._of_images(one, count) for one in part]
             for part, count in self._parts(names, pixels, options)
         ]
-        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+        return [
+            np.concatenate(arrays) if all(array is not None for array in arrays) else np.empty(0)
+            for arrays in zip(*parts, strict=True)
+        ]
+
+    def _of_images(self, output: Any, count: int) -> NDArray[Any] | None:
+        """An output of a batch for its first images; None for one that has no row for each."""
+        has_rows = isinstance(output, np.ndarray) and output.ndim and len(output) == self._batch
+        return output[:count] if has_rows else None
 
     def _parts(
         self, names: list[str], pixels: NDArray[Any], options: Any

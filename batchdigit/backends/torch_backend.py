@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from batchdigit.backends.ahead import at_once
 from batchdigit.backends.own_model import OwnModel, own_model
 from batchdigit.backends.torch_device import choose_device, describe_device
 from batchdigit.backends.torch_predictor import Predictor
@@ -115,7 +116,8 @@ class TorchBackend:
         On a CUDA device it is measured, once for each device, model and precision.
         """
         if self._device.type != "cuda":
-            return (CPU_BATCH_SIZE if self.on_cpu else MPS_BATCH_SIZE), "preset"
+            most = CPU_BATCH_SIZE if self.on_cpu else MPS_BATCH_SIZE
+            return at_once(checkpoint.spec, most), "preset"
         size, how = remembered(
             self._key("batch size", self.precision, checkpoint),
             lambda: best_batch_size(lambda size: self._rate(checkpoint, size)),

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import threading
+import queue
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from batchdigit.backends.ahead import MAX_PART, predicted_in_threads
-from batchdigit.backends.outputs import scores_in, to_probabilities
+from batchdigit.backends.ahead import MAX_PART, at_once, predicted_in_threads
+from batchdigit.backends.outputs import check_probabilities, scores_in, to_probabilities
 from batchdigit.backends.own_model import ANYTHING, OwnModel
 from batchdigit.batches import Batch, Predictions
 from batchdigit.errors import DeviceError
@@ -106,7 +106,7 @@ class Predictor:
                 lambda batch: self._launch(batch).land(),
                 batches,
                 threads if on_cpu else 1,
-                part=MAX_PART if on_cpu else MAX_PART_ON_MPS,
+                part=at_once(self._spec, MAX_PART if on_cpu else MAX_PART_ON_MPS),
                 prepare=_compute_in_this_thread_alone,
             )
         finally:
@@ -180,19 +180,22 @@ class _Own:
     def __init__(self, model: OwnModel, device: torch.device, dtype: torch.dtype) -> None:
         self._own = model
         self._module = copy.deepcopy(model.module).to(device, dtype)
-        self._of_thread = threading.local()
+        self._idle: queue.SimpleQueue[torch.nn.Module] = queue.SimpleQueue()
 
     def scores(self, pixels: torch.Tensor, count: int) -> torch.Tensor:
         """The scores [B, K] of ``count`` images. Raises CheckpointError if the network fails."""
-        if not hasattr(self._of_thread, "module"):
-            self._of_thread.module = copy.deepcopy(self._module)
         try:
-            outputs = self._of_thread.module(pixels.contiguous())
+            module = self._idle.get_nowait()
+        except queue.Empty:  # as many threads compute as there are copies
+            module = copy.deepcopy(self._module)
+        try:
+            outputs = module(pixels.contiguous())
             scores: torch.Tensor = scores_in(outputs, self._own.output, count)
         except torch.OutOfMemoryError:
             raise
         except ANYTHING as error:
             raise self._own.refusal(error) from error
+        self._idle.put(module)
         return scores
 
 
@@ -219,6 +222,7 @@ class _InFlight:
             )
         k = self.result_B2k.shape[1] // 2
         probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)
+        check_probabilities(probs_Bk.numpy())
         return Predictions.of(
             self.batch,
             labels_Bk.to(torch.int64).numpy(),

@@ -7,6 +7,7 @@ images of a batch.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchdigit.backends.ahead import at_once
 from batchdigit.backends.outputs import (
     Output,
     OutputError,
@@ -28,9 +30,10 @@ from batchdigit.errors import CheckpointError, UsageError
 from batchdigit.modelfiles.declaration import LAYOUTS, Declaration
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.placing import placed_all
-from batchdigit.models.spec import InputSpec
+from batchdigit.models.spec import MNIST, InputSpec
 
 COUNT = 20  # digits
+DECIMALS = 3  # of scores that tell networks apart: more would tell rounding apart
 SAME = 1e-3  # of the largest score: rounding differs with the size of a batch, but by less
 SIZES = (28, 32, 64, 224)  # that are tried where the declared one does not fit
 MAX_REMEDIES = 2
@@ -44,12 +47,13 @@ class Tried:
     """What a network was found to return.
 
     ``scores`` are what they look like, if nobody declared it. ``adds_up`` says whether the
-    probabilities of an image add up to 1.
+    probabilities of an image add up to 1. ``answers`` is a digest of what it said of known digits.
     """
 
     output: Output
     scores: str
     adds_up: bool
+    answers: str = ""
 
 
 class TakesOtherError(CheckpointError):
@@ -69,7 +73,8 @@ def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -
     images = placed_all(packaged_digits()[:COUNT], spec)
     try:
         outputs = forward(images)
-        output = choose_output(outputs, len(images), labels)
+        truth = np.arange(len(images)) % MNIST.classes
+        output = choose_output(outputs, len(images), labels, truth)
         scores_BK = _array(scores_in(outputs, output, len(images)))
         _check_finite(scores_BK, name)
         again_BK = _array(scores_in(forward(images), output, len(images)))
@@ -77,6 +82,8 @@ def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -
             _array(scores_in(forward(part), output, len(part)))
             for part in np.split(images, [1, COUNT // 2])
         ]
+        many = placed_all(packaged_digits()[: at_once(spec)], spec)
+        scores_in(forward(many), output, len(many))  # as many as are computed together later
     except OutputError as error:
         raise CheckpointError(f"the network {name} {error}", _ROWS) from error
     if _differ(scores_BK, again_BK):
@@ -98,7 +105,8 @@ def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -
             "leave --scores off, or give --scores logits",
         )
     whole = kind != "probabilities" or adds_up(scores_BK)
-    return Tried(output, kind, whole)
+    rounded = scores_BK.round(DECIMALS) + 0.0  # no -0
+    return Tried(output, kind, whole, hashlib.sha256(rounded.tobytes()).hexdigest())
 
 
 _ROWS = "let forward() return the scores of each image, [images, classes], alone or in a tuple"
@@ -113,7 +121,8 @@ def _check_finite(scores_BK: NDArray[Any], name: str) -> None:
 
 
 def _differ(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return bool(abs(one - other).max() > SAME * max(1.0, abs(one).max()))
+    # The other may hold what is no number, which is neither more nor less.
+    return not bool(abs(one - other).max() <= SAME * max(1.0, abs(one).max()))
 
 
 def _array(part: Any) -> NDArray[np.float32]:

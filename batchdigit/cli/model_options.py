@@ -104,8 +104,18 @@ NoModelCheck = Annotated[
     _option(None, "Do not see whether the model reads known digits right.", "--no-model-check"),
 ]
 
-_DECLARING = (InputSize, Channels, Range, Mean, Std, Expects, Layout, Transpose, Place, Scores)
-_FIELDS = dict(zip((DECLARED[name] for name in GIVEN_AS), _DECLARING, strict=True))
+_FIELDS = {
+    "input_size": InputSize,
+    "channels": Channels,
+    "range": Range,
+    "mean": Mean,
+    "std": Std,
+    "expects": Expects,
+    "layout": Layout,
+    "transpose": Transpose,
+    "place": Place,
+    "scores": Scores,
+}
 _WHICH = {
     "class_name": ClassName,
     "key": Key,

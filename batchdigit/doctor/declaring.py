@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchdigit.backends.choice import open_backend
 from batchdigit.backends.declarations import Counted, DigitTrial, likeliest, plausible
 from batchdigit.backends.known_digits import digits_of
-from batchdigit.backends.opening import Opened, load_model, open_model_file
+from batchdigit.backends.opening import Opened, load_model, open_model_file, usual_fitting
 from batchdigit.backends.trying import TakesOtherError
 from batchdigit.errors import SourceError, UsageError
 from batchdigit.job import Job
@@ -65,9 +65,11 @@ class Tried:
 
     def model_toml(self) -> str:
         """The best as a ``model.toml`` beside the model."""
-        lines = [f"weights = {json.dumps(self.model.name)}"]
+        lines = []
+        if _is_unicode(self.model.name):
+            lines.append(f"weights = {_toml(self.model.name)}")
         if self.labels:
-            lines.append(f"labels = {json.dumps(self.labels, ensure_ascii=False)}")
+            lines.append(f"labels = {_toml(self.labels)}")
         if self.preprocess:
             lines.append(f"fit = {json.dumps(self.preprocess)}")
         given = declared(self.best).given()
@@ -87,6 +89,16 @@ class Tried:
             "model_toml": self.model_toml() if self.fits else None,
             "tried": [_json(one) for one in self.counted],
         }
+
+
+def _toml(value: Any) -> str:
+    """A text, or several, as TOML has them: as JSON, but it takes no halves of characters."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a file's name is text; no TOML can hold others, and beside it none need to."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def declared(one: Counted) -> Declaration:
@@ -130,11 +142,12 @@ def try_declarations(job: Job, *, with_source: bool) -> Tried:
         source = f"{len(images)} known digits"
     trial = DigitTrial(opened.backend.predictor(opened.model, 1), images, truth, class_of)
     shapes = [replace(shape, scores=spec.scores, classes=spec.classes) for shape in shapes]
-    specs = [one for shape in shapes for one in plausible(shape)]
+    specs = [one for shape in shapes for one in plausible(shape, sizes=bool(opened.model.source))]
     carried = opened.model.carried
     if carried:
         specs += plausible(spec, others=[Declaration(mean=carried[:1], std=carried[1:])])
     ranked = trial.rank(list(dict.fromkeys(specs)), SECONDS)
+    usual = usual_fitting(job, opened.model)
     finalists = ranked.finalists or (trial.count(spec),)
     return Tried(
         model=job.model,
@@ -145,7 +158,7 @@ def try_declarations(job: Job, *, with_source: bool) -> Tried:
         best=likeliest(finalists),
         counted=ranked.counted or finalists,
         labels=job.labels,
-        preprocess=job.preprocess if job.preprocess != _usual(opened) else None,
+        preprocess=job.preprocess if job.preprocess != usual else None,
     )
 
 
@@ -161,10 +174,6 @@ def _opened(job: Job) -> tuple[Opened, list[InputSpec]]:
         first = replace(job, **declaring(error.specs[0].declaration))
         return load_model(first, file, backend), list(error.specs)
     return opened, [opened.model.spec]
-
-
-def _usual(opened: Opened) -> str:
-    return "auto" if opened.model.classes == MNIST.classes else "exact"
 
 
 def _labelled(opened: Opened) -> tuple[NDArray[np.uint8], NDArray[np.int64], Sequence[int]]:

@@ -58,13 +58,14 @@ def to_model_input(
     """
     pixels = to_pixels(image, how, spec)
     if how == "exact":
+        dark = _seems_inverted(_in_grey(pixels))  # judged before there is a dark margin
+        if dark and spec.expects == DARK_ON_LIGHT:
+            pixels = ~pixels  # light strokes are what all else is told of; they are turned again
         pixels = placed(pixels, spec)
-        grey = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        if _seems_inverted(grey):
-            # Light strokes on a dark ground are what all else is told of; they are turned again.
-            turned = ~pixels if spec.expects == DARK_ON_LIGHT else pixels
-            return Digit(turned, Treatment.DARK)
-        return Digit(pixels, Treatment.FAINT if _is_faint(grey) else Treatment.AS_IT_IS)
+        if dark:
+            return Digit(pixels, Treatment.DARK)
+        faint = _is_faint(_in_grey(pixels))
+        return Digit(pixels, Treatment.FAINT if faint else Treatment.AS_IT_IS)
     if how == "auto" and pixels.shape == MNIST.plane:
         likeness = look_like_mnist(pixels[None])
         if likeness.mnist[0]:
@@ -72,6 +73,10 @@ def to_model_input(
     if how not in ("auto", "fit"):
         raise ValueError(f"no way to prepare images is called {how!r}")
     return _of_size(fit(pixels), spec)
+
+
+def _in_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
 def _of_size(digit: Digit, spec: InputSpec) -> Digit:

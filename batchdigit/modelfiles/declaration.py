@@ -106,15 +106,30 @@ class Declaration:
         return {name: value for name, value in values.items() if value is not None}
 
     def over(self, other: Declaration) -> Declaration:
-        """The same, and where it says nothing, what ``other`` says."""
-        return replace(other, **self.given())
+        """The same, and where it says nothing, what ``other`` says.
+
+        Mean and deviation are in the units of a range. So where this gives them without a range,
+        the one of ``other`` does not apply: they are for 0-1, as everywhere. Where this gives
+        another range than that of ``other``, mean and deviation of ``other`` do not apply.
+        """
+        given = self.given()
+        if self.mean is not None:
+            given.setdefault("range", None)
+        elif self.range not in (None, other.range or RANGES[0]):
+            given |= {"mean": None, "std": None}
+        return replace(other, **given)
 
     def without(self, other: Declaration) -> Declaration:
-        """What is said differently by ``other``, or not at all."""
+        """What is said differently by ``other``, or not at all. Over it, it says the same."""
         said, there = self.given(), other.given()
         kept = {name: value for name, value in said.items() if not _alike(there.get(name), value)}
+        numbers: dict[str, Any] = {name: said[name] for name in ("mean", "std") if name in said}
         if kept.keys() & {"mean", "std"}:
-            kept |= {name: said[name] for name in ("mean", "std")}
+            kept |= numbers
+            if self.range not in (None, RANGES[0]):
+                kept["range"] = self.range
+        elif "range" in kept and (any(self.mean or ()) or {*(self.std or ())} - {1.0}):
+            kept |= numbers
         return Declaration(**kept)
 
     def flags(self) -> str:

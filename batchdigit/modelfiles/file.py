@@ -23,7 +23,7 @@ from typing import Any
 
 from batchdigit.errors import BatchdigitError, CheckpointError, remedy_for
 from batchdigit.system.json_objects import load_json
-from batchdigit.system.regular import NotRegularError, head, read_regular
+from batchdigit.system.regular import NotRegularError, read_regular
 
 MAX_HEADER_BYTES = 4 << 20  # of safetensors; the CNN's has 2 KB
 MAX_BYTES = 256 << 20  # the CNN takes 9 MB; with an optimizer's state and in float64, 56 MB
@@ -119,14 +119,6 @@ class ModelFile:
             }
             return what, remedies.get(kind, kind.remedy) or f"give the file that {SAVE_STATE} wrote"
         return "not a PyTorch or safetensors file", f"give the file that {SAVE_STATE} wrote"
-
-
-def is_onnx_file(path: Path) -> bool:
-    """Whether a file begins as ONNX files do; False for one that cannot be read."""
-    try:
-        return bool(_ONNX_START.match(head(path, 4)))
-    except (OSError, ValueError):
-        return False
 
 
 def read_model_file(path: Path) -> ModelFile:

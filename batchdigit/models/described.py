@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ else:
 MODEL_TOML = "model.toml"
 PREPROCESSOR = "preprocessor_config.json"
 METADATA = "batchdigit.model"
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 20  # of a processor's settings
+MAX_TOML_BYTES = 64 << 10
+MAX_DOTS = 20  # in a line: the time and the memory of tomllib grow with the square of a key's parts
 FITS = ("auto", "exact", "fit")
 _KEYS = ("weights", "input", "labels", "fit")
 _SHOULD = "it may hold weights, labels, fit, and in [input] size, channels, mean, std and so on"
@@ -101,7 +104,9 @@ def is_toml(model: Path) -> bool:
 def read_model_toml(path: Path) -> Described:
     """What a ``model.toml`` says. Raises CheckpointError."""
     try:
-        data = tomllib.loads(_read(path).decode("utf-8-sig"))
+        text = _read(path, MAX_TOML_BYTES).decode("utf-8-sig")
+        _check_dots(text, path)
+        data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not TOML: {error}", _SHOULD) from error
     if "network" in data:
@@ -116,6 +121,23 @@ def read_model_toml(path: Path) -> Described:
             'write weights = "CNN.pt"',
         )
     return described(data, path, weights=None if weights is None else path.parent / weights)
+
+
+_NO_KEYS = re.compile(
+    r'"""(?:\\[\s\S]|[^\\])*?(?:""""{0,2}|\\?\Z)'  # strings of several lines
+    r"|'''[\s\S]*?(?:''''{0,2}|\Z)"
+    r'|"(?:\\.|[^"\\\n])*"?'  # of one line, ended or not
+    r"|'[^'\n]*'?"
+    r"|\#[^\n]*"  # a comment
+)
+
+
+def _check_dots(text: str, path: Path) -> None:
+    """Raise CheckpointError for keys of many parts; numbers have dots, too, but few."""
+    if any(line.count(".") > MAX_DOTS for line in _NO_KEYS.sub("", text).split("\n")):
+        raise CheckpointError(
+            f"{path} has more than {MAX_DOTS} dots in a line, beside those in quotes", _SHOULD
+        )
 
 
 def from_metadata(path: Path, metadata: Mapping[str, str]) -> Described:
@@ -182,7 +204,7 @@ def _processor(folder: Path) -> Described:
     if not os.path.lexists(path):
         return Described()
     try:
-        data = load_json(_read(path), doubled="a name that stands twice")
+        data = load_json(_read(path, MAX_BYTES), doubled="a name that stands twice")
         declaration = Declaration.of(_as_declared(data), lambda name: name)
     except _NO_PROCESSOR as error:
         why = one_line(f"{type(error).__name__}: {error}")
@@ -200,12 +222,18 @@ _NO_PROCESSOR = (
 
 def _as_declared(data: Mapping[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    size = data.get("size") if data.get("do_resize", True) else None
+    for name in ("do_flip_channel_order", "rescale_offset"):
+        if data.get(name):
+            raise UsageError(f"{name} is {quoted(data[name])}, which nothing does here")
+    size = _sides(data.get("size")) if data.get("do_resize", True) else None
     if data.get("do_center_crop"):
-        size = data.get("crop_size")
-    if isinstance(size, Mapping):
-        side = size.get("shortest_edge")
-        size = [size.get("height", side), size.get("width", side)]
+        crop = _sides(data.get("crop_size"))
+        if None not in (size, crop) and size != crop:
+            raise UsageError(
+                f"images are resized to {quoted(size)} and cropped to {quoted(crop)}, and nothing "
+                "is cropped here"
+            )
+        size = crop
     if size is not None:
         given["size"] = size
     white = WHITE * float(data.get("rescale_factor", 1 / WHITE))  # of what white becomes
@@ -215,24 +243,34 @@ def _as_declared(data: Mapping[str, Any]) -> dict[str, Any]:
     if data.get("do_normalize", data.get("image_mean") is not None):
         mean, std = (_listed(data[name]) for name in ("image_mean", "image_std"))
         given["channels"] = len(mean)
-    # Both are for pixels from 0 to 1 here.
+    given["range"] = "0-1"  # which both are for here
     given["mean"] = [float(number) / white for number in mean]
     given["std"] = [float(number) / white for number in std]
     return given
+
+
+def _sides(size: Any) -> Any:
+    """Height and width, by whatever name; what is neither stays as it is."""
+    if isinstance(size, Mapping):
+        side = size.get("shortest_edge")
+        return [size.get("height", side), size.get("width", side)]
+    return [size, size] if isinstance(size, int) else size
 
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        data = read_regular(path, MAX_BYTES)
+        data = read_regular(path, limit)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot read {path}: {why}", "repair it or move it away") from error
     if data is None:
-        raise CheckpointError(f"{path} is larger than 1 MiB", "write what docs describe")
+        raise CheckpointError(
+            f"{path} is larger than {limit >> 10} KiB", "write what docs describe"
+        )
     return data
 
 

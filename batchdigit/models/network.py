@@ -48,10 +48,6 @@ class Layer:
             for tensor, shape in layer.tensors.items()
         }
 
-    def required_names(self) -> frozenset[str]:
-        """The names that a state dict cannot do without."""
-        return frozenset(name for name in self.state_shapes() if not name.endswith(COUNTER))
-
     def leaves(self, name: str = "") -> Iterator[tuple[str, Layer]]:
         """The layers that compute, each with its path (``layer1.0``), in order of computation."""
         for key, layer in self.layers.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from batchdigit.errors import one_line
 from batchdigit.modelfiles.file import ModelFile
@@ -104,6 +105,10 @@ class OnnxFile:
     initializers: Mapping[str, StoredTensor]
 
 
+# A large file takes a second to read, and is asked for its metadata, its input and its facts.
+_read: WeakKeyDictionary[ModelFile, OnnxFile] = WeakKeyDictionary()
+
+
 def read_onnx_file(file: ModelFile) -> OnnxFile:
     """What is in an ONNX file that takes one batch of images, and gives tensors of numbers.
 
@@ -111,11 +116,14 @@ def read_onnx_file(file: ModelFile) -> OnnxFile:
     with operators that are not of the ONNX standard, with weights in other files, with sparse
     tensors, with instructions for training; and one that another reader could read differently.
     """
+    if (read := _read.get(file)) is not None:
+        return read
     with file.refused_if_it_fails():
         try:
-            return parse_onnx(file.data)
+            found = _read[file] = parse_onnx(file.data)
         except OnnxError as error:
             raise file.refusal(error.problem, error.remedy) from error
+    return found
 
 
 def parse_onnx(data: bytes) -> OnnxFile:
@@ -183,9 +191,11 @@ def _read_opsets(fields: Fields, messages: list[Any]) -> dict[str, int]:
     for message in messages:
         found = fields.keep(message, OPSET, (1, 2))
         domain = Call.of(read_text(*found[1]), "", "").domain
-        if not found[2] or domain in opsets:
+        if not found[2]:
             raise OnnxError("does not say of which version its operators are", EXPORT_AGAIN)
-        opsets[domain] = _signed(found[2][0])
+        version = _signed(found[2][0])
+        if opsets.setdefault(domain, version) != version:  # some writers say the same twice
+            raise OnnxError("says of two versions that its operators are of them", EXPORT_AGAIN)
     return opsets
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from batchdigit.errors import UsageError
+from batchdigit.errors import CheckpointError, UsageError
 from batchdigit.modelfiles.declaration import CHANNELS, Declaration
 from batchdigit.models.onnx_file import OnnxValue
 from batchdigit.models.spec import InputSpec
 
 BYTES = "uint8"
+_SHAPE = ("size", "channels", "layout")
 
 
 def declared_by(value: OnnxValue) -> Declaration:
@@ -38,7 +39,10 @@ def declared_by(value: OnnxValue) -> Declaration:
 
 
 def check_shape(value: OnnxValue, spec: InputSpec) -> None:
-    """Raise UsageError unless images that ``spec`` declares fit the input."""
+    """Raise UsageError unless images that ``spec`` declares fit the input.
+
+    Where it declares no more than the input itself does, that is the file's fault: CheckpointError.
+    """
     height, width = spec.size
     wanted = {
         "nchw": (spec.channels, height, width),
@@ -52,8 +56,10 @@ def check_shape(value: OnnxValue, spec: InputSpec) -> None:
         for size, other in zip(shape, wanted, strict=True)
     )
     if not fits:
+        own = InputSpec.declared(declared_by(value), spec.classes)
         known = declared_by(value).without(spec.declaration).flags()
-        raise UsageError(
+        nobody = all(getattr(spec, name) == getattr(own, name) for name in _SHAPE)
+        raise (CheckpointError if nobody else UsageError)(
             f"the model takes {value.text}, and not [images, {', '.join(map(str, wanted))}]",
             f"declare {known}" if known else "declare its --input-size, --channels and --layout",
         )

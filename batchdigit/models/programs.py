@@ -11,7 +11,7 @@ from typing import Any
 
 from batchdigit.errors import CheckpointError
 from batchdigit.modelfiles.archive import EXPORTED, ProgramError
-from batchdigit.modelfiles.file import ModelFile
+from batchdigit.modelfiles.file import MAX_HEADER_BYTES, ModelFile
 from batchdigit.modelfiles.limits import PickleError
 from batchdigit.modelfiles.pickled import read_pickle
 from batchdigit.modelfiles.scan import Contents, scan
@@ -92,6 +92,8 @@ def _within(node: Any, path: str, depth: int) -> Iterator[tuple[str, StoredTenso
 
 
 def _listed(error: ProgramError) -> Iterator[tuple[str, StoredTensor]]:
+    if len(error.weights) > MAX_HEADER_BYTES:  # as objects it takes thirty times as much
+        return
     listed = load_json(bytes(error.weights), doubled="a name that stands twice")["config"]
     for name, entry in listed.items() if isinstance(listed, Mapping) else ():
         sizes = tuple(int(size["as_int"]) for size in entry["tensor_meta"]["sizes"])

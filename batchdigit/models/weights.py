@@ -8,7 +8,7 @@ from bytes whose place has been checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,10 @@ class Weights:
     in which file format. ``stored`` are its numbers as they are in the file, under the network's
     names and in the order of the file, bfloat16 as uint16; ``dtypes`` are their types. Where
     possible the arrays are views of the file's bytes, so copy one before you change it. ``input``
-    is how images are given to the network, if it is the packaged one. ``metadata`` is that of
-    safetensors. ``carried`` is a mean and a deviation that a whole model holds
-    as attributes; its ``forward`` may have applied them, but nothing does here. ``key`` says which
-    of several models in the file these are (``ema.model``), and is empty where there is no choice.
+    is how images are given to the network, if it is the packaged one. ``carried`` is a mean and a
+    deviation that a whole model holds as attributes; its ``forward`` may have applied them, but
+    nothing does here. ``key`` says which of several models in the file these are (``ema.model``),
+    and is empty where there is no choice.
     ``unknown`` are the classes and functions beside the weights that are no known data types.
     """
 
@@ -59,7 +59,6 @@ class Weights:
     carried: tuple[float, float] | None = None
     key: str = ""
     unknown: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -150,7 +149,6 @@ def weights_of(file: ModelFile, contents: Contents, found: Checked) -> Weights:
         carried=carried_normalisation(found.chosen.weights),
         key=found.chosen.key,
         unknown=found.unknown,
-        metadata=contents.metadata,
     )
     if found.wanted.is_own:
         floating = {name for name, dtype in weights.dtypes.items() if "float" in dtype}

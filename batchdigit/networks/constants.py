@@ -54,7 +54,9 @@ _HARMLESS = (
     ast.cmpop, ast.expr_context,
 )  # fmt: skip
 _RECORDS = frozenset({"builtins.object", "typing.NamedTuple"})
-_MAKERS = frozenset({"__init__", "__new__", "__post_init__"})
+_PLAIN_DECORATORS = frozenset({"builtins.classmethod", "builtins.staticmethod"})
+_DATA_OF_CLASSES = frozenset({"__slots__", "__match_args__", "__doc__"})
+_CALL_BACK = frozenset({"builtins.max", "builtins.min", "builtins.sorted", "dataclasses.field"})
 
 
 class Constants:
@@ -83,7 +85,7 @@ class Constants:
             if isinstance(node, ast.Name | ast.Attribute) and _ARGUMENTS in self.origins(node):
                 return False
             if isinstance(node, ast.Call):
-                if not self._is_harmless(node.func):
+                if not self._is_harmless(node.func) or self._hides_callback(node):
                     return False
                 nodes.extend(self._called_back(node))
             nodes.extend(ast.iter_child_nodes(node))
@@ -120,20 +122,32 @@ class Constants:
             expression = expression.value
         return isinstance(expression, ast.Name) and self.bindings.only(expression.id, ASSIGNED)
 
+    def _hides_callback(self, call: ast.Call) -> bool:
+        """Whether what ``call`` calls back may be in an argument that is unpacked."""
+        origins = self.origins(call.func)
+        if "collections.defaultdict" in origins:
+            return any(isinstance(one, ast.Starred) for one in call.args[:1])
+        unpacked = any(keyword.arg is None for keyword in call.keywords)
+        return unpacked and not _CALL_BACK.isdisjoint(origins)
+
     def _called_back(self, call: ast.Call) -> list[ast.expr]:
         """What must be constant, too, because ``call`` calls it: the key to sort by."""
+        values = [one.value for one in call.keywords if one.arg in ("key", "default_factory")]
+        if "collections.defaultdict" in self.origins(call.func):
+            values += call.args[:1]
         found: list[ast.expr] = []
-        for keyword in call.keywords:
-            if keyword.arg in ("key", "default_factory"):
-                value = keyword.value
-                if isinstance(value, ast.Lambda):
-                    found.append(value.body)
-                else:  # as if it were called here
-                    found.append(ast.Call(func=value, args=[], keywords=[]))
+        for value in values:
+            if isinstance(value, ast.Lambda):
+                found.append(value.body)
+            elif not isinstance(value, ast.Constant):  # as if it were called here
+                found.append(ast.Call(func=value, args=[], keywords=[]))
         return found
 
     def _is_record(self, node: ast.ClassDef) -> bool:
-        """Whether making an instance of a class of this file sets attributes and nothing else."""
+        """Whether making and using an instance of a class of this file runs none of its code.
+
+        So no attribute is computed, and no operator is its own.
+        """
         if self.bindings.times[node.name] > 1 or node.keywords:
             return False
         for decorator in node.decorator_list:
@@ -144,11 +158,18 @@ class Constants:
             own = isinstance(base, ast.Name) and base.id in self._records
             if not own and not (self.origins(base) and self.origins(base) <= _RECORDS):
                 return False
-        made = Bindings.of(node.body)
-        values = [part.value for part in node.body if isinstance(part, ast.AnnAssign)]
-        return not _MAKERS & made.lines.keys() and all(
-            self.holds(value) for value in values if value is not None
-        )
+        special = {name for name in Bindings.of(node.body).lines if name.startswith("__")}
+        return special <= _DATA_OF_CLASSES and all(map(self._is_plain, node.body))
+
+    def _is_plain(self, statement: ast.stmt) -> bool:
+        """Whether a statement in a class defines data, or methods that nothing calls by itself."""
+        if isinstance(statement, ast.AnnAssign | ast.Assign):
+            return statement.value is None or self.holds(statement.value)
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            origins = (self.origins(decorator) for decorator in statement.decorator_list)
+            return all(found and found <= _PLAIN_DECORATORS for found in origins)
+        is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        return is_text or isinstance(statement, ast.Pass)
 
 
 def _is_pure(origin: str) -> bool:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from batchdigit.errors import BatchdigitError, one_line
 
 EVERYTHING = "*"  # among names that are absent: what ``from x import *`` would have bound
 _SEE = "correct it there"
+_IMPORTS = ("batchdigit.networks.running", "contextlib")  # between his code and what it imports
 # Packages that are installed by other names than they are imported by.
 _INSTALLED_AS = {
     "PIL": "pillow",
@@ -33,7 +35,7 @@ class Explanation:
     remedy: str
 
 
-class AbsentNameError(Exception):
+class AbsentNameError(AttributeError):
     """Code asked a module of the user's for a name that was left out, or that failed."""
 
     def __init__(self, explanation: Explanation) -> None:
@@ -47,13 +49,15 @@ class UserCode:
 
     ``shown`` has what the user calls each, by its name in tracebacks; files below ``folders`` are
     his, too. ``absent`` says, for each module, why names are not there. ``digests`` has the SHA-256
-    of the files that were imported from his folder, by their names relative to it.
+    of the files that were imported from his folder, by their names relative to it. ``builtins`` are
+    those of his files, if they are not Python's own.
     """
 
     shown: dict[str, str] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     absent: dict[str, dict[str, Explanation]] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
+    builtins: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def explain(self, error: BaseException) -> Explanation | None:
         """What ``error`` says about the user's code; None if none of that had a part in it."""
@@ -65,7 +69,11 @@ class UserCode:
         if isinstance(error, SyntaxError) and error.filename and self._name(error.filename):
             where = f"{self._name(error.filename)}, line {error.lineno}"
             return Explanation(f"{where}, is not Python: {error.msg}", _SEE)
-        everywhere = list(traceback.walk_tb(error.__traceback__))
+        everywhere = [
+            step
+            for step in traceback.walk_tb(error.__traceback__)
+            if step[0].f_globals.get("__name__") not in _IMPORTS
+        ]
         frames = [step for step in everywhere if self._name(step[0].f_code.co_filename)]
         if not frames:
             return None

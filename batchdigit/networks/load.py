@@ -14,9 +14,9 @@ import importlib.util
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,26 +32,37 @@ from batchdigit.networks.explaining import (
     relative,
 )
 from batchdigit.networks.naming import NetworkName
-from batchdigit.networks.running import SiblingFinder, forget_siblings, run_file, siblings
+from batchdigit.networks.running import run_file, siblings
 from batchdigit.networks.sourcefile import SCRIPT, read_source
+from batchdigit.networks.workingfolder import working_folder
 from batchdigit.system.imports import loading
 from batchdigit.system.json_objects import load_json
 
 _MAX_NAMED = 5
+# The spec and the digest of the file of each module of the user's, as they were at first.
+_LOADED: weakref.WeakKeyDictionary[ModuleType, tuple[object, bytes]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
 class OwnNetwork:
     """A network of the user's own: a torch.nn.Module in eval(), on the CPU, in float32.
 
-    ``name`` is as it was given. ``sha256`` tells its code from other code: that of its file, mixed
-    with those of the files beside it that it imports; empty if there is no source.
+    ``name`` is as it was given.
     """
 
     name: str
     module: Any
-    sha256: str
     code: UserCode = field(repr=False)
+    digest: Callable[[], str] = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """What tells its code from other code: the digest of its file.
+
+        It is mixed with those of the files beside it that it has imported until now, which may be
+        more once ``forward()`` has run. Empty if there is no source.
+        """
+        return self.digest()
 
     def explain(self, error: BaseException) -> str | None:
         """What ``error``, raised by the network, says, in one line; None if not by its code."""
@@ -107,42 +118,40 @@ def _from_file(name: NetworkName, arguments: Arguments, code: UserCode) -> OwnNe
             raise _not_found(name, definitions.names, source.unparsed)
         maker = _maker(name, module, definitions.makers.get(first, ""))
         built = build(maker, f"{name.class_name} of {name.source}", arguments, code)
-    return OwnNetwork(str(name), built, _mixed(source.digest, code.digests), code)
+    return OwnNetwork(str(name), built, code, lambda: _mixed(source.digest, code.digests))
 
 
 def _from_module(name: NetworkName, arguments: Arguments, code: UserCode) -> OwnNetwork:
     top = name.source.partition(".")[0]
-    try:
-        folder = _find(top, code)
-        module = importlib.import_module(name.source)
-    except (Exception, SystemExit) as error:  # the code of others
-        if isinstance(error, ModuleNotFoundError) and f"{name.source}.".startswith(
-            f"{error.name}."
-        ):
-            raise CheckpointError(
-                f"there is no module {error.name}, which --network {name} names",
-                f"{install(top)}, or start it in the folder where {top} lies",
-            ) from error
-        raise failed(error, name.source, code) from error
-    maker = _maker(name, module, "")
-    built = build(maker, f"{name.class_name} of {name.source}", arguments, code)
-    return OwnNetwork(str(name), built, _digest_of_module(module, maker, folder), code)
+    with working_folder(top) as neighbours:
+        try:
+            folder = _find(top, code)
+            module = importlib.import_module(name.source)
+        except (Exception, SystemExit) as error:  # the code of others
+            if isinstance(error, ModuleNotFoundError) and f"{name.source}.".startswith(
+                f"{error.name}."
+            ):
+                raise CheckpointError(
+                    f"there is no module {error.name}, which --network {name} names",
+                    f"{install(top)}, or start it in the folder where {top} lies",
+                ) from error
+            raise failed(error, name.source, code) from error
+        maker = _maker(name, module, "")
+        sources = _Sources(module, maker, folder)
+        sources.sha256()  # refuses files that are no longer those that were imported
+        neighbours.update(sources.imports())  # which forward() may do later
+        built = build(maker, f"{name.class_name} of {name.source}", arguments, code)
+    return OwnNetwork(str(name), built, code, sources.sha256)
 
 
 def _find(top: str, code: UserCode) -> str:
-    """The folder of the user's code that the package or module ``top`` is, or lies in.
-
-    What is found nowhere else may lie in the working folder, as for ``python -m``.
-    """
-    here = Path.cwd()
-    forget_siblings()  # of which not all has run
-    spec = sys.modules[top].__spec__ if top in sys.modules else _spec(top)
-    if spec is None and ((here / top).is_dir() or (here / f"{top}{SCRIPT}").is_file()):
-        sys.path.append(str(here))
-        importlib.invalidate_caches()
-        spec = _spec(top)
-    if spec is None and top not in sys.modules:
-        raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+    """The folder of the user's code that the package or module ``top`` is, or lies in."""
+    if top in sys.modules:
+        spec = sys.modules[top].__spec__
+    else:
+        spec = importlib.util.find_spec(top)
+        if spec is None:
+            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
     if spec is None:
         return ""
     if spec.submodule_search_locations:
@@ -153,15 +162,6 @@ def _find(top: str, code: UserCode) -> str:
             code.folders.append(os.path.dirname(spec.origin))
         return os.path.dirname(spec.origin)
     return code.folders[0] if code.folders else ""
-
-
-def _spec(top: str) -> ModuleSpec | None:
-    """Where Python finds a package or module, but for those beside the files of other networks."""
-    for finder in sys.meta_path:
-        spec = None if isinstance(finder, SiblingFinder) else finder.find_spec(top, None)
-        if spec is not None:
-            return spec
-    return None
 
 
 def _maker(name: NetworkName, module: ModuleType, made_by: str) -> Callable[..., Any]:
@@ -221,30 +221,65 @@ def _mixed(digest: bytes, others: Mapping[str, bytes]) -> str:
     return mixed.hexdigest()
 
 
-def _digest_of_module(module: ModuleType, maker: object, folder: str) -> str:
-    """The digest of the module's source and of that which defines ``maker``.
+class _Sources:
+    """The source of ``module``, and of that which defines ``maker``.
 
     If they are not installed but the user's own, also of all in ``folder`` that they import.
     """
-    defining = str(getattr(maker, "__module__", ""))
-    waiting, digests = [module.__name__, defining], dict[str, bytes]()
-    while waiting:
-        name = waiting.pop()
+
+    def __init__(self, module: ModuleType, maker: object, folder: str) -> None:
+        self._named = [module.__name__, str(getattr(maker, "__module__", ""))]
+        self._folder = folder
+        self._known: dict[str, tuple[bytes, list[str]]] = {}  # digests, and what they import
+
+    def sha256(self) -> str:
+        """The digest of those that are imported now, empty if there are none.
+
+        Raises CheckpointError if a file is no longer what it was when this process first asked.
+        """
+        waiting, digests = list(self._named), dict[str, bytes]()
+        while waiting:
+            name = waiting.pop()
+            if name in digests or not (name in self._known or self._read(name)):
+                continue
+            digests[name], imported = self._known[name]
+            waiting += imported
+        own_digest = digests.pop(self._named[0], None)
+        return _mixed(own_digest, digests) if own_digest is not None else ""
+
+    def imports(self) -> set[str]:
+        """The packages and modules, by their first names, that these may import anywhere."""
+        imported = (name for _digest, names in self._known.values() for name in names)
+        return {name.partition(".")[0] for name in imported}
+
+    def _read(self, name: str) -> bool:
+        """Whether a module has a source that counts; it is known then."""
         path = getattr(sys.modules.get(name), "__file__", None) or ""
-        if name in digests or not path.endswith(SCRIPT):
-            continue
-        own = path.startswith(folder + os.sep) and not is_installed_file(path)
-        if not own and name not in (module.__name__, defining):
-            continue
+        own = path.startswith(self._folder + os.sep) and not is_installed_file(path)
+        if not path.endswith(SCRIPT) or not (own or name in self._named):
+            return False
         try:
             data = Path(path).read_bytes()
         except OSError:  # from an archive, for example
-            continue
-        digests[name] = hashlib.sha256(data).digest()
-        if own:
-            waiting += [name.rpartition(".")[0], *_imported(data, sys.modules[name])]
-    own_digest = digests.pop(module.__name__, None)
-    return _mixed(own_digest, digests) if own_digest is not None else ""
+            return False
+        module = sys.modules[name]
+        digest = _unchanged(module, hashlib.sha256(data).digest())
+        imported = [name.rpartition(".")[0], *_imported(data, module)] if own else []
+        self._known[name] = digest, imported
+        return True
+
+
+def _unchanged(module: ModuleType, digest: bytes) -> bytes:
+    """The digest of a module's file. Raises CheckpointError if what runs may be another."""
+    spec = getattr(module, "__spec__", None)
+    known = _LOADED.get(module)
+    if known is None or known[0] is not spec:  # another one after importlib.reload
+        _LOADED[module] = (spec, digest)
+    elif known[1] != digest:
+        raise CheckpointError(
+            f"{module.__name__} has changed since this process imported it", "restart Python"
+        )
+    return digest
 
 
 def _imported(data: bytes, module: ModuleType) -> list[str]:

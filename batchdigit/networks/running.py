@@ -2,21 +2,27 @@
 
 A sibling is a module in the folder of the file, or below it, that the file imports. It is loaded
 from its source, never from a cache that an ordinary run has left, and leaves none.
+
+Siblings are in ``sys.modules`` only while the user's code is made, or imports something. Otherwise,
+what whoever calls this program has imported by the same names is there, as he left it.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from batchdigit.networks.definitions import Definitions, Kept, LeftOut, Step
 from batchdigit.networks.explaining import (
@@ -25,6 +31,7 @@ from batchdigit.networks.explaining import (
     Explanation,
     UserCode,
     described,
+    is_installed_file,
 )
 from batchdigit.networks.scopes import Bindings, imports_everything
 from batchdigit.networks.sourcefile import SCRIPT, SourceFile, read_source
@@ -32,6 +39,8 @@ from batchdigit.networks.sourcefile import SCRIPT, SourceFile, read_source
 PRIVATE = "_batchdigit_network"  # the package that the modules of files named by the user are in
 _INIT = "__init__.py"
 _COMPOUND = (ast.If, ast.Try)
+_NEVER_ASIDE = {"__main__", PRIVATE, __name__.partition(".")[0]}
+_SWAPPING = threading.RLock()  # held while siblings are in sys.modules
 
 
 def run_steps(steps: Iterable[Step], module: ModuleType, code: UserCode, flags: int = 0) -> None:
@@ -48,6 +57,8 @@ def run_steps(steps: Iterable[Step], module: ModuleType, code: UserCode, flags: 
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
     namespace["__getattr__"] = ask
+    if code.builtins:
+        namespace["__builtins__"] = code.builtins
     for step in steps:
         code.shown[step.part.place] = step.part.shown
         if isinstance(step, LeftOut):
@@ -131,27 +142,106 @@ class SiblingFinder(importlib.abc.MetaPathFinder):
 
     def __init__(self, folders: Sequence[Path], shown: str, code: UserCode) -> None:
         self.folders = [str(folder) for folder in dict.fromkeys(folders)]
-        self.found: set[str] = set()
         self._shown = shown
         self._code = code
+        self._building = False
+        self._specs: dict[str, ModuleSpec] = {}
+        self._modules: dict[str, ModuleType] = {}  # those loaded, while not in sys.modules
+        self._known: dict[str, bool] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of a module of these folders; None for any other."""
+        package = fullname.rpartition(".")[0]
+        if package and package not in self._specs:
+            return None
+        spec = self._found(fullname, list(path or ()) if package else self.folders)
+        if spec is not None:
+            self._specs[fullname] = spec
+        return spec
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """Let all code find the siblings, in all threads, before what is installed."""
+        with _SWAPPING, self._swapped():
+            self._building = True
+            try:
+                yield
+            finally:
+                self._building = False
+
+    def import_(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002  (as Python names them)
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        """What ``__import__`` is to the user's file and to its siblings: these find each other.
+
+        So do import statements that run later, in ``forward()``. ``importlib.import_module`` and
+        ``pickle`` find siblings only while the network is made.
+        """
+        with contextlib.ExitStack() as stack:
+            if not self._building and (level or self._has(name.partition(".")[0])):
+                stack.enter_context(_SWAPPING)
+                stack.enter_context(self._swapped())
+            found = builtins.__import__(name, globals, locals, fromlist or (), level)
+            if fromlist and self._specs.get(found.__name__) is found.__spec__ is not None:
+                for one in self._code.absent.get(found.__name__, {}).keys() & {*fromlist}:
+                    if one != EVERYTHING:
+                        getattr(found, one)  # which tells why, unlike an ImportError
+            return found
+
+    @contextlib.contextmanager
+    def _swapped(self) -> Iterator[None]:
+        """Have the siblings in ``sys.modules``, in place of others of the same names."""
+        if self in sys.meta_path:
+            yield
+            return
+        aside = {name: sys.modules[name] for name in list(sys.modules) if self._is_hidden(name)}
+        for name in aside:
+            del sys.modules[name]
+        sys.modules.update(self._modules)
+        sys.meta_path.insert(0, self)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(self)
+            own = {name for name in self._specs if self._is_own(name)}
+            names = [name for name in list(sys.modules) if name.partition(".")[0] in own]
+            self._modules = {name: sys.modules.pop(name) for name in names}
+            sys.modules.update(aside)
+
+    def _is_own(self, name: str) -> bool:
+        return getattr(sys.modules.get(name), "__spec__", None) is self._specs[name]
+
+    def _is_hidden(self, name: str) -> bool:
+        """Whether a module that is imported already gives way to a sibling.
+
+        An installed package does not, because others of its kind may rely on it.
+        """
+        top = name.partition(".")[0]
+        if top in _NEVER_ASIDE or not self._has(top):
+            return False
+        file = getattr(sys.modules.get(top), "__file__", None)
+        return not (file and is_installed_file(file))
+
+    def _has(self, top: str) -> bool:
+        """Whether the folders have a module of that name."""
+        if top not in self._known:
+            self._known[top] = self._found(top, self.folders) is not None
+        return self._known[top]
+
+    def _found(self, fullname: str, places: Sequence[str]) -> ModuleSpec | None:
         package, _, name = fullname.rpartition(".")
-        if not package:
-            if name in sys.stdlib_module_names:
-                return None
-            places = self.folders
-        elif package in self.found:
-            places = list(path or ())
-        else:
+        if not package and name in sys.stdlib_module_names:
             return None
         for place in places:
             spec = self._spec_in(place, fullname, name)
             if spec is not None:
-                self.found.add(fullname)
                 return spec
         return self._namespace(places, fullname, name)
 
@@ -176,7 +266,6 @@ class SiblingFinder(importlib.abc.MetaPathFinder):
         folders = [folder for folder in folders if os.path.isdir(folder)]
         if not folders or ("." not in fullname and _is_elsewhere(fullname)):
             return None
-        self.found.add(fullname)
         spec = ModuleSpec(fullname, None, is_package=True)
         spec.submodule_search_locations = folders
         return spec
@@ -215,28 +304,12 @@ class DefinitionsLoader(importlib.abc.InspectLoader):
 def siblings(path: Path, shown: str, code: UserCode) -> Iterator[None]:
     """Make the folder of the file at ``path`` importable, as Python does for a script.
 
-    Within the block, it goes before what is installed; afterwards, for what is imported while the
-    network computes, it comes last. Modules that earlier blocks have found are imported anew.
+    Within the block, it goes before what is installed; afterwards, only import statements of the
+    user's own code find it. Siblings that earlier blocks have found are others.
     """
     _package, root = package_of(path.parent)
     above = os.path.relpath(root, path.parent)
     finder = SiblingFinder([path.parent, root], os.path.join(os.path.dirname(shown), above), code)
-    forget_siblings()
-    for earlier in [one for one in sys.meta_path if isinstance(one, SiblingFinder)]:
-        if earlier.folders == finder.folders:
-            sys.meta_path.remove(earlier)
-    sys.meta_path.insert(0, finder)
-    try:
+    code.builtins = {**vars(builtins), "__import__": finder.import_}
+    with finder.building():
         yield
-    finally:
-        sys.meta_path.remove(finder)
-        sys.meta_path.append(finder)
-
-
-def forget_siblings() -> None:
-    """Take all siblings that were loaded from ``sys.modules``, so that they are loaded anew."""
-    for finder in sys.meta_path:
-        if isinstance(finder, SiblingFinder):
-            for name in finder.found:
-                sys.modules.pop(name, None)
-            finder.found.clear()

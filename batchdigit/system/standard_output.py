@@ -30,7 +30,7 @@ def output_kept_apart() -> Iterator[None]:
         results = printed
         if _is_descriptor(printed, 1):
             printed.flush()
-            kept = os.dup(1)  # which no other process inherits
+            kept = os.dup(1)  # which only forks of this process have, too
             results = open(kept, "w", encoding=printed.encoding, errors=printed.errors)  # noqa: SIM115
             stack.callback(_close, results)
             stack.callback(os.dup2, kept, 1)

@@ -3,8 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchdigit.backends.ahead import computed_ahead
+from batchdigit.backends.ahead import LEAST_AT_ONCE, at_once, computed_ahead
 from batchdigit.errors import WorkerError
+from batchdigit.models.spec import InputSpec
 from tests.support.waiting import SECONDS
 
 
@@ -137,3 +138,12 @@ def test_an_error_in_one_result_stops_the_others() -> None:
     with pytest.raises(ValueError, match="no"):
         list(computed_ahead(compute, [0, 1], 2, stop=stopped.set))
     assert stopped.is_set()
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "images"), [(28, 1, 128), (14, 1, 128), (56, 1, 32), (32, 3, 32)]
+)
+def test_fewer_large_images_are_computed_at_once(size: int, channels: int, images: int) -> None:
+    assert at_once(InputSpec(size=size, channels=channels)) == images
+    assert at_once(InputSpec(size=1024, channels=3)) == LEAST_AT_ONCE
+    assert at_once(InputSpec(size=1024, channels=3), most=4) == 4

@@ -16,12 +16,14 @@ from safetensors.torch import load_file
 from batchdigit import (
     BatchdigitError,
     CheckpointError,
+    Job,
     OutputError,
     UsageError,
     convert_model,
     load_checkpoint,
 )
 from batchdigit.backends import convert
+from batchdigit.backends.opening import open_model_file
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.onnx_graph import onnx_model
@@ -365,3 +367,52 @@ def test_a_mean_without_its_deviation_converts_nothing(
     with pytest.raises(UsageError, match="--std"):
         convert_model(PACKAGED_WEIGHTS, tmp_path / "out.pt", **options)
     assert not (tmp_path / "out.pt").exists()
+
+
+# What is said beside the network
+
+
+class Narrow(torch.nn.Module):
+    """Its logits are from 0 to 1, as probabilities are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(784, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1)).sigmoid()
+
+
+def test_onnx_says_which_scores_it_gives_where_somebody_said_so(tmp_path: Path) -> None:
+    path, target = saved_weights(tmp_path, Narrow()), tmp_path / "new.onnx"
+    named: dict[str, Any] = {"network": f"{__file__}:Narrow", "scores": "logits"}
+    convert_model(path, target, **named)
+    (entry,) = onnx.load(target).metadata_props
+    assert json.loads(entry.value) == {"input": {"scores": "logits"}}
+    found, expected = (probabilities(predicted(*one[0], **one[1])) for one in (
+        ((target,), {}), ((path,), named)
+    ))  # fmt: skip
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_onnx_gives_probabilities_for_their_logarithms(tmp_path: Path) -> None:
+    path, target = saved_weights(tmp_path, own("LogSoftmaxAndFeatures")), tmp_path / "new.onnx"
+    convert_model(path, target, network=network("LogSoftmaxAndFeatures"),
+                  scores="log-probabilities")  # fmt: skip
+    (entry,) = onnx.load(target).metadata_props
+    assert json.loads(entry.value) == {"input": {"scores": "probabilities"}}
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors", ".pt"])
+def test_fit_and_labels_are_kept_or_told(tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "model.toml").write_text('fit = "fit"\n')
+    labels = list("abcdefghij")
+    target = tmp_path / f"new{suffix}"
+    done = convert_model(saved_weights(folder), target, network=network("Linear"), labels=labels)
+    job, _ = open_model_file(Job(["x"], model=target))
+    if suffix == ".pt":
+        assert done.undeclared == "--labels FILE --preprocess fit"
+    else:
+        assert (job.preprocess, job.labels, done.undeclared) == ("fit", tuple(labels), "")

@@ -208,3 +208,10 @@ def test_usual_declaration_is_preferred_where_it_is_hardly_worse(
 ) -> None:
     best = likeliest([counted(NORMALISED, *usual), counted(HALF, *other)])
     assert best.spec == (NORMALISED if is_usual else HALF)
+
+
+def test_usual_sizes_are_tried_where_a_network_may_take_any() -> None:
+    sizes = {one.size for one in plausible(InputSpec(), sizes=True)}
+    assert sizes == {(28, 28), (32, 32)}
+    assert {one.size for one in plausible(InputSpec())} == {(28, 28)}
+    assert plausible(InputSpec(size=32), sizes=True)[0] == InputSpec(size=32)

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 import batchdigit
-from batchdigit import CheckpointError, Job
+from batchdigit import CheckpointError, Job, UsageError
 from batchdigit.backends.opening import open_model, open_model_file
 from batchdigit.job import PACKAGED_WEIGHTS
 from batchdigit.models.described import METADATA
-from tests.support.own_models import network, own, saved_weights
+from tests.support.own_models import network, own, refused, saved_weights
 
 LETTERS = list("abcdefghij")
 
@@ -61,8 +61,7 @@ def test_options_come_before_model_toml_metadata_and_processors(described: Path)
     assert job.declaration.given() == {
         "size": (32, 32),  # of the processor
         "channels": 1,
-        "range": "0-255",  # of the metadata
-        "mean": (0.3,),  # of model.toml
+        "mean": (0.3,),  # of model.toml, and for 0-1, whatever the metadata has
         "std": (0.3,),
         "transpose": True,
         "place": "pad",
@@ -134,3 +133,64 @@ def test_images_are_not_fitted_for_other_numbers_of_classes() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 26))
     found = open_model(Job(["x"], model=module))
     assert (found.job.preprocess, found.model.classes) == ("exact", 26)
+
+
+PROCESSOR = {"size": 224, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+
+
+def packaged_kind(folder: Path) -> Path:
+    (folder / "CNN.pt").write_bytes(PACKAGED_WEIGHTS.read_bytes())
+    return folder / "CNN.pt"
+
+
+def test_what_a_file_declares_wrongly_is_its_fault_and_an_option_the_users(tmp_path: Path) -> None:
+    model = packaged_kind(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    for options in ({}, {"transpose": True}):
+        error = refused(model, **options)
+        assert isinstance(error, CheckpointError)
+        assert "--input-size 224 does not fit" in error.problem
+        assert "preprocessor_config.json" in error.problem
+    assert isinstance(refused(model, input_size=32), UsageError)
+
+
+def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    (tmp_path / "model.toml").write_text("[input]\nchannels = 1\n")
+    error = refused(packaged_kind(tmp_path))
+    assert isinstance(error, CheckpointError)
+    assert "model.toml and " in error.problem
+    assert "preprocessor_config.json" in error.problem
+
+
+def test_scores_that_a_file_declares_wrongly_are_its_fault(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text('[input]\nscores = "probabilities"\n')
+    options = {"network": network("Linear")}
+    assert "model.toml" in refused(saved_weights(tmp_path), **options).problem
+    (tmp_path / "model.toml").unlink()
+    error = refused(tmp_path / "own.pt", scores="probabilities", **options)
+    assert isinstance(error, UsageError)
+
+
+def test_options_that_fit_no_network_are_wrong_usage_beside_files_too(tmp_path: Path) -> None:
+    model = packaged_kind(tmp_path)
+    (tmp_path / "model.toml").write_text('labels = ["a","b","c","d","e","f","g","h","i","j"]\n')
+    error = refused(model, mean=(0.5, 0.4, 0.3), std=(0.5, 0.4, 0.3))
+    assert isinstance(error, UsageError)
+
+
+def test_class_name_without_a_class_is_wrong_usage(tmp_path: Path) -> None:
+    path = saved_weights(tmp_path)
+    error = refused(path, network=network("Linear"), class_name="Linear")
+    assert isinstance(error, UsageError)
+    assert error.problem == "--network names the class"
+    batchdigit.convert_model(path, tmp_path / "own.onnx", network=network("Linear"))
+    error = refused(tmp_path / "own.onnx", class_name="Linear")
+    assert isinstance(error, UsageError)
+    assert error.problem == "an ONNX file holds no class"
+
+
+def test_range_alone_does_not_mix_units(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text("[input]\nmean = 0.5\nstd = 0.5\n")
+    job = opened(saved_weights(tmp_path), range="0-255")
+    assert (job.range, job.mean, job.std) == ("0-255", None, None)

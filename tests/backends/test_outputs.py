@@ -12,11 +12,13 @@ from batchdigit.backends.outputs import (
     Output,
     OutputError,
     adds_up,
+    check_probabilities,
     choose_output,
     kind_of_scores,
     scores_in,
     to_probabilities,
 )
+from batchdigit.errors import CheckpointError
 
 COUNT = 4
 
@@ -158,3 +160,23 @@ def test_every_kind_of_scores_becomes_the_same_probabilities(scores: str) -> Non
     )
     found = to_probabilities(of_that_kind, scores, lambda x: x.softmax(1), torch.exp)
     torch.testing.assert_close(found, probabilities)
+
+
+@pytest.mark.parametrize("low", [-0.1, np.nan])
+@pytest.mark.parametrize("high", [1.0, 4.0])
+def test_numbers_that_are_no_probabilities_are_refused(low: float, high: float) -> None:
+    check_probabilities(np.array([[0.0, 1.0], [0.5, 1.0005]], np.float32))
+    check_probabilities(np.empty((0, 2), np.float32))
+    with pytest.raises(CheckpointError) as caught:
+        check_probabilities(np.array([[low, high]], np.float32))
+    assert caught.value.remedy == "give --scores logits"
+
+
+def test_of_two_outputs_alike_the_one_that_reads_digits_counts() -> None:
+    truth = np.arange(20) % 10
+    good, noise = np.eye(10)[truth], np.eye(10)[(truth + 3) % 10]
+    log_probs = np.log(good * 0.9 + 0.01)
+    assert choose_output((noise, good), 20, truth=truth).way == (1,)
+    assert choose_output({"features": noise, "scores": good}, 20, truth=truth).way == ("scores",)
+    assert choose_output((log_probs, good), 20, truth=truth).way == (0,)
+    assert choose_output((noise, good), 20).way == (0,)

@@ -372,3 +372,23 @@ def test_precision_auto_is_fp32_for_a_network_that_only_computes_in_it(
     chosen = predicted(own("Linear"), precision="auto")
     assert not chosen.equals(single)  # which computes in bf16
     assert chosen["prediction"].tolist() == single["prediction"].tolist()
+
+
+def test_modules_that_compute_something_else_are_told_apart() -> None:
+    """Although their weights and their code are the same."""
+
+    class Shifted(torch.nn.Module):
+        def __init__(self, shift: float) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc = torch.nn.Linear(784, 10)
+            self.shift = shift
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.roll(self.fc(x.flatten(1)), int(self.shift), dims=1)
+
+    def identity(shift: float) -> str:
+        return own_model(None, Job(["x"], model=Shifted(shift))).identity
+
+    assert identity(0) == identity(0)
+    assert identity(0) != identity(1)

@@ -379,3 +379,35 @@ def test_graph_that_may_loop_gives_rows_where_it_does_not(
 ) -> None:
     table = predicted(saved(tmp_path, looping("dark")), sixty)
     np.testing.assert_allclose(probabilities(table), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [8, "n"])
+def test_graph_may_give_more_than_rows(
+    tmp_path: Path, sixty: Path, expected: np.ndarray, batch: int | str
+) -> None:
+    """What has no row for each image, as a sum over all of them, is left alone."""
+    after = [
+        helper.make_node("ReduceSum", ["scores"], ["sum"], keepdims=0),
+        helper.make_node("Identity", ["scores"], ["y"]),
+    ]
+    outputs = [value("sum", ()), value("y", [batch, 10])]
+    path = saved(tmp_path, linear((batch, 1, 28, 28), *after, outputs=outputs))
+    assert np.allclose(probabilities(predicted(path, sixty)), expected, atol=1e-4)
+
+
+def test_constants_are_not_computed_before_a_graph_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That happens while it is opened, which no signal would end."""
+    opened: list[Sequence[str]] = []
+    session = OnnxBackend._session
+
+    def recorded(self: OnnxBackend, data: bytes, without: Sequence[str] = ()) -> Any:
+        opened.append(without)
+        return session(self, data, without)
+
+    monkeypatch.setattr(OnnxBackend, "_session", recorded)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(linear().SerializeToString())
+    OnnxBackend().load(read_model_file(path), Job(".", model=path))
+    assert opened == [["ConstantFolding"], ()]

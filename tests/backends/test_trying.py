@@ -172,3 +172,13 @@ def test_only_what_needs_changing_is_changed() -> None:
 def test_network_that_takes_nothing_has_the_remedy_that_is_given() -> None:
     error = takes_other("Net cannot", "mend it", lambda _spec: False, SPEC)
     assert (error.remedy, list(error.specs)) == ("mend it", [])
+
+
+def test_network_whose_answer_to_a_single_image_is_no_number_is_refused() -> None:
+    """What is no number is neither more nor less than another."""
+
+    def forward(images: Images) -> Any:
+        return scores(images) if len(images) > 1 else scores(images) * np.float32(np.nan)
+
+    with pytest.raises(CheckpointError, match="depend on the other images"):
+        try_network(forward, SPEC, "Net")

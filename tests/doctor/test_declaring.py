@@ -10,10 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from batchdigit import CheckpointError, Job, SourceError, UsageError
+from batchdigit.backends.declarations import Counted
 from batchdigit.doctor.declaring import FITS, Tried, declared, try_declarations
 from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.models.described import tomllib
 from batchdigit.models.digits import packaged_digits
+from batchdigit.models.spec import InputSpec
 from tests.support import own_code
 from tests.support.modelfiles import saved, trained_on
 from tests.support.own_models import network, own, saved_weights
@@ -66,6 +68,18 @@ def test_numbers_of_a_training_are_found(tmp_path: Path, mean: float, std: float
         "weights": "CNN.pt",
         "input": {"mean": [mean], "std": [std]},
     }
+
+
+ODD_NAMES = ["😀.pt", 'a"b\\c.pt', "tab\t\x7f\x1b\n.pt", "é\u2028.pt", "\udce9.pt"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_are_toml_all_the_same(name: str) -> None:
+    counted = Counted(InputSpec(), right=1, of=1, confidence=1.0, likelihood=1.0)
+    found = Tried(Path(name), None, "x", 1, "logits", counted, (counted,), ("😀", "\x7f"), None)
+    text = found.model_toml()
+    weights = {} if name == "\udce9.pt" else {"weights": name}
+    assert tomllib.loads(text.encode().decode()) == weights | {"labels": ["😀", "\x7f"]}
 
 
 def test_best_is_never_worse_than_what_is_declared(tmp_path: Path) -> None:
@@ -154,6 +168,11 @@ def test_images_are_prepared_as_a_run_prepares_them(tmp_path: Path) -> None:
 def test_preprocessing_is_told_where_it_is_not_the_usual(tmp_path: Path, *, exact: bool) -> None:
     found = linear(tmp_path, lambda pixels: pixels, preprocess="exact" if exact else None)
     assert tomllib.loads(found.model_toml()).get("fit") == ("exact" if exact else None)
+
+
+def test_preprocessing_of_labels_that_are_no_digits_is_usual(tmp_path: Path) -> None:
+    labels = ("zero", *"abcdefghi")
+    assert linear(tmp_path, lambda pixels: pixels, labels=labels).preprocess is None
 
 
 @pytest.mark.parametrize("make", ["missing", "file", "empty"])

@@ -363,3 +363,19 @@ def test_no_way_to_prepare_images_has_another_name() -> None:
     for shape in ((28, 28), (30, 30)):
         with pytest.raises(ValueError, match="no way to prepare images is called 'best'"):
             to_model_input(np.zeros(shape, np.uint8), "best", InputSpec((32, 32)))
+
+
+@pytest.mark.parametrize("place", ["resize", "pad"])
+@pytest.mark.parametrize("expects", ["light-on-dark", "dark-on-light"])
+def test_dark_strokes_reach_a_network_of_dark_strokes_as_they_are(place: str, expects: str) -> None:
+    """Judged before a dark margin hides how the image looks at its border."""
+    light = np.zeros((28, 28), np.uint8)
+    light[6:22, 12:16] = 255
+    spec = InputSpec(size=32, place=place, expects=expects)
+    for image, is_dark in ((light, False), (~light, True)):
+        digit = to_model_input(image, "exact", spec)
+        assert bool(digit.treatment & Treatment.DARK) is is_dark
+        pixels = digit.pixels[None, None].astype(np.float32)
+        stroke = spec.prepare(pixels)[0, 0, 16, 16]
+        dark_stroke = is_dark if expects == "light-on-dark" else True
+        assert stroke == (0.0 if dark_stroke else 1.0)

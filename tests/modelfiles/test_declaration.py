@@ -15,6 +15,7 @@ from batchdigit.modelfiles.declaration import (
     declaring,
     flags,
 )
+from batchdigit.models.spec import InputSpec
 
 SAID: dict[str, Any] = {
     "size": (32, 28),
@@ -196,13 +197,61 @@ def test_what_is_given_first_counts_and_the_rest_is_filled_in() -> None:
     assert Declaration().over(EVERYTHING) == EVERYTHING.over(Declaration()) == EVERYTHING
 
 
+@pytest.mark.parametrize(
+    ("upper", "lower", "expected"),
+    [
+        ({"mean": 0.5, "std": 0.5}, {"range": "0-255"}, {"mean": 0.5, "std": 0.5}),
+        (
+            {"mean": 0.5, "std": 0.5},
+            {"range": "0-255", "mean": 33, "std": 78},
+            {"mean": 0.5, "std": 0.5},
+        ),
+        ({"range": "0-255"}, {"mean": 0.5, "std": 0.5}, {"range": "0-255"}),
+        ({"range": "0-1"}, {"range": "0-255", "mean": 33, "std": 78}, {"range": "0-1"}),
+        (
+            {"range": "0-1"},
+            {"mean": 0.5, "std": 0.5},
+            {"range": "0-1", "mean": 0.5, "std": 0.5},
+        ),
+        (
+            {"size": 32},
+            {"range": "0-255", "mean": 33, "std": 78},
+            {"size": 32, "range": "0-255", "mean": 33, "std": 78},
+        ),
+    ],
+)
+def test_numbers_stay_with_their_range(
+    upper: dict[str, Any], lower: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert of(**upper).over(of(**lower)) == of(**expected)
+
+
+NUMBERS = [
+    {"range": "0-1", "mean": 0, "std": 1},
+    {"range": "0-1", "mean": 0.5, "std": 0.5},
+    {"range": "0-255", "mean": 0, "std": 1},
+    {"range": "0-255", "mean": 0.5, "std": 0.5},
+    {"range": "0-255", "mean": 33, "std": 78},
+]
+
+
+@pytest.mark.parametrize("lower", NUMBERS)
+@pytest.mark.parametrize("upper", NUMBERS)
+def test_difference_over_the_other_is_the_same_again(
+    upper: dict[str, Any], lower: dict[str, Any]
+) -> None:
+    one, other = of(**upper), of(**lower)
+    found = InputSpec.declared(one.without(other).over(other))
+    assert found == InputSpec.declared(one)
+
+
 @pytest.mark.parametrize("name", SAID)
 def test_what_another_declaration_says_too_is_left_out(name: str) -> None:
     assert EVERYTHING.without(EVERYTHING) == Declaration()
     assert EVERYTHING.without(Declaration()) == EVERYTHING
     said = {name: SAID[name]}
-    if name in ("mean", "std"):  # which go together
-        said = {key: SAID[key] for key in ("mean", "std")}
+    if name in ("range", "mean", "std"):  # which go together
+        said = {key: SAID[key] for key in ("range", "mean", "std")}
     others = {key: value for key, value in SAID.items() if key != name}
     assert EVERYTHING.without(Declaration(**others)) == Declaration(**said)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from batchdigit.errors import CheckpointError
 from batchdigit.modelfiles.declaration import Declaration
 from batchdigit.models.described import (
     MAX_BYTES,
+    MAX_DOTS,
+    MAX_TOML_BYTES,
     METADATA,
     Described,
     describe,
@@ -181,7 +184,7 @@ def test_only_a_person_says_which_code_runs(tmp_path: Path, text: str) -> None:
         ("[input]\nsizes = 3", "input.sizes is unknown", "write size"),
         ("[input]\nstandard = 3", "input.standard is unknown", "it may hold size, channels, "),
         ("[input]\nnetwork = 3", "input.network is unknown", "it may hold size"),
-        (f'[input]\n"{"x" * 100_000}" = 3', "… is unknown", "it may hold"),
+        (f'[input]\n"{"x" * 50_000}" = 3', "… is unknown", "it may hold"),
         ('"a\\n\\u001b[31mb" = 3', "a [31mb is unknown", "it may hold"),
     ],
 )
@@ -237,7 +240,7 @@ def test_value_of_another_kind_is_refused_with_its_name(
         b"weights = 'CNN.pt'\nweights = 'CNN.pt'",
         b'labels = ["\xff"]',
         b"a = 1\0",
-        b"x = " + b"[" * 100_000,
+        b"x = " + b"[" * 50_000,
         b"x = " + b"9" * 5_000,
         "size = 32".encode("utf-16"),
     ],
@@ -248,11 +251,51 @@ def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> None:
     assert refusal(tmp_path / "CNN.pt").problem.startswith(f"{path} is not TOML: ")
 
 
+DOTS = ".".join("a" * (MAX_DOTS + 2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DOTS} = 1",
+        f"[{DOTS}]",
+        f"[[{DOTS}]]",
+        f"x = {{{DOTS} = 1}}",
+        f'x = ["""\n""", {{{DOTS} = 1}}, ""]',
+        f"x = ['''\n''', {{{DOTS} = 1}}, '']",
+        f'x = ["""a""""", {{{DOTS} = 1}}, ""]',
+        DOTS.replace("a", "'a'") + " = 1",
+        f"x = 1\r\n{DOTS} = 1",
+    ],
+)
+def test_names_of_many_parts_are_refused(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text)
+    error = refusal(tmp_path / "CNN.pt")
+    assert error.problem == f"{path} has more than 20 dots in a line, beside those in quotes"
+
+
+def test_dots_in_quotes_and_comments_are_no_names(tmp_path: Path) -> None:
+    dots = "." * 50
+    text = f'# {dots}\nlabels = ["\\"{dots}", \'{dots}a\', """\n{dots}"""]  # {dots}\n'
+    assert read_model_toml(written(tmp_path, text)).labels[:2] == (f'"{dots}', f"{dots}a")
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\', '"""\\', ".".join("a" * 21) + "=1\n", "x=[", '"', "\\", "{a="]
+)
+def test_it_is_decided_in_little_time(tmp_path: Path, text: str) -> None:
+    written(tmp_path, text * (MAX_TOML_BYTES // len(text)))
+    start = time.process_time()
+    refusal(tmp_path / "CNN.pt")
+    assert time.process_time() - start < 2
+
+
 @pytest.mark.parametrize("name", ["model.toml", "preprocessor_config.json"])
 def test_what_is_no_file_of_usual_size_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.write_bytes(b" " * (MAX_BYTES + 1))
-    assert refusal(tmp_path / "CNN.pt").problem == f"{path} is larger than 1 MiB"
+    limit = MAX_TOML_BYTES if name == "model.toml" else MAX_BYTES
+    path.write_bytes(b" " * (limit + 1))
+    assert refusal(tmp_path / "CNN.pt").problem == f"{path} is larger than {limit >> 10} KiB"
     path.unlink()
     os.mkfifo(path)
     assert f"cannot read {path}" in refusal(tmp_path / "CNN.pt").problem
@@ -377,8 +420,9 @@ def test_processor_gives_the_numbers_that_hugging_faces_would(
         ({"size": 32}, (32, 32)),
         ({"size": [32, 28]}, (32, 28)),
         ({"size": {"shortest_edge": 32}}, (32, 32)),
-        ({"do_center_crop": True, "crop_size": {"height": 24, "width": 20}}, (24, 20)),
-        ({"do_center_crop": True, "crop_size": 24, "size": {"shortest_edge": 32}}, (24, 24)),
+        ({"do_center_crop": True, "crop_size": {"height": 224, "width": 200}}, (224, 200)),
+        ({"do_center_crop": True, "crop_size": 24, "size": {"shortest_edge": 24}}, (24, 24)),
+        ({"do_center_crop": True, "crop_size": [24, 24], "size": 24}, (24, 24)),
         ({"do_center_crop": True, "crop_size": 24, "do_resize": False}, (24, 24)),
         ({"do_center_crop": False, "crop_size": 24, "size": 32}, (32, 32)),
         ({"do_resize": False}, None),
@@ -421,6 +465,29 @@ def test_processor_has_a_mean_for_each_channel(tmp_path: Path) -> None:
 def test_processor_of_odd_settings_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="preprocessor_config.json.*move it away"):
         processed(tmp_path, **changed)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"do_flip_channel_order": True},
+        {"rescale_offset": True},
+        {"rescale_offset": -1},
+        {"do_center_crop": True, "crop_size": 224, "size": {"shortest_edge": 256}},
+        {"do_center_crop": True, "crop_size": {"height": 24, "width": 20}},
+    ],
+)
+def test_processor_that_does_what_is_not_done_here_is_refused(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    with pytest.raises(CheckpointError, match=r"move it away, and declare .* in model\.toml"):
+        processed(tmp_path, **changed)
+
+
+def test_processor_says_the_range_that_its_numbers_are_for(tmp_path: Path) -> None:
+    assert processed(tmp_path).range == "0-1"
+    kept = processed(tmp_path, do_flip_channel_order=False, rescale_offset=False)
+    assert kept == processed(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"a": 1, "a": 2}', "[" * 100_000, "{}x"])

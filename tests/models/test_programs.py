@@ -99,6 +99,16 @@ def test_endless_list_of_weights_is_not_read(tmp_path: Path) -> None:
     assert "is a torch.export program, which is code" in refusal(path).problem
 
 
+def test_list_of_weights_that_is_long_is_not_read(tmp_path: Path) -> None:
+    entry = {"tensor_meta": {"sizes": [{"as_int": 1}]}, "more": "x" * (4 << 20)}
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/archive_format", b"")
+        name = "x/data/weights/model_weights_config.json"
+        archive.writestr(name, json.dumps({"config": {"a.weight": entry}}))
+    assert "is a torch.export program, which is code" in refusal(path).problem
+
+
 def test_other_files_are_scanned(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(Small().state_dict(), path)

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import importlib
 import os
 import socket
 import sys
@@ -490,13 +491,55 @@ def test_module_of_the_working_folder_is_imported_whole(
     assert load("my_nets.net:Net").sha256 != first.sha256
 
 
-def test_path_of_modules_is_left_alone_unless_the_module_is_here(write: Write) -> None:
+def test_only_the_named_module_of_the_working_folder_can_be_imported(write: Write) -> None:
     before = list(sys.path)
-    write("my_nets/net.py", NET)
-    load("torch.nn:Identity")
+    write("my_nets/net.py", "from my_part import Net")
+    write("my_part.py", NET)
+    write("my_other.py", "raise SystemExit")
+    assert load("my_nets.net:Net").module.fc.out_features == 10
     assert sys.path == before
-    load("my_nets.net:Net")
-    assert sys.path == [*before, str(Path.cwd())]
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("my_other")
+    for name in ("my_nets.net", "my_part"):
+        del sys.modules[name]
+        assert importlib.import_module(name).Net
+    finders = list(sys.meta_path)
+    refusal("my_absent:Net")
+    refusal("my_other:Net")
+    assert sys.meta_path == finders
+
+
+def test_module_that_changed_after_it_was_imported_is_refused(write: Write) -> None:
+    write("my_part.py", NET)
+    write("my_net.py", "from my_part import Net")
+    first = load("my_net:Net").sha256
+    assert load("my_net:Net").sha256 == first
+    for name in ("my_net", "my_part"):
+        path = Path(f"{name}.py")
+        before = path.read_bytes()
+        path.write_bytes(before + b"# changed")
+        error = refusal("my_net:Net")
+        assert error.problem == f"{name} has changed since this process imported it"
+        assert error.remedy == "restart Python"
+        importlib.invalidate_caches()
+        importlib.reload(sys.modules[name])
+        assert load("my_net:Net").sha256 != first
+        first = load("my_net:Net").sha256
+
+
+@pytest.mark.parametrize("name", ["net.py:Net", "my_net:Net"])
+def test_sha256_counts_what_forward_imports(write: Write, name: str) -> None:
+    text = NET.replace("return", "import my_late; return")
+    found = []
+    for late in ("x = 1", "x = 2"):
+        for module in ("my_net", "my_late"):
+            write(f"{module}.py", text if module == "my_net" else late)
+            sys.modules.pop(module, None)
+        write("net.py", text)
+        network = load(name)
+        network.module(torch.ones(1, 4))
+        found.append(network.sha256)
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """The user's file and its siblings become modules of which only definitions have run."""
 
 import copy
+import importlib
 import inspect
 import os
 import py_compile
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -185,7 +187,7 @@ def test_sibling_that_changed_is_loaded_anew(write: Write) -> None:
     assert run(net).x == 1
     write("helper.py", "x = 2")
     assert run(net).x == 2
-    assert len([one for one in sys.meta_path if isinstance(one, SiblingFinder)]) == 1
+    assert not [one for one in sys.meta_path if isinstance(one, SiblingFinder)]
 
 
 def test_siblings_of_two_folders_do_not_mix(write: Write) -> None:
@@ -200,6 +202,65 @@ def test_folder_stays_importable_for_functions_that_import(write: Write, folder:
     module = run(write("net.py", "def f():\n  import late\n  return late.x"))
     assert module.f() == 5
     assert not (folder / "trained").exists()
+
+
+def test_siblings_give_way_to_the_callers_own_modules(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("helper.py", f"{TRAINS}x = 'sibling'")
+    write("plain/part.py", "x = 'sibling'")
+    own = ModuleType("helper")
+    monkeypatch.setitem(sys.modules, "helper", own)
+    net = write("net.py", "import helper, plain.part\ndef f():\n  import helper\n  return helper.x")
+    for _ in range(2):
+        module = run(net)
+        assert module.helper.x == "sibling"
+        assert sys.modules["helper"] is own
+        assert module.f() == "sibling"
+        assert sys.modules["helper"] is own
+        assert "plain" not in sys.modules
+        assert "plain.part" not in sys.modules
+
+
+def test_only_the_users_code_finds_siblings_afterwards(write: Write) -> None:
+    write("helper.py", "x = 1")
+    write("late.py", "import helper\nx = helper.x")
+    module = run(write("net.py", "import helper\ndef f():\n  import late\n  return late"))
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("helper")
+    late = module.f()
+    assert module.f() is late
+    assert late.helper is module.helper
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("late")
+
+
+def test_threads_import_siblings_at_the_same_time(write: Write) -> None:
+    write("late.py", "import time\nx = 5\nclass C: time.sleep(0.05)")
+    module = run(write("net.py", "def f(_):\n  import late\n  return late"))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(module.f, range(32)))
+    assert len(set(map(id, found))) == 1
+    assert found[0].x == 5
+
+
+def test_missing_package_of_a_late_import_is_told_as_the_files_own(write: Write) -> None:
+    code = UserCode()
+    module = run(write("net.py", "def f():\n  import nowhere"), code)
+    code.shown[str(Path("net.py").absolute())] = "net.py"
+    with pytest.raises(ModuleNotFoundError) as caught:
+        module.f()
+    known = code.explain(caught.value)
+    assert known is not None
+    assert known.remedy.endswith("or put nowhere.py beside the file")
+
+
+def test_absent_name_is_no_attribute_either(write: Write) -> None:
+    write("helper.py", "x = train()")
+    module = run(write("net.py", "import helper\ndef f():\n  from helper import x"))
+    assert not hasattr(module.helper, "x")
+    with pytest.raises(AbsentNameError, match="`x`, which line 1 of helper.py sets"):
+        module.f()
 
 
 @pytest.mark.parametrize(
