@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from batchdigit.backends.base import Backend
-from batchdigit.backends.export import exported
+from batchdigit.backends.export import MAX_REASON, exported
 from batchdigit.backends.onnx_backend import OnnxBackend, OnnxModel
 from batchdigit.backends.opening import Opened, load_model, open_model_file
 from batchdigit.backends.own_model import OwnModel
 from batchdigit.backends.sameness import NOISE, NOTHING, largest_difference
 from batchdigit.backends.torch_backend import TorchBackend
-from batchdigit.errors import BatchdigitError, UsageError
+from batchdigit.errors import BatchdigitError, CheckpointError, UsageError, one_line
 from batchdigit.job import Job
 from batchdigit.modelfiles.declaration import Declaration, declaring
 from batchdigit.modelfiles.file import ONNX, ModelFile
@@ -168,7 +168,17 @@ def _save_onnx(opened: Opened, file: ModelFile | None, target: Path) -> _Written
     except ValueError as error:
         raise BatchdigitError(f"cannot write {target}: {error}", NOTHING) from error
     job = Job(source=".", model=target, labels=opened.job.labels, **declaring(beside))
-    again = load_model(job, ModelFile(target, data), OnnxBackend())
+    try:
+        again = load_model(job, ModelFile(target, data), OnnxBackend())
+    except CheckpointError as error:
+        if not isinstance(model, OwnModel):
+            raise
+        raise BatchdigitError(
+            f"the ONNX that PyTorch writes of the network {model.name} does not run: "
+            f"{one_line(error.problem, MAX_REASON)}",
+            "if it computes for one number of images alone, take that from x.size(0) and not from "
+            "len(x) in forward(); or write it as .safetensors",
+        ) from error
     largest = largest_difference(opened, again, target)
     return _Written(
         data, f"takes pixels as they are, any batch size; within {largest:.0e} on 1000 digits"
@@ -223,7 +233,7 @@ def _read_again(
     model = opened.model
     file = ModelFile(target, data)
     if isinstance(model, OwnModel):
-        again = load_model(replace(opened.job, model=target), file, opened.backend)
+        again = load_model(replace(opened.job, model=target, key=None), file, opened.backend)
         largest_difference(opened, again, target)
         assert isinstance(again.model, OwnModel)  # noqa: S101
         found: Mapping[str, torch.Tensor] = again.model.state

@@ -92,7 +92,9 @@ def read_described_model(job: Job) -> tuple[Job, ModelFile | None, tuple[str, ..
         raise UsageError("--network names the class", "leave --class-name off")
     if job.class_name is not None and file.format == ONNX:
         raise UsageError("an ONNX file holds no class", "leave --class-name off")
-    found = found.over(from_metadata(path, _metadata(file)))
+    metadata = from_metadata(path, _metadata(file))
+    if metadata.by:
+        found = describe(job.model, metadata)
     options: dict[str, Any] = declaring(job.declaration.over(found.declaration))
     if not job.labels and found.labels:
         options["labels"] = found.labels
@@ -130,7 +132,9 @@ def load_model(job: Job, file: ModelFile | None, backend: Backend) -> Opened:
     try:
         model = backend.load(file, job)
     except UsageError as error:
-        raise _blamed(error, file) from error
+        if (blamed := _blamed(error, file)) is error:
+            raise
+        raise blamed from error
     fitting = job.preprocess or usual_fitting(job, model)
     return Opened(replace(job, preprocess=fitting), backend, model)
 

@@ -76,24 +76,26 @@ class Described:
         )
 
 
-def describe(model: Path) -> Described:
+def describe(model: Path, metadata: Described | None = None) -> Described:
     """What a ``model.toml`` and a ``preprocessor_config.json`` say of the model at ``model``.
 
     It may be a ``model.toml`` itself; one that stands beside a model and names other weights says
-    nothing of it. Raises CheckpointError for a file that says what makes no sense.
+    nothing of it. What ``metadata`` says comes after the one and before the other. Raises
+    CheckpointError for a file that says what makes no sense.
     """
+    metadata = metadata or Described()
     if is_toml(model):
         found = read_model_toml(model)
         if found.weights is None:
             raise CheckpointError(f"{model} names no weights", 'add weights = "CNN.pt"')
-        return found.over(_processor(found.weights.parent))
+        return found.over(metadata).over(_processor(found.weights.parent))
     found = Described()
     path = model.parent / MODEL_TOML
     if os.path.lexists(path):
         found = read_model_toml(path)
         if found.weights is not None and not _is_same(found.weights, model):
             found = Described()
-    return found.over(_processor(model.parent))
+    return found.over(metadata).over(_processor(model.parent))
 
 
 def is_toml(model: Path) -> bool:

@@ -514,3 +514,12 @@ def test_what_is_said_first_counts() -> None:
         declaration=Declaration(channels=3),
         by=("one", "other"),
     )
+
+
+def test_metadata_comes_before_a_processor_and_after_a_description(tmp_path: Path) -> None:
+    written(tmp_path, '{"size": 64, "do_normalize": false}', "preprocessor_config.json")
+    said = from_metadata(tmp_path / "CNN.pt", {METADATA: '{"input": {"size": 32}}'})
+    assert describe(tmp_path / "CNN.pt", said).declaration.size == (32, 32)
+    assert describe(tmp_path / "CNN.pt").declaration.size == (64, 64)
+    written(tmp_path, "[input]\nsize = 40\n")
+    assert describe(tmp_path / "CNN.pt", said).declaration.size == (40, 40)

@@ -181,7 +181,10 @@ def test_one_tensor_of_numbers_among_the_outputs_is_enough() -> None:
             lambda model: setattr(model.opset_import[0], "domain", "ai.onnx.ml"),
             "of which version its operators of ai.onnx are",
         ),
-        (lambda model: model.opset_import.append(helper.make_opsetid("ai.onnx", 9)), "version"),
+        (
+            lambda model: model.opset_import.append(helper.make_opsetid("ai.onnx", 9)),
+            "two versions",
+        ),
         (lambda model: model.opset_import[0].ClearField("version"), "version its operators are"),
         (lambda model: model.training_info.add(), "holds instructions for training"),
         (lambda model: setattr(model.graph.input[0], "name", "x\n"), "cannot be printed"),
@@ -353,3 +356,10 @@ def test_two_weights_of_one_name_are_refused() -> None:
     model = classifier()
     model.graph.initializer.append(weights("w", np.zeros(3, np.float32)))
     assert "holds the weights w twice" in str(refusal(model))
+
+
+def test_version_that_is_said_twice_is_accepted() -> None:
+    """As some converters write it."""
+    model = classifier((1, 784), opset=17)
+    model.opset_import.append(helper.make_opsetid("", 17))
+    assert read(model).opsets == {"": 17}
