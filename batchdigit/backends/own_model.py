@@ -29,6 +29,8 @@ from batchdigit.networks.naming import NetworkName
 
 ANYTHING = (Exception, SystemExit)
 """What code of the user's may raise."""
+MISFITS = (RuntimeError, ValueError, LookupError)
+"""What layers raise for images of another shape."""
 Refusal = Callable[[BaseException], CheckpointError]
 """What an exception of the user's code is for this program."""
 
@@ -252,7 +254,9 @@ def _tried(model: OwnModel, labels: int) -> Tried:
             ) from error
         shape = list(model.spec.prepare(torch.zeros(1, *model.spec.shape)).shape[1:])
         problem = f"the network {model.name} cannot take images of {shape}: {said.problem}"
-        remedy = f"{said.remedy}, or declare its --input-size, --channels and --layout"
+        remedy = said.remedy
+        if isinstance(error, MISFITS) and not isinstance(error, NotImplementedError):
+            remedy += ", or declare its --input-size, --channels and --layout"
         raise takes_other(
             problem, remedy, lambda spec: bool(classes(spec) and classes(spec, 1)), model.spec
         ) from error

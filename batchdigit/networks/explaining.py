@@ -144,8 +144,10 @@ def _missing(name: str, where: str, *, itself: bool) -> Explanation:
             f"install the version of {package} that the network was written for",
         )
     remedy = install(package)
-    if itself and package not in _INSTALLED_AS:
-        remedy += f", or put {package}.py beside the file"
+    if itself and package not in _INSTALLED_AS:  # a stranger's package of that name may do harm
+        remedy = (
+            f"if it is your own, put it beside the file or its folder on PYTHONPATH; else {remedy}"
+        )
     return Explanation(f"{where}, needs the package {package}, which is not installed", remedy)
 
 
