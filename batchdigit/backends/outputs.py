@@ -58,13 +58,12 @@ def choose_output(
     raise OutputError(f"returns {shapes}, and nobody says which of them are the classes")
 
 
-def _right(outputs: Any, output: Output, truth: NDArray[np.int64] | None) -> int:
-    """How many of ten images are read as the digits that they show; a tie is no difference."""
+def _right(outputs: Any, output: Output, truth: NDArray[np.int64] | None) -> float:
+    """The share of images that are read as the digits that they show, to a tenth."""
     if truth is None:
-        return 0
+        return 0.0
     scores_BK = np.asarray(scores_in(outputs, output, len(truth)))
-    right = int(np.count_nonzero(scores_BK.argmax(axis=1) == truth))
-    return round(10 * right / len(truth))
+    return round(float((scores_BK.argmax(axis=1) == truth).mean()), 1)
 
 
 def _parts(outputs: Any, way: Way = ()) -> Iterator[tuple[Way, Any]]:

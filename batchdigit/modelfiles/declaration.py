@@ -24,6 +24,7 @@ PLACES = ("resize", "pad")
 SCORES = ("auto", "logits", "probabilities", "log-probabilities")
 CHANNELS = (1, 3)
 MAX_SIDE = 1024  # pixels
+MAX_DIGITS = 9  # of a whole number
 MAX_NORMALISED = 100_000.0  # pixels of 16 bits come to 65,535
 
 GIVEN_AS = {
@@ -194,7 +195,7 @@ def _size(value: Any) -> tuple[int, int]:
 
 def _whole(value: Any) -> int | None:
     if isinstance(value, str):
-        return int(value) if value.strip().isdecimal() and len(value) < 10 else None
+        return int(value) if value.strip().isdecimal() and len(value) <= MAX_DIGITS else None
     try:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
