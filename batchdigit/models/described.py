@@ -45,6 +45,7 @@ PREPROCESSOR = "preprocessor_config.json"
 METADATA = "batchdigit.model"
 MAX_BYTES = 1 << 20  # of a processor's settings
 MAX_TOML_BYTES = 1 << 16
+KIB = 1024  # bytes
 MAX_DOTS = 20  # in a line: the time and the memory of tomllib grow with the square of a key's parts
 FITS = ("auto", "exact", "fit")
 _KEYS = ("weights", "input", "labels", "fit")
@@ -271,7 +272,7 @@ def _read(path: Path, limit: int) -> bytes:
         raise CheckpointError(f"cannot read {path}: {why}", "repair it or move it away") from error
     if data is None:
         raise CheckpointError(
-            f"{path} is larger than {limit >> 10} KiB", "write what docs describe"
+            f"{path} is larger than {limit // KIB} KiB", "write what docs describe"
         )
     return data
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ from batchdigit.networks.workingfolder import WorkingFolderFinder, working_folde
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     for name in ("wf_net", "wf_helper", "wf_other"):
         (tmp_path / f"{name}.py").write_text("WHERE = __file__\n")
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("wf_net", None)
 
 
 def is_found(name: str) -> bool:
@@ -29,25 +31,26 @@ def test_all_modules_of_the_folder_are_found_while_the_users_is_imported(folder:
     assert str(folder) not in sys.path
 
 
-def test_afterwards_those_that_were_asked_for_are_found(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("folder")
+def test_afterwards_those_that_were_asked_for_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     with working_folder("wf_net"):
-        monkeypatch.setitem(sys.modules, "wf_net", importlib.import_module("wf_net"))
+        importlib.import_module("wf_net")
         assert is_found("wf_helper")
     assert is_found("wf_helper")
     assert not is_found("wf_other")
 
 
-def test_nothing_is_left_behind_if_nothing_was_imported(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_nothing_is_left_behind_if_nothing_was_imported() -> None:
     before = [*sys.meta_path]
     with working_folder("wf_net"):
         assert any(isinstance(one, WorkingFolderFinder) for one in sys.meta_path)
     assert sys.meta_path == before
 
 
-def test_folder_without_the_module_is_not_looked_into(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_folder_without_the_module_is_not_looked_into() -> None:
     before = [*sys.meta_path]
     with working_folder("wf_missing") as names:
         assert sys.meta_path == before
