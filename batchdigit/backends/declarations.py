@@ -183,6 +183,17 @@ class DigitTrial:
         confidence = float(probs.mean())
         return Counted(spec, int(right.sum()), len(images), confidence, float(likelihood))
 
+    def _takes(self, spec: InputSpec, size: tuple[int, int]) -> bool:
+        """Whether the model takes images of that size; that of ``spec``, it does."""
+        if size == spec.size:
+            return True
+        try:
+            images = placed_all(self._images[:2], other := replace(spec, size=size, place="resize"))
+            list(self._predictor.taking(other).predict([Batch.of(images)]))
+        except (DeviceError, CheckpointError):
+            return False
+        return True
+
     def _seconds(self, spec: InputSpec) -> float:
         """How long an image takes."""
         started = time.monotonic()
@@ -195,6 +206,8 @@ class DigitTrial:
         On fewer, or on none, where that would take much longer than ``seconds``.
         """
         until = time.monotonic() + seconds
+        sizes = {size for size in {one.size for one in specs} if self._takes(specs[0], size)}
+        specs = [one for one in specs if one.size in sizes]
         an_image = min(self._seconds(specs[0]) for _ in range(2))  # the first takes longer
         counted: dict[InputSpec, Counted] = {}
         latest: list[Counted] = []

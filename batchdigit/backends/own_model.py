@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -198,11 +197,28 @@ def _in_memory(module: Any, spec: InputSpec) -> OwnModel:
 
 
 def _code(module: torch.nn.Module) -> Iterator[str]:
-    """The code of the classes that a module is made of, where it is known; not PyTorch's own."""
-    for kind in sorted({type(part) for part in module.modules()}, key=lambda one: one.__qualname__):
-        if not kind.__module__.startswith("torch."):
-            with contextlib.suppress(OSError, TypeError):
-                yield inspect.getsource(kind)
+    """The code of the classes that a module is made of, as Python runs it; not PyTorch's own.
+
+    Their source may be gone, and Python's parser is not to be used in several threads at once.
+    """
+    kinds = {base for part in module.modules() for base in type(part).__mro__}
+    own = [kind for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", "builtins")]
+    for kind in sorted(own, key=lambda one: f"{one.__module__}.{one.__qualname__}"):
+        for name, value in sorted(vars(kind).items()):
+            function = getattr(value, "__func__", value)  # of a static or a class method
+            if isinstance(function, FunctionType):
+                yield f"{kind.__qualname__}.{name} {_compiled(function.__code__)}"
+
+
+def _compiled(code: CodeType) -> str:
+    constants = [
+        _compiled(one) if isinstance(one, CodeType) else _ordered(one) for one in code.co_consts
+    ]
+    return repr((code.co_code, code.co_names, constants))
+
+
+def _ordered(constant: Any) -> str:
+    return repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
 
 
 def _digest(state: Mapping[str, Any]) -> str:

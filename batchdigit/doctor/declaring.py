@@ -142,7 +142,8 @@ def try_declarations(job: Job, *, with_source: bool) -> Tried:
         source = f"{len(images)} known digits"
     trial = DigitTrial(opened.backend.predictor(opened.model, 1), images, truth, class_of)
     shapes = [replace(shape, scores=spec.scores, classes=spec.classes) for shape in shapes]
-    specs = [one for shape in shapes for one in plausible(shape, sizes=bool(opened.model.source))]
+    any_size = bool(opened.model.source) and job.preprocess != "exact"
+    specs = [one for shape in shapes for one in plausible(shape, sizes=any_size)]
     carried = opened.model.carried
     if carried:
         specs += plausible(spec, others=[Declaration(mean=carried[:1], std=carried[1:])])
