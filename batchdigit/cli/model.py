@@ -77,7 +77,8 @@ def inspect(
         known = None
         if inspection.usable:
             try:
-                known = _known_digits(job, opened)
+                classes, known = _known_digits(job, opened)
+                inspection = replace(inspection, classes=classes or inspection.classes)
             except CheckpointError as error:  # which shows only once it is given images
                 inspection = replace(inspection, problem=error.problem, remedy=error.remedy)
         if as_json:
@@ -172,8 +173,8 @@ def convert(
         log(logging.INFO, conversion_lines(conversion))
 
 
-def _known_digits(job: Job, file: ModelFile) -> KnownDigits | None:
-    """How many known digits a model that was found to be usable reads right; warns of too few.
+def _known_digits(job: Job, file: ModelFile) -> tuple[int | None, KnownDigits | None]:
+    """How many classes a usable model has, and how many known digits it reads; warns of too few.
 
     Raises CheckpointError for a network that gives no scores of them, UsageError for a declaration
     that it cannot have.
@@ -187,5 +188,5 @@ def _known_digits(job: Job, file: ModelFile) -> KnownDigits | None:
         raise
     except BatchdigitError as error:  # neither backend is there, or works
         LOG.warning("no known digits were read: %s", error)
-        return None
-    return known
+        return None, None
+    return model.model.classes, known
