@@ -23,7 +23,8 @@ test: $(VENV)/.dev           ## Run the tests, all but the slow ones
 	$(PYTHON) -m pytest
 
 test-slow: $(VENV)/.dev      ## Run the slow tests: campaigns, mutations, measurements
-	$(PYTHON) -m pytest -m slow -n 0
+	$(PYTHON) -m pytest -m slow -n 0 --ignore tests/strangers
+	$(PYTHON) -m pytest -m slow tests/strangers
 
 check: check-static test     ## Everything that must hold: format, lint, types, floors, tests and sizes
 

@@ -64,9 +64,9 @@ def test_check_names_the_authors_numbers(stranger: Stranger, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stranger", "how"), [(one, how) for one in DIGITS for how in formats_of(one)[1:]], ids=str
+    ("stranger", "how"), [(one, how) for one in DIGITS for how in formats_of(one)[1:-1:4]], ids=str
 )
-def test_check_of_every_format_names_a_declaration_as_good_as_the_authors(
+def test_check_of_more_formats_names_a_declaration_as_good_as_the_authors(
     stranger: Stranger, how: str, tmp_path: Path
 ) -> None:
     check(stranger, how, tmp_path)
