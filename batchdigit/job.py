@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchdigit.errors import UsageError
 from batchdigit.labels import check_labels
-from batchdigit.modelfiles.declaration import DECLARED, GIVEN_AS, Declaration, declaring
+from batchdigit.modelfiles.declaration import PREPROCESSING, Declaration, by_options, declaring
 from batchdigit.places import STDOUT
 from batchdigit.system.given import settle_types
 from batchdigit.system.paths import as_path, path_text
@@ -31,7 +31,6 @@ PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "CNN.pt"
 MODEL_VARIABLE = "BATCHDIGIT_MODEL"
 BACKENDS = ("auto", "torch", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
-PREPROCESSING = ("auto", "exact", "fit")
 START_METHODS = ("fork", "forkserver", "spawn")
 MAX_BATCH_SIZE = 1_000_000
 MAX_WORKERS = 1_000
@@ -155,9 +154,7 @@ class Computing:
     @property
     def declaration(self) -> Declaration:
         """What the job says of the network's input and output. Raises UsageError."""
-        return Declaration.of(
-            {name: getattr(self, field) for name, field in DECLARED.items()}, GIVEN_AS.__getitem__
-        )
+        return by_options(vars(self))
 
     @property
     def is_packaged_model(self) -> bool:

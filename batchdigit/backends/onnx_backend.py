@@ -239,7 +239,8 @@ class OnnxPredictor:
                 "the network's output is not finite: its numbers are too large for the precision",
                 "use other weights",
             )
-        check_probabilities(probs_BK)
+        if self._spec.scores != "logits":  # of which softmax makes some whatever they are
+            check_probabilities(probs_BK)
         labels_Bk = np.argsort(-probs_BK, axis=1, kind="stable")[:, : self._k]
         probs_Bk = np.take_along_axis(probs_BK, labels_Bk, axis=1)
         laps.enter(None)

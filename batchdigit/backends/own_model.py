@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import CodeType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from batchdigit.models.checkpoint import tensors_of
 from batchdigit.models.spec import InputSpec
 from batchdigit.models.wanted import Wanted
 from batchdigit.models.weights import read_weights
-from batchdigit.networks.building import undisturbed
-from batchdigit.networks.load import OwnNetwork, load_network
-from batchdigit.networks.naming import NetworkName
+
+if TYPE_CHECKING:
+    from batchdigit.networks.load import OwnNetwork
 
 ANYTHING = (Exception, SystemExit)
 """What code of the user's may raise."""
@@ -83,10 +83,12 @@ def own_model(file: ModelFile | None, job: Job) -> OwnModel:
             raise UsageError(
                 f"{file.path} is an ONNX file, which holds its own network", "leave --network off"
             )
-        name = NetworkName.parse(job.network or "")
-        network = load_network(name, job.network_args)
+        network = _network(job)
         model = _with_weights(network, file, job, spec)
-    tried = _tried(model, len(job.labels))
+    from batchdigit.networks.building import undisturbed
+
+    with undisturbed():
+        tried = _tried(model, len(job.labels))
     found = replace(spec, scores=tried.scores, classes=tried.output.classes)
     if network is not None:
         source = network.sha256  # with what forward() imported
@@ -97,8 +99,14 @@ def own_model(file: ModelFile | None, job: Job) -> OwnModel:
 
 def wanted_by(job: Job) -> Wanted:
     """The state dict that the network of ``job`` takes. Raises CheckpointError or UsageError."""
-    network = load_network(NetworkName.parse(job.network or ""), job.network_args)
-    return _wanted(network, InputSpec.declared(job.declaration))
+    return _wanted(_network(job), InputSpec.declared(job.declaration))
+
+
+def _network(job: Job) -> OwnNetwork:
+    from batchdigit.networks.load import load_network  # the packaged model does without
+    from batchdigit.networks.naming import NetworkName
+
+    return load_network(NetworkName.parse(job.network or ""), job.network_args)
 
 
 def _with_weights(network: OwnNetwork, file: ModelFile, job: Job, spec: InputSpec) -> OwnModel:
@@ -142,6 +150,8 @@ def _wanted(network: OwnNetwork, spec: InputSpec) -> Wanted:
     module = network.module
     tensors = [*module.parameters(), *module.buffers()]
     if any(map(torch.nn.parameter.is_lazy, tensors)):  # which get their shapes from an image
+        from batchdigit.networks.building import undisturbed
+
         pixels = torch.zeros(2, *spec.shape)
         try:
             with undisturbed(), torch.inference_mode():
@@ -232,7 +242,6 @@ def _digest(state: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-@undisturbed()
 def _tried(model: OwnModel, labels: int) -> Tried:
     """What the network was found to return. It is left as it is: a copy may count its images."""
     module = _copied(model)
@@ -268,7 +277,7 @@ def _tried(model: OwnModel, labels: int) -> Tried:
                 f"{said.problem}",
                 "let forward() take one image or many, and BatchNorm use what it learnt",
             ) from error
-        shape = list(model.spec.prepare(torch.zeros(1, *model.spec.shape)).shape[1:])
+        shape = list(model.spec.prepared_shape)
         problem = f"the network {model.name} cannot take images of {shape}: {said.problem}"
         remedy = said.remedy
         if isinstance(error, MISFITS) and not isinstance(error, NotImplementedError):

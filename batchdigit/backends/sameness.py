@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from batchdigit.backends.opening import Opened
-from batchdigit.backends.outputs import scores_in, to_probabilities
+from batchdigit.backends.outputs import scores_in
 from batchdigit.backends.own_model import ANYTHING, OwnModel
+from batchdigit.backends.torch_predictor import probabilities_of
 from batchdigit.batches import Batch
 from batchdigit.errors import BatchdigitError
 from batchdigit.models.checkpoint import Checkpoint
@@ -66,12 +67,8 @@ def _rounding(model: Any, images: NDArray[np.uint8]) -> float:
             scores = scores_in(outputs, model.output, len(images)).double()
         except ANYTHING:  # it may know single precision alone
             return 0.0
-        found.append(to_probabilities(scores, model.spec.scores, _softmax, torch.exp))
+        found.append(probabilities_of(scores, model.spec.scores))
     return float(abs(found[0] - found[1]).max())
-
-
-def _softmax(scores_BK: torch.Tensor) -> torch.Tensor:
-    return scores_BK.softmax(dim=1)
 
 
 def _probabilities(opened: Opened, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import itertools
 import queue
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class Predictor:
             if self._asynchronous:
                 landed = torch.cuda.Event()
                 landed.record(torch.cuda.current_stream(self.device))
-        return _InFlight(batch, result_B2k, laps, landed)
+        return _InFlight(batch, result_B2k, laps, landed, self._spec.scores)
 
     def _top_k(self, images: torch.Tensor, laps: _AnyLaps) -> torch.Tensor:
         """float32[B, 2k] on the device: k probabilities, then their k labels."""
@@ -155,7 +156,7 @@ class Predictor:
         laps.enter("network")
         pixels = self._spec.prepare(images_BCHW.to(self._dtype))
         scores_BK = self._network.scores(pixels, len(images_BCHW)).float()
-        probs_BK = to_probabilities(scores_BK, self._spec.scores, _softmax, torch.exp)
+        probs_BK = probabilities_of(scores_BK, self._spec.scores)
         probs_Bk, labels_Bk = probs_BK.topk(self.k, dim=1)
         return torch.cat([probs_Bk, labels_Bk.float()], dim=1)
 
@@ -199,8 +200,11 @@ class _Own:
         return scores
 
 
-def _softmax(scores_BK: torch.Tensor) -> torch.Tensor:
-    return scores_BK.softmax(dim=1)
+def probabilities_of(scores_BK: torch.Tensor, scores: str) -> torch.Tensor:
+    """Probabilities [B, K] of scores of that kind (see :class:`InputSpec`)."""
+    softmax = partial(torch.softmax, dim=1)
+    probs: torch.Tensor = to_probabilities(scores_BK, scores, softmax, torch.exp)
+    return probs
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,7 @@ class _InFlight:
     result_B2k: torch.Tensor
     laps: _AnyLaps
     landed: torch.cuda.Event | None
+    scores: str = "logits"
 
     def land(self) -> Predictions:
         if self.landed is not None:
@@ -222,7 +227,8 @@ class _InFlight:
             )
         k = self.result_B2k.shape[1] // 2
         probs_Bk, labels_Bk = self.result_B2k.split(k, dim=1)
-        check_probabilities(probs_Bk.numpy())
+        if self.scores != "logits":  # of which softmax makes probabilities whatever they are
+            check_probabilities(probs_Bk.numpy())
         return Predictions.of(
             self.batch,
             labels_Bk.to(torch.int64).numpy(),

@@ -70,7 +70,8 @@ def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -
     ``labels`` is how many classes have a name, 0 if none has. Raises CheckpointError, or UsageError
     where its scores are not what is declared.
     """
-    images = placed_all(packaged_digits()[:COUNT], spec)
+    digits = packaged_digits()
+    images = placed_all(digits[:COUNT], spec)
     try:
         outputs = forward(images)
         truth = np.arange(len(images)) % MNIST.classes
@@ -82,7 +83,7 @@ def try_network(forward: Forward, spec: InputSpec, name: str, labels: int = 0) -
             _array(scores_in(forward(part), output, len(part)))
             for part in np.split(images, [1, COUNT // 2])
         ]
-        many = placed_all(packaged_digits()[: at_once(spec)], spec)
+        many = placed_all(digits[: at_once(spec)], spec)
         scores_in(forward(many), output, len(many))  # as many as are computed together later
     except OutputError as error:
         raise CheckpointError(f"the network {name} {error}", _ROWS) from error

@@ -12,12 +12,11 @@ from batchdigit.job import (
     BACKENDS,
     MAX_BATCH_SIZE,
     PRECISIONS,
-    PREPROCESSING,
     check_choice,
     check_device_name,
     default_model,
 )
-from batchdigit.modelfiles.declaration import Declaration
+from batchdigit.modelfiles.declaration import PREPROCESSING, Declaration
 
 MAX_WORKERS_TO_TRY = 256  # or a benchmark would not end in time
 

@@ -26,7 +26,8 @@ from batchdigit.cli.options import (
 )
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode, UsageError
-from batchdigit.job import BACKENDS, PRECISIONS, PREPROCESSING
+from batchdigit.job import BACKENDS, PRECISIONS
+from batchdigit.modelfiles.declaration import PREPROCESSING
 from batchdigit.sources.apart import check_apart
 from batchdigit.system.imports import loading
 from batchdigit.system.parents import parents_made

@@ -18,14 +18,12 @@ import typer
 from batchdigit.cli.commands import MODEL
 from batchdigit.job import MODEL_VARIABLE, default_model
 from batchdigit.modelfiles.declaration import (
-    DECLARED,
-    GIVEN_AS,
     LAYOUTS,
     PLACES,
     POLARITIES,
     RANGES,
     SCORES,
-    Declaration,
+    by_options,
 )
 from batchdigit.system.standard_output import output_kept_apart
 
@@ -157,8 +155,9 @@ class Which:
     def apart(self) -> dict[str, Any]:
         """The same with what is declared of the input as one ``declaration``. Raises UsageError."""
         found = self.keywords()
-        given = {name: found.pop(field) for name, field in DECLARED.items()}
-        return found | {"declaration": Declaration.of(given, GIVEN_AS.__getitem__)}
+        declaration = by_options(found)
+        others = {name: value for name, value in found.items() if name not in _FIELDS}
+        return others | {"declaration": declaration}
 
 
 def with_model_options(

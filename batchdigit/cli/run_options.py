@@ -12,7 +12,8 @@ import typer
 
 from batchdigit.cli.commands import MESSAGES, READING, REPORT, SPEED, UNATTENDED
 from batchdigit.cli.messages import LOG_FORMATS
-from batchdigit.job import BACKENDS, MAX_GONE, PRECISIONS, PREPROCESSING
+from batchdigit.job import BACKENDS, MAX_GONE, PRECISIONS
+from batchdigit.modelfiles.declaration import PREPROCESSING
 from batchdigit.reports.formats import FORMATS
 
 Source = Annotated[

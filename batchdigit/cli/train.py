@@ -19,7 +19,7 @@ from batchdigit.cli.options import (
 )
 from batchdigit.cli.process import command
 from batchdigit.errors import ExitCode
-from batchdigit.job import PREPROCESSING
+from batchdigit.modelfiles.declaration import PREPROCESSING
 from batchdigit.system.imports import loading
 from batchdigit.system.parents import parents_made
 from batchdigit.system.progress import show_progress

@@ -170,10 +170,11 @@ def known_digits(job: Job, earlier: Earlier) -> list[Finding]:
 
 
 def _known_digits(job: Job) -> Iterator[Finding]:
-    from batchdigit.backends.known_digits import check_model_file, complaint
-    from batchdigit.backends.opening import open_model_file
+    from batchdigit.backends.known_digits import check_model, complaint
+    from batchdigit.backends.opening import open_model
 
-    opened, known = check_model_file(*open_model_file(job))
+    opened = open_model(job)
+    known = check_model(opened, remember=False)
     if found := complaint(opened, known):
         yield warning("known digits", *found)
     elif known:

@@ -23,6 +23,7 @@ LAYOUTS = ("nchw", "nhwc", "nhw", "flat")
 PLACES = ("resize", "pad")
 SCORES = ("auto", "logits", "probabilities", "log-probabilities")
 CHANNELS = (1, 3)
+PREPROCESSING = ("auto", "exact", "fit")  # which images are fitted
 MAX_SIDE = 1024  # pixels
 MAX_DIGITS = 9  # of a whole number
 MAX_NORMALISED = 100_000.0  # pixels of 16 bits come to 65,535
@@ -153,6 +154,12 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple) and len({*one, *other}) == 1:
         return True
     return bool(one == other)
+
+
+def by_options(fields: Mapping[str, Any]) -> Declaration:
+    """What the fields of a job say; messages name its options. Raises UsageError."""
+    given = {name: fields[field] for name, field in DECLARED.items()}
+    return Declaration.of(given, GIVEN_AS.__getitem__)
 
 
 def declaring(declaration: Declaration) -> dict[str, Any]:

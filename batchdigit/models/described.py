@@ -30,7 +30,7 @@ from typing import Any
 
 from batchdigit.errors import CheckpointError, UsageError, one_line
 from batchdigit.labels import check_labels, read_labels
-from batchdigit.modelfiles.declaration import GIVEN_AS, Declaration, quoted
+from batchdigit.modelfiles.declaration import GIVEN_AS, PREPROCESSING, Declaration, quoted
 from batchdigit.models.spec import WHITE
 from batchdigit.system.json_objects import load_json
 from batchdigit.system.regular import read_regular
@@ -47,7 +47,6 @@ MAX_BYTES = 1 << 20  # of a processor's settings
 MAX_TOML_BYTES = 1 << 16
 KIB = 1024  # bytes
 MAX_DOTS = 20  # in a line: the time and the memory of tomllib grow with the square of a key's parts
-FITS = ("auto", "exact", "fit")
 _KEYS = ("weights", "input", "labels", "fit")
 _SHOULD = "it may hold weights, labels, fit, and in [input] size, channels, mean, std and so on"
 
@@ -165,10 +164,10 @@ def described(data: Mapping[str, Any], where: Path | str, weights: Path | None =
         raise CheckpointError(f"{where}: input is no table", _SHOULD)
     _check_names(given, tuple(GIVEN_AS), f"{where}: input.")
     fit = data.get("fit")
-    if fit is not None and fit not in FITS:
+    if fit is not None and fit not in PREPROCESSING:
         raise CheckpointError(
             f"{where}: fit {quoted(fit)} is unknown",
-            f"choose from {', '.join(FITS)}",
+            f"choose from {', '.join(PREPROCESSING)}",
         )
     try:
         declaration = Declaration.of(given, lambda name: f"input.{name}")

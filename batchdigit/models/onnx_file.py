@@ -78,6 +78,16 @@ class OnnxValue:
             return "[...]"
         return f"[{', '.join('?' if size is None else str(size) for size in self.shape)}]"
 
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether any number of images of this shape may be given to it, by what is known."""
+        if self.shape is None:
+            return True
+        sizes = self.shape[1:]
+        return len(sizes) == len(shape) and all(
+            not isinstance(size, int) or size == wanted
+            for size, wanted in zip(sizes, shape, strict=True)
+        )
+
     @property
     def text(self) -> str:
         """``images float32[batch, 1, 28, 28]``."""

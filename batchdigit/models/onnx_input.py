@@ -150,17 +150,8 @@ def with_pixels_as_input(
 
 
 def _check_input(taken: OnnxValue, spec: InputSpec) -> None:
-    (height, width), channels = spec.size, spec.channels
-    shape = {
-        "nchw": (channels, height, width),
-        "nhwc": (height, width, channels),
-        "nhw": (height, width),
-        "flat": (channels * height * width,),
-    }[spec.layout]
-    sizes = shape if taken.shape is None else taken.shape[1:]
-    if len(sizes) != len(shape) or any(
-        isinstance(size, int) and size != wanted for size, wanted in zip(sizes, shape, strict=True)
-    ):
+    shape = spec.prepared_shape
+    if not taken.takes(shape):
         wanted = ", ".join(map(str, (BATCH, *shape)))
         raise ValueError(f"it takes {taken.text}, and not [{wanted}]")
 

@@ -43,19 +43,8 @@ def check_shape(value: OnnxValue, spec: InputSpec) -> None:
 
     Where it declares no more than the input itself does, that is the file's fault: CheckpointError.
     """
-    height, width = spec.size
-    wanted = {
-        "nchw": (spec.channels, height, width),
-        "nhwc": (height, width, spec.channels),
-        "nhw": (height, width),
-        "flat": (spec.channels * spec.pixels,),
-    }[spec.layout]
-    shape = (value.shape or (None, *wanted))[1:]
-    fits = len(shape) == len(wanted) and all(
-        not isinstance(size, int) or size == other
-        for size, other in zip(shape, wanted, strict=True)
-    )
-    if not fits:
+    wanted = spec.prepared_shape
+    if not value.takes(wanted):
         own = InputSpec.declared(declared_by(value), spec.classes)
         known = declared_by(value).without(spec.declaration).flags()
         nobody = all(getattr(spec, name) == getattr(own, name) for name in _SHAPE)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-MAX_FIELDS = 100  # in a message: the graph has 33
 Message = list[bytes | memoryview]  # in pieces, so that weights are copied only once, at the end
 
 NUMBER, BYTES = 0, 2

@@ -129,6 +129,17 @@ class InputSpec:
         """(C, H, W) of one image as readers give it, if they give all channels."""
         return self.channels, *self.plane
 
+    @property
+    def prepared_shape(self) -> tuple[int, ...]:
+        """The shape of one image as the network takes it, in the order of ``layout``."""
+        height, width = self.size
+        return {
+            "nchw": (self.channels, height, width),
+            "nhwc": (height, width, self.channels),
+            "nhw": (height, width),
+            "flat": (self.channels * self.pixels,),
+        }[self.layout]
+
     def with_classes(self, classes: int) -> InputSpec:
         """The same input for a network with ``classes`` outputs."""
         return replace(self, classes=classes)
@@ -160,7 +171,7 @@ class InputSpec:
         if self.layout == "nhw":
             return pixels_BCHW[:, 0]
         if self.layout == "flat":
-            return pixels_BCHW.reshape(len(pixels_BCHW), self.channels * self.pixels)
+            return pixels_BCHW.reshape(len(pixels_BCHW), *self.prepared_shape)
         return pixels_BCHW
 
     def scale_pixels(self, pixels_BCHW: Any) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchdigit.errors import UsageError
-from batchdigit.job import PREPROCESSING, check_batch_size, check_choice, check_device_name
+from batchdigit.job import check_batch_size, check_choice, check_device_name
+from batchdigit.modelfiles.declaration import PREPROCESSING
 
 
 @dataclass(frozen=True)

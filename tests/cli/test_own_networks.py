@@ -18,6 +18,7 @@ from tests.support import own_code
 from tests.support.own_models import own, plain_loop
 from tests.support.platforms import needs_linux
 from tests.support.programs import app
+from tests.support.reports import UNDECLARED
 from tests.support.samples import Program
 
 Run = Callable[..., Result]
@@ -159,18 +160,7 @@ def test_account_tells_the_code_and_all_that_is_declared(run: Run) -> None:
         "classes": 10,
         "network": "net.py:Net",
         "network_sha256": hashlib.sha256(Path("net.py").read_bytes()).hexdigest(),
-        "size": [28, 28],
-        "channels": 1,
-        "range": "0-1",
-        "mean": [0.0],
-        "std": [1.0],
-        "expects": "light-on-dark",
-        "layout": "nchw",
-        "transpose": False,
-        "place": "resize",
-        "scores": "logits",
-        "declared_by": [],
-        "adds_up": True,
+        **UNDECLARED,
     }
 
 

@@ -17,7 +17,7 @@ import batchdigit
 from batchdigit.job import PACKAGED_WEIGHTS
 from tests.support.modelfiles import trained_on
 from tests.support.programs import app, problem
-from tests.support.reports import OLD
+from tests.support.reports import OLD, UNDECLARED
 from tests.support.samples import SAMPLES, Program
 
 
@@ -102,18 +102,7 @@ def test_model_option_comes_before_the_environment_and_that_before_the_package(
         "kind": "state dict",
         "format": "PyTorch archive",
         "classes": 10,
-        "size": [28, 28],
-        "channels": 1,
-        "range": "0-1",
-        "mean": [0.0],
-        "std": [1.0],
-        "expects": "light-on-dark",
-        "layout": "nchw",
-        "transpose": False,
-        "place": "resize",
-        "scores": "logits",
-        "declared_by": [],
-        "adds_up": True,
+        **UNDECLARED,
         "known_digits": None,
     }
     assert model(BATCHDIGIT_MODEL="3.pt")["classes"] == 3

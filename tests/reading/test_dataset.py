@@ -12,7 +12,8 @@ from batchdigit.batches import Batch, Digit, Failure, join_batches
 from batchdigit.errors import ImageError
 from batchdigit.images.decode import decode_image, strict_pillow
 from batchdigit.images.preprocess import to_model_input
-from batchdigit.job import PREPROCESSING, Reading
+from batchdigit.job import Reading
+from batchdigit.modelfiles.declaration import PREPROCESSING
 from batchdigit.models.digits import packaged_digits
 from batchdigit.models.spec import MNIST, InputSpec
 from batchdigit.reading.clocks import FileClocks

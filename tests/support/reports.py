@@ -90,3 +90,20 @@ def replaced_mode(out: Path) -> int:
         publication.create(out)
         publication.publish()
     return stat.S_IMODE(out.stat().st_mode)
+
+
+UNDECLARED = {
+    "size": [28, 28],
+    "channels": 1,
+    "range": "0-1",
+    "mean": [0.0],
+    "std": [1.0],
+    "expects": "light-on-dark",
+    "layout": "nchw",
+    "transpose": False,
+    "place": "resize",
+    "scores": "logits",
+    "declared_by": [],
+    "adds_up": True,
+}
+"""What an account says of a model whose input nobody has declared."""
